@@ -8,6 +8,12 @@ import { personHref } from "./people.js";
 
 const nameOf = (period) => new Intl.DateTimeFormat("en-GB", { month: "long", year: "numeric", timeZone: "UTC" }).format(new Date(`${period}-01T12:00:00Z`));
 
+/** The longest time that an allocation took: "40 s", "12 min", "3 h", "2 days". */
+function lasting(seconds) {
+  for (const [length, unit] of [[86400, "days"], [3600, "h"], [60, "min"]]) if (seconds >= 2 * length) return `${Math.floor(seconds / length)} ${unit}`;
+  return `${seconds} s`;
+}
+
 function moved(period, months) {
   const [year, month] = period.split("-").map(Number);
   return new Date(Date.UTC(year, month - 1 + months, 15)).toISOString().slice(0, 7);
@@ -56,7 +62,7 @@ async function fillMonth(area, period) {
       "dl",
       { class: "stats card" },
       stat("Due", found.due, `counted ${moment(found.counted_at)} UTC`, ""),
-      stat("Allocated", found.allocated, share, ""),
+      stat("Allocated", found.allocated, found.allocated ? `${share}, within ${lasting(found.lateness_seconds)}` : share, ""),
       stat("Missing", found.missing, found.missing ? "run the allocation" : "nobody", found.missing ? "soon" : ""),
       stat("Twice, or not judged", found.duplicate + found.unchecked, found.duplicate + found.unchecked ? "see below" : "nobody", found.duplicate + found.unchecked ? "soon" : ""),
     ),
@@ -80,6 +86,7 @@ function instants(found) {
     const done = sum(zones, "allocated");
     const bad = sum(zones, "missing") + sum(zones, "duplicate") + sum(zones, "unchecked");
     const names = zones.map((zone) => zone.timezone);
+    const slowest = Math.max(...zones.map((zone) => zone.lateness_seconds));
     return h(
       "tr",
       {},
@@ -87,13 +94,14 @@ function instants(found) {
       h("td", { class: "what" }, h("span", { title: names.join(", ") }, names.slice(0, 2).join(", "), names.length > 2 ? h("span", { class: "muted" }, ` and ${names.length - 2} more`) : null)),
       h("td", { class: "share" }, h("div", { class: "track", "aria-hidden": "true" }, h("span", { class: `bar${bad ? " soon" : ""}`, style: { left: 0, right: `${due ? 100 - (done / due) * 100 : 0}%` } }))),
       h("td", { class: "end" }, `${number(done)} of ${number(due)}`),
+      h("td", { class: "end", "data-label": "Within" }, done ? lasting(slowest) : "–"),
       h("td", { class: "end" }, bad ? badge(`${number(bad)} open`, "bad") : badge("All", "good")),
     );
   };
   return h(
     "div",
     { class: "card flush" },
-    h("table", { class: "list months" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Began (UTC)"), h("th", { scope: "col" }, "Where"), h("th", { scope: "col" }, h("span", { class: "unseen" }, "Share")), h("th", { scope: "col", class: "end" }, "Allocated"), h("th", { scope: "col", class: "end" }, "State"))), h("tbody", {}, found.instants.map(row))),
+    h("table", { class: "list months" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Began (UTC)"), h("th", { scope: "col" }, "Where"), h("th", { scope: "col" }, h("span", { class: "unseen" }, "Share")), h("th", { scope: "col", class: "end" }, "Allocated"), h("th", { scope: "col", class: "end" }, "Within"), h("th", { scope: "col", class: "end" }, "State"))), h("tbody", {}, found.instants.map(row))),
   );
 }
 

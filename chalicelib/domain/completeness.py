@@ -6,7 +6,7 @@ ledger as they are now: a user who is missing is one whom the next sweep would a
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from .calendar import Period
@@ -20,12 +20,16 @@ MOST_NAMED = 20
 """How many users of each kind a tally names; it counts all."""
 
 
+_SECOND = timedelta(seconds=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """How many users were due, allocated, missing, allocated twice, or could not be judged.
 
     ``unchecked``: the ledger cannot be read, the plan has left the catalogue, or the timezone its
-    database.
+    database. ``lateness_seconds``: the longest time from an instant at which somebody was due to
+    the instant at which their allocation was posted.
     """
 
     due: int = 0
@@ -36,6 +40,7 @@ class Tally:
     missing_users: tuple[str, ...] = ()
     duplicate_users: tuple[str, ...] = ()
     unchecked_users: tuple[str, ...] = ()
+    lateness_seconds: int = 0
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(
@@ -47,6 +52,7 @@ class Tally:
             (self.missing_users + other.missing_users)[:MOST_NAMED],
             (self.duplicate_users + other.duplicate_users)[:MOST_NAMED],
             (self.unchecked_users + other.unchecked_users)[:MOST_NAMED],
+            max(self.lateness_seconds, other.lateness_seconds),
         )
 
     @classmethod
@@ -65,14 +71,15 @@ class Tally:
 
     @classmethod
     def parse(cls, field: str, values: object) -> "Tally":
-        """Reads what `values` wrote. Raises `InvalidInput`."""
+        """Reads what `values` wrote, also before it knew of lateness. Raises `InvalidInput`."""
         fields = FieldReader(values, field)
         counts = ("due", "allocated", "missing", "duplicate", "unchecked")
         names = ("missing_users", "duplicate_users", "unchecked_users")
         counted = [fields.required(name, _parse_count) for name in counts]
         named = [fields.required(name, _parse_names) for name in names]
+        lateness = fields.optional("lateness_seconds", _parse_count) or 0
         fields.finish()
-        return cls(*counted, *named)  # type: ignore[arg-type]  # five counts, then three lists
+        return cls(*counted, *named, lateness)  # type: ignore[arg-type]  # counts, then lists
 
 
 def tally_of(
@@ -89,12 +96,19 @@ def tally_of(
     Raises `InvalidInput` when the plan is not in the catalogue.
     """
     user = (subscription.user_id,)
-    allocations = sum(
-        entry.begins_period and entry.allocated_through == period for entry in entries
-    )
+    allocations = [
+        entry for entry in entries if entry.begins_period and entry.allocated_through == period
+    ]
     if allocations:
-        is_twice = allocations > 1
-        return Tally(1, 1, duplicate=int(is_twice), duplicate_users=user if is_twice else ())
+        is_twice = len(allocations) > 1
+        first = allocations[-1]
+        return Tally(
+            1,
+            1,
+            duplicate=int(is_twice),
+            duplicate_users=user if is_twice else (),
+            lateness_seconds=(first.posted_at - first.effective_at) // _SECOND,
+        )
     allocated_through = entries[0].allocated_through if entries else None
     start = periods_of(subscription, catalogue).start(period)
     if period in due_periods(subscription, catalogue, allocated_through, start, now):

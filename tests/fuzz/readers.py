@@ -256,7 +256,7 @@ FIELDS = (
     field(console._parse_seconds, 3600, -60),
     field(
         Tally.parse,
-        Tally(3, 1, 1, 1, 1, ("a",), ("b",), ("c",)).values()
+        Tally(3, 1, 1, 1, 1, ("a",), ("b",), ("c",), 9).values()
         | {"missing_users": ["a"], "duplicate_users": [], "unchecked_users": ["b", "c"]},
         name="tally",
         write=lambda tally: json.loads(json.dumps(tally.values())),

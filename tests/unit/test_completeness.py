@@ -21,6 +21,8 @@ CATALOGUE = parse_catalogue(
 )
 FEBRUARY, MARCH = Period(2026, 2), Period(2026, 3)
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
+LATE = 28 * 24 * 3600
+"""How late February's credits are now, in seconds."""
 ADA = Subscription(
     user_id="ada",
     email=None,
@@ -50,14 +52,16 @@ def test_a_month_that_has_lapsed_is_due_to_nobody_any_more() -> None:
     in_a_year = datetime(2027, 1, 31, tzinfo=UTC)
     assert tally(now=in_a_year) == Tally(due=1, missing=1, missing_users=("ada",))
     assert tally(now=in_a_year + timedelta(days=1)) == Tally()
-    assert tally(allocated(FEBRUARY), now=in_a_year + timedelta(days=1)) == Tally(1, 1)
+    assert tally(allocated(FEBRUARY), now=in_a_year + timedelta(days=1)) == Tally(
+        1, 1, lateness_seconds=LATE
+    )
 
 
 def test_a_user_who_was_due_and_has_the_months_allocation_is_allocated() -> None:
-    first = allocated(FEBRUARY)
-    assert tally(first) == Tally(due=1, allocated=1)
-    assert tally(granted(first), first) == Tally(due=1, allocated=1)
-    assert tally(allocated(MARCH, first), first) == Tally(due=1, allocated=1)
+    first, done = allocated(FEBRUARY), Tally(due=1, allocated=1, lateness_seconds=LATE)
+    assert tally(first) == done
+    assert tally(granted(first), first) == done
+    assert tally(allocated(MARCH, first), first) == done
 
 
 def test_a_user_who_was_due_and_has_no_allocation_is_missing() -> None:
@@ -78,9 +82,16 @@ def test_a_user_allocated_a_later_month_or_not_eligible_yet_was_not_due() -> Non
 
 def test_a_user_allocated_a_month_twice_is_a_duplicate_and_counts_once() -> None:
     once = allocated(FEBRUARY)
-    twice = replace(once, number=2)
-    expected = Tally(due=1, allocated=1, duplicate=1, duplicate_users=("ada",))
+    twice = replace(once, number=2, posted_at=NOW + timedelta(days=1))
+    expected = Tally(1, 1, duplicate=1, duplicate_users=("ada",), lateness_seconds=LATE)
     assert tally(twice, once) == expected
+
+
+def test_an_allocation_is_as_late_as_it_was_posted_after_its_month_began() -> None:
+    begins = datetime(2026, 2, 1, tzinfo=UTC)
+    for late, seconds in ((0, 0), (999, 0), (1_000, 1), (90_500, 90)):
+        first = replace(allocated(FEBRUARY), posted_at=begins + timedelta(milliseconds=late))
+        assert tally(first).lateness_seconds == seconds
 
 
 def test_a_plan_that_has_left_the_catalogue_cannot_be_judged() -> None:
@@ -89,9 +100,11 @@ def test_a_plan_that_has_left_the_catalogue_cannot_be_judged() -> None:
 
 
 def test_parts_add_up_and_name_the_first_twenty_users_of_each_kind() -> None:
-    one = Tally(1, 2, 3, 4, 5, ("a",), ("b",), ("c",))
-    other = Tally(10, 20, 30, 40, 50, ("d",), ("e",), ("f",))
-    assert one + other == Tally(11, 22, 33, 44, 55, ("a", "d"), ("b", "e"), ("c", "f"))
+    one = Tally(1, 2, 3, 4, 5, ("a",), ("b",), ("c",), 7)
+    other = Tally(10, 20, 30, 40, 50, ("d",), ("e",), ("f",), 6)
+    both = Tally(11, 22, 33, 44, 55, ("a", "d"), ("b", "e"), ("c", "f"), 7)
+    assert one + other == both
+    assert (other + one).lateness_seconds == 7
 
     many = tuple(str(number) for number in range(MOST_NAMED))
     full = Tally(missing_users=many, duplicate_users=many, unchecked_users=many)
@@ -108,7 +121,7 @@ def test_a_month_is_complete_when_nobody_is_missing_twice_or_unchecked(wrong: st
 
 
 def test_a_tally_survives_being_written_and_read() -> None:
-    tally = Tally(1, 2, 3, 4, 5, ("a",), ("b",), ("c",))
+    tally = Tally(1, 2, 3, 4, 5, ("a",), ("b",), ("c",), 6)
     written = tally.values()
     assert written == {
         "due": 1,
@@ -119,13 +132,16 @@ def test_a_tally_survives_being_written_and_read() -> None:
         "missing_users": ("a",),
         "duplicate_users": ("b",),
         "unchecked_users": ("c",),
+        "lateness_seconds": 6,
     }
     read = {name: list(value) if type(value) is tuple else value for name, value in written.items()}
     assert Tally.parse("tally", read) == tally
+    before_lateness = {name: value for name, value in read.items() if name != "lateness_seconds"}
+    assert Tally.parse("tally", before_lateness) == replace(tally, lateness_seconds=0)
     most = [str(number) for number in range(MOST_NAMED)]
     assert Tally.parse("tally", {**read, "missing_users": most}).missing_users == tuple(most)
     assert Tally.parse("tally", {**read, "due": 0}).due == 0
-    for name in read:
+    for name in before_lateness:
         with pytest.raises(InvalidInput, match=f"^{name}: is required"):
             Tally.parse("tally", {**read, name: None})
 
@@ -155,6 +171,7 @@ def test_of_many_who_could_not_be_judged_the_first_twenty_are_named() -> None:
             "duplicate_users: must be a list of at most 20 user ids",
         ),
         ({"unchecked_users": ["a", ""]}, "unchecked_users[1]: must be 1 to"),
+        ({"lateness_seconds": -1}, "lateness_seconds: must be a whole number of 0 or more"),
         ({"more": 1}, "more: is not a known field"),
     ],
 )

@@ -527,6 +527,7 @@ class MonthZone:
     missing: int
     duplicate: int
     unchecked: int
+    lateness_seconds: int
     missing_users: tuple[str, ...]
     duplicate_users: tuple[str, ...]
     unchecked_users: tuple[str, ...]
@@ -552,6 +553,7 @@ class Month:
     missing: int
     duplicate: int
     unchecked: int
+    lateness_seconds: int
     missing_users: tuple[str, ...]
     duplicate_users: tuple[str, ...]
     unchecked_users: tuple[str, ...]
