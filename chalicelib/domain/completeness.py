@@ -79,7 +79,8 @@ class Tally:
         named = [fields.required(name, _parse_names) for name in names]
         lateness = fields.optional("lateness_seconds", _parse_count) or 0
         fields.finish()
-        return cls(*counted, *named, lateness)  # type: ignore[arg-type]  # counts, then lists
+        known = (*counted, *named)
+        return cls(*known, lateness_seconds=lateness)  # type: ignore[arg-type]  # counts, then lists
 
 
 def tally_of(
