@@ -5,7 +5,7 @@ ledger as they are now: a user who is missing is one whom the next sweep would a
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -79,8 +79,8 @@ class Tally:
         named = [fields.required(name, _parse_names) for name in names]
         lateness = fields.optional("lateness_seconds", _parse_count) or 0
         fields.finish()
-        known = (*counted, *named)
-        return cls(*known, lateness_seconds=lateness)  # type: ignore[arg-type]  # counts, then lists
+        tally = cls(*counted, *named)  # type: ignore[arg-type]  # five counts, then three lists
+        return replace(tally, lateness_seconds=lateness)
 
 
 def tally_of(
