@@ -393,7 +393,7 @@ def test_a_capture_that_began_in_time_may_be_done_after_others_were_told_of_the_
     real_shop.pass_time(timedelta(minutes=59, seconds=59))
     perform = world.services.ledger.perform
 
-    def perform_late(*words: Any) -> Any:
+    def perform_late(*words: Any, **more: Any) -> Any:
         patch.undo()
         real_shop.pass_time(timedelta(seconds=25))
         with pytest.raises(HoldEnded) as told:
@@ -401,7 +401,7 @@ def test_a_capture_that_began_in_time_may_be_done_after_others_were_told_of_the_
         assert told.value.ended == "lapsed"
         visit.finish()
         assert visit.outcome() == ("held", [], 0)
-        return perform(*words)
+        return perform(*words, **more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world.services.ledger, "perform", perform_late)

@@ -177,9 +177,11 @@ def performed(world: World, monkeypatch: pytest.MonkeyPatch) -> list[Performed]:
     ledger, found = world.services.ledger, list[Performed]()
     perform = ledger.perform
 
-    def watched(user_id: str, operation: str, described: Any, decide: Any) -> Any:
+    def watched(
+        user_id: str, operation: str, described: Any, decide: Any, *, dry_run: bool = False
+    ) -> Any:
         found.append((user_id, operation, dict(described)))
-        return perform(user_id, operation, described, decide)
+        return perform(user_id, operation, described, decide, dry_run=dry_run)
 
     monkeypatch.setattr(ledger, "perform", watched)
     return found
@@ -290,7 +292,7 @@ def test_a_reversal_and_the_manual_function_keep_their_names_too(
     assert world.grant("1", -5, "j")["success"]
     assert performed[1:] == [("1", f"{named}#j", CLAWED_BACK)]
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(world.services.ledger, "reverse", lambda *its: asked.append(its))
+    monkeypatch.setattr(world.services.ledger, "reverse", lambda *its, **_: asked.append(its))
     on_request.reverse_usage(world.services, "1", "1-17", 3, "Oops", caller="shop", key="k")
     ((user_id, number, amount, request, now),) = asked
     assert (user_id, number, amount, now) == ("1", 17, 3, world.now)

@@ -350,6 +350,7 @@ def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
     assert found["Item"] == {
         "user_id": {"S": "1"},
         "email": {"S": "user1@example.com"},
+        "address": {"S": "b36a83701f1c3191e19722d6f90274bc1b5501fe69ebf33313e440fe4b0fe210"},
         "timezone": {"S": "Europe/Paris"},
         "allocation_timezone": {"S": "Europe/Paris"},
         "anniversary": {"S": "Europe/Paris#01"},
@@ -595,11 +596,12 @@ def test_an_edit_writes_no_attribute_that_it_does_not_change(
     insert = "INSERT INTO \"credits-dev-edits\" VALUE {'user_id': ?, 'edit': ?, 'body': ?}"
     update = 'UPDATE "credits-dev-subscriptions" SET "version" = ?'
     where = ' WHERE "user_id" = ? AND "version" = ?'
+    gone = 'REMOVE "address" REMOVE "email" REMOVE "suppressed"'
     assert statements == [
         insert,
         f'{update} SET "suppressed" = ?{where}',
         insert,
-        f'{update} SET "suppressed_before" = ? REMOVE "email" REMOVE "suppressed"{where}',
+        f'{update} SET "suppressed_before" = ? {gone}{where}',
     ]
     found = world.services.subscriptions.get("1")
     assert (found.version, found.email, found.suppressed) == (3, None, None)

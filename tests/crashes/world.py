@@ -297,10 +297,18 @@ def functions() -> dict[str, str]:
 
 @cache
 def reachable() -> set[str]:
-    """The names of all functions but the API's, and of this one all routes."""
+    """The names of all functions but the API's, and of this one all routes.
+
+    Without those of the console: they call nothing of AWS.
+    """
     import app
 
-    routes = {f"{method} {path}" for path, found in app.app.routes.items() for method in found}
+    routes = {
+        f"{method} {path}"
+        for path, found in app.app.routes.items()
+        for method in found
+        if not path.startswith("/console")
+    }
     return {*functions().values()} - {"api"} | routes
 
 

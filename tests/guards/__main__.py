@@ -212,6 +212,7 @@ def packaging_in_process() -> AbstractContextManager[object]:
 
     cli: Any = importlib.import_module("chalice.cli")
     yaml: Any = importlib.import_module("yaml")
+    packaging.BUILD.mkdir(exist_ok=True)
     empty = Path(tempfile.mkdtemp(dir=packaging.BUILD))
 
     def run(_what: str, command: list[str], *, directory: Path, environment: Any) -> None:
