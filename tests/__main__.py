@@ -11,8 +11,9 @@ from typing import NoReturn
 
 # In the order of their names, so that short files come last, and all processes end at about the
 # same time. Otherwise those of few tests would come last, and some of these take minutes.
-# Two processes more than there are cores: tests of the stack wait for it half of their time.
-PROCESSES = str((os.cpu_count() or 1) + 2)
+# One process more than there are cores: tests wait for the emulator a fifth of the time. With two
+# more a run took longer.
+PROCESSES = str((os.cpu_count() or 1) + 1)
 PYTEST = ["-m", "pytest", "-n", PROCESSES, "--dist", "loadfile", "--no-loadscope-reorder"]
 
 COLLECT = ["-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "--collect-only", "-qqq"]
