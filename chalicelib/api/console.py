@@ -23,7 +23,7 @@ from chalicelib.settings import ConsoleSettings, console_settings, token_setting
 
 from .answers import Answer
 from .calls import Call
-from .issuer_keys import FETCH_ERRORS, Json, fetch_discovery
+from .issuer_keys import FETCH_FAULTS, Json, fetch_discovery
 
 FILES = Path(__file__).parents[1] / "console"
 PAGE = "index.html"
@@ -159,7 +159,7 @@ class IssuerEndpoints:
                     if isinstance(document.get(name), str) and self._is_address(document[name])
                 }
                 self._ask_at = self._now() + FRESH_SECONDS
-            except FETCH_ERRORS as error:
+            except FETCH_FAULTS as error:
                 logger().warning("The issuer did not say where people sign in", error=str(error))
                 self._ask_at = self._now() + RETRY_SECONDS
         return self._found

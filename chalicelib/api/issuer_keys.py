@@ -134,7 +134,7 @@ class IssuerKeys:
 
 
 FETCH_FAULTS = (OSError, HTTPException, ValueError, LookupError, RecursionError, TypeError)
-"""The errors of fetching and reading the issuer's keys."""
+"""The errors of fetching and reading the issuer's documents."""
 
 
 def usable_keys(document: Json) -> KeySet:
@@ -185,7 +185,7 @@ def _issuer_key(data: object) -> IssuerKey:
 def fetch_keys(settings: TokenSettings, seconds: float = FETCH_SECONDS) -> Json:
     """The issuer's key set, from the configured address or the one in its discovery document.
 
-    Takes at most ``seconds``, whatever the issuer does. Raises one of `FETCH_ERRORS`.
+    Takes at most ``seconds``, whatever the issuer does. Raises one of `FETCH_FAULTS`.
     """
     return _within(seconds, lambda deadline: _key_set(settings, deadline))
 
@@ -193,13 +193,9 @@ def fetch_keys(settings: TokenSettings, seconds: float = FETCH_SECONDS) -> Json:
 def fetch_discovery(settings: TokenSettings, seconds: float = FETCH_SECONDS) -> Json:
     """What the issuer says of itself (OpenID Connect Discovery 1.0, section 4).
 
-    Takes at most ``seconds``. Raises one of `FETCH_ERRORS`.
+    Takes at most ``seconds``. Raises one of `FETCH_FAULTS`.
     """
     return _within(seconds, lambda deadline: _discovery(settings, deadline))
-
-
-FETCH_ERRORS = (OSError, HTTPException, ValueError, LookupError)
-"""What is raised if the issuer's documents cannot be had; TimeoutError is an OSError."""
 
 
 def _within(seconds: float, ask: Callable[[float], Json]) -> Json:

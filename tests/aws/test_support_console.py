@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib.api import console
+from chalicelib.api.issuer_keys import FETCH_FAULTS
 from chalicelib.settings import console_settings, token_settings
 from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, Reply, user
 
@@ -93,6 +94,23 @@ def test_the_page_is_told_where_to_sign_in_and_nothing_secret(api: Api) -> None:
         "token_endpoint": DOCUMENT["token_endpoint"],
         "end_session_endpoint": DOCUMENT["end_session_endpoint"],
     }
+
+
+@pytest.mark.usefixtures("issuer")
+@pytest.mark.parametrize("fault", FETCH_FAULTS)
+def test_a_page_of_an_issuer_whose_document_cannot_be_had_is_served_without_its_endpoints(
+    api: Api, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
+) -> None:
+    """A document that is no object, say, or one that is nested without an end."""
+
+    def fail() -> dict[str, Any]:
+        raise fault("no document")
+
+    monkeypatch.setattr(console.issuer_endpoints(), "_fetch", fail)
+    reply = api.get("/console", NOBODY)
+    assert reply.status == 200
+    assert "token_endpoint" not in told(reply)
+    assert policy(reply)["connect-src"] == "'self'"
 
 
 @pytest.mark.usefixtures("issuer")
