@@ -27,7 +27,7 @@ from chalicelib.domain.subscriptions import (
 )
 from chalicelib.domain.terms import FIELDS, Terms, read_terms, successor
 from chalicelib.observability import logger
-from chalicelib.operations.allocations import Due, preview_save, save_subscription
+from chalicelib.operations.allocations import Due, due_at_once, save_subscription
 from chalicelib.store.edits import KEY, read_edit
 
 from . import cursors
@@ -153,21 +153,15 @@ def _previewed(
     call: Call, user_id: str, decide: Callable[[Subscription | None], Subscription]
 ) -> Answer:
     """What an edit would come to; its ETag is that of the stored version, which it was tried on."""
-    present: Subscription | None = None
-
-    def noting(stored: Subscription | None) -> Subscription:
-        nonlocal present
-        present = stored
-        return decide(stored)
-
-    saved = preview_save(call.services, user_id, noting)
+    present = call.services.subscriptions.find(user_id)
+    subscription = decide(present)
     assert present is not None  # noqa: S101 - `decide` raises for a user who does not exist
     account = call.services.ledger.account(user_id)
-    after = Account(user_id, saved.posted[-1]) if saved.posted else account
-    found = _answer(call, saved.subscription, after)
+    due = due_at_once(call.services, account, subscription)
+    found = _answer(call, subscription, Account(user_id, due[-1]) if due else account)
     assert isinstance(found.body, dict)  # noqa: S101 - it is what `_answer` makes
-    due = [due_item(Due(entry, saved.subscription.timezone)) for entry in saved.posted]
-    return Answer({**found.body, "dry_run": True, "due": due}, headers={"ETag": etag(present)})
+    items = [due_item(Due(entry, subscription.timezone)) for entry in due]
+    return Answer({**found.body, "dry_run": True, "due": items}, headers={"ETag": etag(present)})
 
 
 _DRY_RUN = "dry_run"

@@ -178,17 +178,14 @@ def save_subscription(
     return Saved(subscription, posted)
 
 
-def preview_save(
-    services: Services, user_id: str, decide: Callable[[Subscription | None], Subscription]
-) -> Saved:
-    """What `save_subscription` would write and post as things stand now; writes nothing."""
-    subscription = decide(services.subscriptions.find(user_id))
-    due: list[LedgerEntry] = []
+def due_at_once(
+    services: Services, account: Account, subscription: Subscription
+) -> list[LedgerEntry]:
+    """What `save_subscription` would post after an edit, as things stand now."""
     now = services.now()
     with suppress(CreditsError):  # the edit stands, whatever keeps what is due from being posted
-        account = services.ledger.account(user_id)
-        due = list(_all_due(services, account, subscription, now, now))
-    return Saved(subscription, due)
+        return list(_all_due(services, account, subscription, now, now))
+    return []
 
 
 def _all_due(
