@@ -185,7 +185,7 @@ class ConsoleSettings:
             client_id=client_id,
             scope=environment.get("CONSOLE_SCOPE") or "openid",
             audience=audiences[0] if audiences else "",
-            product=environment.get("PRODUCT_NAME") or "Credits",
+            product=_product(environment).name,
         )
 
 

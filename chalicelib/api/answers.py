@@ -12,6 +12,7 @@ from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import NotAllocatedBecause
 
 if TYPE_CHECKING:
+    from chalicelib.operations.emails import Email
     from chalicelib.store.ledger import Outcome
 
 Json = dict[str, Any]
@@ -112,6 +113,18 @@ def line(entry: LedgerEntry) -> Json:
         "left_out_amount": entry.left_out or None,
         "balance_cap": entry.balance_cap,
         "metadata": dict(entry.metadata),
+    }
+
+
+def email_line(email: "Email") -> Json:
+    """An email about an entry, and what is recorded of it."""
+    return {
+        "type": email.kind.value,
+        "transaction_id": email.entry.transaction_id,
+        "subject": email.subject,
+        "state": email.state.value,
+        "posted_at": format_instant(email.entry.posted_at),
+        "sent_at": email.sent_at,
     }
 
 

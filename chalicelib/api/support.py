@@ -19,7 +19,7 @@ from chalicelib.store.subscriptions import FoundPage, read_subscription
 from chalicelib.upkeep import Ringing
 
 from . import cursors
-from .answers import Answer, Json
+from .answers import Answer, Json, email_line
 from .calls import Call, ensure_user, parse_limit
 
 _PAGE = 20
@@ -111,17 +111,7 @@ def emails(call: Call) -> Answer:
     return Answer(
         {
             "user_id": user_id,
-            "items": [
-                {
-                    "type": each.kind.value,
-                    "transaction_id": each.entry.transaction_id,
-                    "subject": each.subject,
-                    "state": each.state.value,
-                    "posted_at": format_instant(each.entry.posted_at),
-                    "sent_at": each.sent_at,
-                }
-                for each in found
-            ],
+            "items": [email_line(each) for each in found],
             "next_cursor": page.below and cursors.encode(listing, str(page.below)),
         }
     )

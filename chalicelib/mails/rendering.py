@@ -85,6 +85,11 @@ def render(kind: MailKind, facts: Mapping[str, object], frame: Frame) -> Mail:
     )
 
 
+def subject_of(kind: MailKind, facts: Mapping[str, object], language: Language) -> str:
+    """The subject of the mail of a kind about some facts."""
+    return _writer(language, " ").write(texts_of(language)[kind.value]["subject"], facts)
+
+
 def page_words(name: str, language: Language, kind: MailKind | None = None) -> str:
     """Words of the pages behind the links in emails, which can be about a kind of email."""
     writer = _writer(language, " ")

@@ -10,12 +10,12 @@ from typing import NamedTuple
 from chalicelib.domain import notifications
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import CreditsError, InvalidInput, NotFound, Unreadable
-from chalicelib.domain.languages import DEFAULT
+from chalicelib.domain.languages import DEFAULT, Language
 from chalicelib.domain.notifications import MailKind, kind_of
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.mails import facts
 from chalicelib.mails.facts import Facts
-from chalicelib.mails.rendering import Frame, Mail, render
+from chalicelib.mails.rendering import Frame, Mail, render, subject_of
 from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.ledger_items import read_entry
@@ -105,13 +105,13 @@ def preview(services: Services, entry: LedgerEntry, subscription: Subscription |
     if kind is None:
         raise NotFound(f"transaction {entry.transaction_id} calls for no email")
     told = facts_of(services, kind, entry, subscription)
-    return render(kind, told, _frame_without_links(services, subscription))
+    product = services.settings.product
+    return render(kind, told, Frame(product, _language_of(subscription), DEAD_LINK, DEAD_LINK))
 
 
-def _frame_without_links(services: Services, subscription: Subscription | None) -> Frame:
-    """How emails to a user look; of one who is gone nobody knows the language any more."""
-    language = subscription.language if subscription else DEFAULT
-    return Frame(services.settings.product, language, DEAD_LINK, DEAD_LINK)
+def _language_of(subscription: Subscription | None) -> Language:
+    """The language of a user's emails; of one who is gone nobody knows it any more."""
+    return subscription.language if subscription else DEFAULT
 
 
 def emails_about(
@@ -153,7 +153,7 @@ def _email(
         except CreditsError:
             pass  # the user is gone, or what their credits were granted by cannot be read
         else:
-            subject = render(kind, told, _frame_without_links(services, subscription)).subject
+            subject = subject_of(kind, told, _language_of(subscription))
     return Email(kind, entry, subject, state, sent_at)
 
 

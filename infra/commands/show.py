@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from chalicelib.api.answers import balance_at, line, why_not
+from chalicelib.api.answers import balance_at, email_line, line, why_not
 from chalicelib.domain import calendar
 from chalicelib.domain.addresses import parse_email
 from chalicelib.domain.edits import shown_fields
@@ -133,17 +133,7 @@ def facts_about(services: Services, user_id: str) -> Json:
         **_next(services, subscription, account, now),
         "balance": account and balance_at(account, now),
         "history": [line(entry) for entry in entries],
-        "emails": [
-            {
-                "type": each.kind.value,
-                "transaction_id": each.entry.transaction_id,
-                "subject": each.subject,
-                "state": each.state.value,
-                "posted_at": format_instant(each.entry.posted_at),
-                "sent_at": each.sent_at,
-            }
-            for each in emails_about(services, entries, subscription)
-        ],
+        "emails": [email_line(each) for each in emails_about(services, entries, subscription)],
     }
     return found | wrong
 
