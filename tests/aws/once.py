@@ -7,7 +7,8 @@ a query is about, is done for those keys that are named.
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +31,8 @@ _underscored = cache(names.camelcase_to_underscores)
 _callback = cache(CallbackResponse)
 _methods = cache(names.method_names_from_class)
 _keys: dict[tuple[Any, ...], tuple[str, ...]] = {}
+_touched: ContextVar[Mapping[str, set[DynamoType]] | None] = ContextVar("touched", default=None)
+"""By table, the partition keys of the transaction that is being carried out."""
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +44,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(XFormedAttributePicker, "get_possible_keys", _remembered_keys)
     monkeypatch.setattr(ResponseSerializer, "get_value", _value_of_name)
     monkeypatch.setattr(DynamoDBBackend, "transact_write_items", _backed_up_in_part)
+    monkeypatch.setattr("moto.dynamodb.models.copy", SimpleNamespace(deepcopy=_copied))
     monkeypatch.setattr(Table, "query", _query_of_key)
     # Nobody reads what is signed, nor the names of requests.
     monkeypatch.setattr("botocore.auth.SigV4Auth.canonical_request", lambda *_: "")
@@ -85,18 +89,23 @@ def _backed_up_in_part(backend: DynamoDBBackend, transact_items: list[dict[str, 
         name = part["TableName"]
         key = part.get("Key") or part["Item"]
         touched[name].add(DynamoType(key[backend.tables[name].hash_key_attr]))
-
-    def backed_up(value: Any) -> Any:
-        if not isinstance(value, Table):
-            return copy.deepcopy(value)
-        backup = _with_items(value, value.items.copy())
-        for key in touched[value.name] & value.items.keys():
-            backup.items[key] = copy.deepcopy(value.items[key])
-        return backup
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("moto.dynamodb.models.copy", SimpleNamespace(deepcopy=backed_up))
+    # Of this thread: others have transactions of their own at the same time.
+    token = _touched.set(touched)
+    try:
         _transact_write_items(backend, transact_items)
+    finally:
+        _touched.reset(token)
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy; of a table within a transaction, only of what that one touches."""
+    touched = _touched.get()
+    if touched is None or not isinstance(value, Table):
+        return copy.deepcopy(value)
+    backup = _with_items(value, value.items.copy())
+    for key in touched[value.name] & value.items.keys():
+        backup.items[key] = copy.deepcopy(value.items[key])
+    return backup
 
 
 def _with_items(table: Table, items: Any) -> Table:
