@@ -96,6 +96,14 @@ def history(call: "Call") -> "Answer":
     return account.history(call)
 
 
+@_route("GET", "/api/credits/explain")
+def explanation(call: "Call") -> "Answer":
+    """Why credits could be taken at an instant, or could not."""
+    from . import explanations
+
+    return explanations.explanation(call)
+
+
 @_route("POST", "/api/credits/use")
 def use(call: "Call") -> "Answer":
     """Spend credits, oldest first."""

@@ -189,6 +189,7 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
     world.now += timedelta(minutes=5)
     show("200", "GET", "/api/credits/allocation-schedule", ada)
     show("200", "GET", "/api/credits/balance", ada)
+    show("200", "GET", "/api/credits/explain?amount=71", ada)
     show("200", "GET", "/api/credits/history?limit=3", ada)
     csv = {"Accept": "text/csv"}
     show("200", "GET", "/api/credits/history?limit=3", ada, headers=csv)

@@ -161,6 +161,56 @@ class HistoryPage:
     next_cursor: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExplainedDecision:
+    """What became of an amount: ``code`` for programs, ``words`` for people."""
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainedReason:
+    """Why credits could not be taken: they were ``held`` or ``expired``, or there were none."""
+
+    code: str
+    words: str
+    amount: int
+    until: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainedBatch:
+    """A credit batch as it was; ``open_amount`` of it could be taken."""
+
+    batch_id: str
+    remaining_amount: int
+    expires_at: datetime | None
+    held_amount: int
+    open_amount: int
+    taken_amount: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """A decision about credits, made again by the account as it was.
+
+    ``decides_the_same``: whether it takes the same credits as the entry that is explained.
+    """
+
+    at: datetime
+    amount: int | None
+    decision: ExplainedDecision
+    available_amount: int
+    missing_amount: int
+    reasons: tuple[ExplainedReason, ...]
+    batches: tuple[ExplainedBatch, ...]
+    holds: tuple[BalanceHold, ...]
+    transaction: Transaction | None
+    decides_the_same: bool | None
+    latest_transactions: tuple[Transaction, ...]
+
+
 # --- What was done --------------------------------------------------------------------------------
 
 

@@ -215,6 +215,8 @@ class Credits(_Client[httpx.Client]):
 
     schedule = _sending(routes.schedule)
     balance = _sending(routes.balance)
+    explain = _sending(routes.explain)
+    explain_transaction = _sending(routes.explain_transaction)
     history_page = _sending(routes.history_page)
     history_pages = _paging(routes.history_page)
     history = _listing(routes.history_page)
@@ -392,6 +394,8 @@ class AsyncCredits(_Client[httpx.AsyncClient]):
 
     schedule = _sending_async(routes.schedule)
     balance = _sending_async(routes.balance)
+    explain = _sending_async(routes.explain)
+    explain_transaction = _sending_async(routes.explain_transaction)
     history_page = _sending_async(routes.history_page)
     history_pages = _paging_async(routes.history_page)
     history = _listing_async(routes.history_page)
