@@ -104,6 +104,14 @@ def explanation(call: "Call") -> "Answer":
     return explanations.explanation(call)
 
 
+@_route("GET", "/api/credits/forecast")
+def outlook(call: "Call") -> "Answer":
+    """When a user's credits will run out."""
+    from . import forecasts
+
+    return forecasts.outlook(call)
+
+
 @_route("POST", "/api/credits/use")
 def use(call: "Call") -> "Answer":
     """Spend credits, oldest first."""

@@ -702,3 +702,63 @@ def test_nobody_is_told_how_somebody_elses_credits_were_taken(world: World, api:
     assert api.get(f"{EXPLAIN}?transaction_id=1-2", user("1")).status == 404
     assert api.get(f"{EXPLAIN}?transaction_id=none", user("1")).status == 404
     assert api.get(f"{EXPLAIN}?user_id=3", ADMIN).status == 404
+
+
+# --- When they run out --------------------------------------------------------------------------
+
+FORECAST = "/api/credits/forecast"
+
+
+def test_a_forecast_has_what_the_plan_brings_and_what_the_last_days_spent(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1", timezone="Pacific/Kiritimati", plan="starter")
+    world.allocate_at("2026-01-31T10:00:00Z")  # 1 February on Kiritimati, 14 hours ahead
+    world.now += timedelta(days=8)
+    spend(api, 70, "a")
+    found = api.get(FORECAST, user()).json
+    assert found["available_balance"] == 30
+    assert found["allocations"][0] == {
+        "on": "2026-03-01",
+        "at": "2026-02-28T10:00:00Z",
+        "amount": 100,
+    }
+    assert len(found["allocations"]) == 12
+    assert found["expiring_credits"][0] == {"amount": 30, "expires_at": "2026-03-03"}
+    week, month, quarter = found["rates"]
+    assert (week["spent_amount"], week["days"], week["window_days"]) == (70, 7, 7)
+    # 10 a day from the 9th on, today among them.
+    assert (week["runs_out_on"], week["no_rate_because"]) == ("2026-02-12", None)
+    assert month["no_rate_because"]["code"] == quarter["no_rate_because"]["code"] == "too_new"
+    assert (month["runs_out_on"], month["expiring_credits"]) == (None, [])
+
+
+def test_who_is_paused_and_has_nothing_is_promised_nothing(world: World, api: Api) -> None:
+    world.subscribe("1", status="paused")
+    found = api.get(FORECAST, user()).json
+    assert (found["allocations"], found["expiring_credits"]) == ([], [])
+    assert [each["no_rate_because"]["code"] for each in found["rates"]] == ["too_new"] * 3
+    assert api.get(FORECAST, user("7")).status == 404
+
+
+def test_credits_without_a_subscription_are_forecast_too(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.grant("1", 5, "a", expires_in_days=2)
+    assert world.services.subscriptions.remove("1")
+    found = api.get(f"{FORECAST}?user_id=1", ADMIN).json
+    assert (found["available_balance"], found["allocations"]) == (5, [])
+    assert found["expiring_credits"] == [{"amount": 5, "expires_at": "2026-01-17"}]
+
+
+def test_of_very_many_lines_the_latest_are_read_and_one_from_before_the_window_is_enough(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("1")
+    world.grant("1", 500, "a")
+    for day in range(20):
+        world.now += timedelta(days=1)
+        spend(api, 3, f"{day}")
+    monkeypatch.setattr("chalicelib.api.forecasts.ENTRIES_A_SEARCH", 11)
+    week, month, _ = api.get(FORECAST, user()).json["rates"]
+    assert (week["days"], week["spent_amount"], week["no_rate_because"]) == (7, 24, None)
+    assert (month["days"], month["spent_amount"], month["no_rate_because"]) == (10, 33, None)

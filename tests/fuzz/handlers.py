@@ -486,6 +486,7 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
         asked("admin", query={"user_id": "42", "cursor": CURSOR}),
         asked("admin", query={"user_id": "42", "search": "report"}),
     ),
+    "GET /api/credits/forecast": (asked("user"), asked("admin", query={"user_id": "42"})),
     "GET /api/credits/explain": (
         asked("user", query={"at": "2026-01-31T00:00:00Z", "amount": "50"}),
         asked("admin", query={"transaction_id": "42-2"}),

@@ -211,6 +211,59 @@ class Explanation:
     latest_transactions: tuple[Transaction, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ForecastAllocation:
+    """Credits that will be allocated, on a local day."""
+
+    on: date
+    at: datetime
+    amount: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoRateBecause:
+    """Why a window justifies no guess: ``code`` for programs, ``words`` for people."""
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastRate:
+    """What comes of it if spending goes on as in the last ``window_days``.
+
+    ``runs_out_on``: None if the credits last, and without a rate.
+    """
+
+    window_days: int
+    days: int
+    spent_amount: int
+    runs_out_on: date | None
+    expiring_credits: tuple[ExpiringCredits, ...]
+    no_rate_because: NoRateBecause | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assumption:
+    """What a forecast takes for granted: ``code`` for programs, ``words`` for people."""
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """When the credits will run out; ``allocations`` and ``expiring_credits`` if none is spent."""
+
+    as_of: datetime
+    until: date
+    available_balance: int
+    allocations: tuple[ForecastAllocation, ...]
+    expiring_credits: tuple[ExpiringCredits, ...]
+    rates: tuple[ForecastRate, ...]
+    assumptions: tuple[Assumption, ...]
+
+
 # --- What was done --------------------------------------------------------------------------------
 
 

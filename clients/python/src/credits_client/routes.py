@@ -106,6 +106,11 @@ def balance(
     return _get("/api/credits/balance", answers.Balance, {"user_id": user_id, "at": at})
 
 
+def forecast(user_id: UserId | None = None) -> Request[answers.Forecast]:
+    """When the credits will run out, and what will come and expire until then."""
+    return _get("/api/credits/forecast", answers.Forecast, {"user_id": user_id})
+
+
 def explain(
     user_id: UserId | None = None, *, at: datetime | None = None, amount: int | None = None
 ) -> Request[answers.Explanation]:
