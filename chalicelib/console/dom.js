@@ -51,6 +51,9 @@ export const localDay = (date) => day(`${date}T12:00:00Z`);
 // The last day on which credits can be used: they end at a midnight, exclusively.
 export const lastDay = (instant, zone) => day(new Date(new Date(instant) - 1).toISOString(), zone);
 
+// The local date, as 2026-12-31.
+export const isoDay = (instant, zone) => formatted(instant, zone, { year: "numeric", month: "2-digit", day: "2-digit" }).split("/").reverse().join("-");
+
 export function when(instant, zone) {
   return h("time", { datetime: instant, title: `${moment(instant)} UTC` }, moment(instant, zone));
 }

@@ -120,6 +120,21 @@ def press(page: Page, words: str, within: str = "body") -> None:
     wait_for(is_pressed, f"the button {words}")
 
 
+def do(page: Page, verb: str) -> None:
+    """Reviews what the form asks for, and has it done."""
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, verb, "dialog")
+    page.wait_for_text("dialog .success", "Done")
+
+
+def batches_of(api: Api, user_id: str) -> list[list[Any]]:
+    """Of each open batch its name, what was granted, what is left, its end, order and source."""
+    found = api.send("GET", f"/api/credits/balance?user_id={user_id}", api.admin).json["batches"]
+    fields = ("batch_id", "granted_amount", "remaining_amount", "expires_at", "priority", "source")
+    return [[each[field] for field in fields] for each in found]
+
+
 def available(page: Page) -> int:
     return int(page.text("#available strong").replace(",", ""))
 
@@ -243,8 +258,9 @@ def test_why_no_credits_come_is_said_in_words(page: Page, api: Api) -> None:
 def test_a_grant_is_shown_first_and_the_line_that_came_of_it_can_be_taken_back(
     page: Page, api: Api
 ) -> None:
+    api.grant(ADA, 20, key="support-spent-first")
     show(page, ADA)
-    before = available(page)
+    before, batches = available(page), batches_of(api, ADA)
     press(page, "Grant credits")
     page.fill("dialog [name=amount]", "50")
     page.fill("dialog [name=description]", "Sorry <b>for</b> the outage")
@@ -258,13 +274,63 @@ def test_a_grant_is_shown_first_and_the_line_that_came_of_it_can_be_taken_back(
     assert page.focused() == "Done [button]"
     assert api.balance(ADA) == before + 50
     press(page, "Undo …", "dialog")
-    page.wait_for_text("dialog h2", "Claw back credits")
-    press(page, "Review", "dialog")
-    page.wait_for_text("dialog h3", "This will happen")
-    press(page, "Claw back", "dialog")
-    page.wait_for_text("dialog .success", "Done")
+    page.wait_for_text("dialog h2", "Void a batch")
+    do(page, "Void")
     press(page, "Done", "dialog")
     wait_for(lambda: available(page) == before == api.balance(ADA), "what she had before")
+    assert batches_of(api, ADA) == batches
+
+
+def test_a_batch_is_voided_and_a_new_one_that_ends_with_it_takes_its_place(
+    page: Page, api: Api
+) -> None:
+    who = "support-void"
+    api.subscribe(who, timezone="Asia/Tokyo")
+    for amount, days in ((30, 9), (40, 20)):
+        body: dict[str, object] = {"user_id": who, "amount": amount, "description": f"{days} days"}
+        body |= {"expires_in_days": days, "priority": 7, "source": "promotion"}
+        api.send("POST", "/api/credits/allocate", api.admin, body, key=f"{who}-{days}")
+    use = {"user_id": who, "amount": 35, "description": "Export"}
+    api.send("POST", "/api/credits/use", api.backend, use, key=who)
+    ((voided, _, left, *terms),) = batches_of(api, who)
+    assert left == 35
+    show(page, who)
+    press(page, "Promotion", ".timeline")
+    press(page, "Void …", "dialog")
+    page.fill("dialog [name=description]", "Not for them")
+    do(page, "Void")
+    assert "Not for them" in page.text("dialog .line")
+    assert api.balance(who) == 0
+    press(page, "Undo …", "dialog")
+    page.wait_for_text("dialog .step", "A new one of as many credits takes its place")
+    do(page, "Grant")
+    ((made, _, back, *terms_of_new),) = batches_of(api, who)
+    assert made != voided
+    assert (back, terms_of_new) == (35, terms)
+
+
+def test_a_purchase_is_refunded_and_the_report_can_be_taken_back(page: Page, api: Api) -> None:
+    who = "support-refund"
+    api.subscribe(who)
+    pack = {"user_id": who, "amount": 300, "payment_id": "pi_support", "description": "Pack"}
+    api.send("POST", "/api/credits/purchases", api.billing, pack)
+    use = {"user_id": who, "amount": 250, "description": "Export"}
+    api.send("POST", "/api/credits/use", api.backend, use, key=who)
+    show(page, who)
+    press(page, "Pack", ".history")
+    press(page, "Refund …", "dialog")
+    page.wait_for_text("dialog .field", "None so far.")
+    page.fill("dialog [name=amount]", "100")
+    page.fill("dialog [name=description]", "Asked for it")
+    do(page, "Refund")
+    assert "50 credits had been used or are held" in page.text("dialog")
+    assert api.balance(who) == 0
+    press(page, "Undo …", "dialog")
+    page.wait_for_text("dialog .field", "100 so far. Less than that gives credits back.")
+    assert page.find("dialog [name=amount]").get_attribute("value") == "0"
+    do(page, "Refund")
+    assert api.balance(who) == 50
+    assert history(api, who)[0]["refunded_amount"] == 0
 
 
 def test_to_repeat_after_a_lost_answer_changes_nothing(page: Page, api: Api) -> None:
