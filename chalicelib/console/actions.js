@@ -4,8 +4,8 @@
 // The idempotency key is made with the form, before the first try, and kept until an answer has come:
 // to send the same again after a lost answer changes nothing twice.
 
-import { badge, button, credits, field, h, human, isoDay, lastDay, localDay, newId, number, say, select, signed, trouble, waiting } from "./dom.js";
-import { Lost, ask, get, userPath } from "./api.js";
+import { badge, button, credits, field, h, human, isoDay, lastDay, localDay, newId, number, said, say, select, signed, trouble, waiting } from "./dom.js";
+import { Lost, SLOW, ask, get, userPath } from "./api.js";
 import { planNames } from "./people.js";
 
 const MOST_PAGES = 20;
@@ -325,7 +325,8 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
   const title = h("h2", { id: titleId, tabindex: "-1" }, action.title);
   const about = subject.user_id ? h("p", { class: "about" }, `User ${subject.user_id}`) : null;
   const body = h("div", { class: "step" });
-  const dialog = h("dialog", { class: "action", "aria-labelledby": titleId }, h("div", { class: "top" }, h("div", {}, title, about), button("×", () => close(), { class: "close", "aria-label": "Close" })), body);
+  const leave = button("×", () => close(), { class: "close", "aria-label": "Close" });
+  const dialog = h("dialog", { class: "action", "aria-labelledby": titleId }, h("div", { class: "top" }, h("div", {}, title, about), leave), body, said());
   const state = { name, subject, action, key: key ?? crypto.randomUUID(), isUnknown, values, form: null };
   open = state;
   const from = document.activeElement;
@@ -336,8 +337,11 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
     if (from?.isConnected) from.focus();
     if (state.isDone || state.isUnknown) changed();
   });
+  // Whoever has sent something learns what became of it.
+  dialog.addEventListener("cancel", (event) => { if (leave.disabled) event.preventDefault(); });
   document.body.append(dialog);
   const step = (...parts) => {
+    leave.disabled = false;
     body.replaceChildren(...parts.flat().filter(Boolean));
     // Who reads with the ears hears the new step.
     title.focus();
@@ -374,14 +378,16 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
     if (action.method === "PATCH" && !Object.keys(action.body(subject, state.values)).length) {
       return showForm(Object.assign(new Error("Change a field first."), { title: "Nothing has changed" }));
     }
-    busy(pressed, "Checking …");
+    const stop = busy(pressed, "Checking …");
     try {
       const { body: answer, headers } = await request(true);
-      ready(answer, headers?.get("Idempotency-Replayed") === "true");
+      if (dialog.open) ready(answer, headers?.get("Idempotency-Replayed") === "true");
     } catch (error) {
-      if (error.status === 401) return;
+      if (error.status === 401 || !dialog.open) return;
       if (error.status === 412) return conflict();
       showForm(error);
+    } finally {
+      stop();
     }
   };
 
@@ -406,7 +412,9 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
   };
 
   const send = async (pressed) => {
-    busy(pressed, "Sending …");
+    for (const other of body.querySelectorAll("button")) other.disabled = true;
+    leave.disabled = true;
+    const stop = busy(pressed, "Sending …");
     try {
       const { body: answer, headers } = await request(false);
       await done(answer, headers);
@@ -417,6 +425,8 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
       // The API has answered: whatever was unknown is known.
       state.isUnknown = false;
       showForm(error);
+    } finally {
+      stop();
     }
   };
 
@@ -492,9 +502,13 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
   begin();
 }
 
+// Says beside what was pressed that an answer is awaited; what stops saying it.
 function busy(pressed, words) {
   pressed.disabled = true;
+  pressed.classList.add("busy");
   pressed.textContent = words;
+  const slow = setTimeout(() => pressed.before(h("small", { class: "slow" }, "The API is slow. Still waiting.")), SLOW);
+  return () => clearTimeout(slow);
 }
 
 // Which field a refusal is about, at the field itself.

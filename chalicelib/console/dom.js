@@ -16,11 +16,14 @@ export function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+// Where a dialog says something. What is outside of an open dialog is inert: nobody hears it.
+export const said = () => h("p", { class: "said unseen", role: "status" });
+
 // Says something to those who cannot see that the page has changed.
 export function say(words) {
-  const said = $("#said");
-  said.textContent = "";
-  setTimeout(() => { said.textContent = words; }, 50);
+  const place = [...document.querySelectorAll("dialog[open] > .said"), $("#said")][0];
+  place.textContent = "";
+  setTimeout(() => { place.textContent = words; }, 50);
 }
 
 let count = 0;

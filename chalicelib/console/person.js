@@ -1,7 +1,7 @@
 // One user: what they can spend, what expires when, when the next credits come or why not, what
 // happened, what they were told, and who edited their subscription.
 
-import { $, badge, button, card, credits, day, empty, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, say, select, signed, trouble, waiting, when } from "./dom.js";
+import { $, badge, button, card, credits, day, empty, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, said, say, select, signed, trouble, waiting, when } from "./dom.js";
 import { ask, get, userPath } from "./api.js";
 import { TYPES, lineCard, onChanged, openAction } from "./actions.js";
 import { statusBadge } from "./people.js";
@@ -360,6 +360,7 @@ function openLine(line, state, subject) {
     buttons.length ? h("div", { class: "buttons start" }, buttons) : null,
     mail,
     events,
+    said(),
   );
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);

@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 
 from infra.deployment import packaging
 from infra.local.stacks import LocalStack
@@ -135,6 +137,10 @@ def batches_of(api: Api, user_id: str) -> list[list[Any]]:
     return [[each[field] for field in fields] for each in found]
 
 
+def buttons_of(page: Page) -> list[WebElement]:
+    return page.driver.find_elements(By.CSS_SELECTOR, "dialog button")
+
+
 def available(page: Page) -> int:
     return int(page.text("#available strong").replace(",", ""))
 
@@ -174,6 +180,21 @@ window.fetch = async (url, asked) => {
   return new Response(JSON.stringify({...await answer.json(), batches: many}), {status: 200})
 }
 window.mend = () => { window.fetch = real }
+"""
+HOLD_ANSWERS_BACK = """
+const real = window.fetch, timer = window.setTimeout
+window.sent = []
+let release
+const released = new Promise((done) => { release = done })
+window.fetch = async (url, asked) => {
+  if (asked.method === 'POST') window.sent.push(JSON.parse(asked.body).dry_run ? 'dry' : 'real')
+  const answer = await real(url, asked)
+  await released
+  return answer
+}
+// Five seconds pass in a moment.
+window.setTimeout = (what, length, ...rest) => timer(what, length === 5000 ? 50 : length, ...rest)
+window.mend = () => { window.fetch = real; window.setTimeout = timer; release() }
 """
 NO_NETWORK = """
 const real = window.fetch
@@ -476,7 +497,48 @@ def test_nine_hundred_batches_are_one_glance_and_a_few_rows(page: Page) -> None:
     page.js("window.mend()")
 
 
-def test_a_slow_api_is_told_of_and_no_answer_at_all_says_what_to_do(page: Page) -> None:
+def test_a_slow_api_is_told_of_beside_what_was_pressed_and_nothing_is_sent_twice(
+    page: Page, api: Api
+) -> None:
+    show(page, ADA)
+    lines = len(history(api, ADA))
+    press(page, "Grant credits")
+    page.fill("dialog [name=amount]", "5")
+    page.fill("dialog [name=description]", "Slow")
+    for verb, while_waiting in (("Review", "Checking …"), ("Grant", "Sending …")):
+        page.js(HOLD_ANSWERS_BACK)
+        press(page, verb, "dialog")
+        page.wait_for_text("dialog .buttons", f"The API is slow. Still waiting.{while_waiting}")
+        page.wait_for_text("dialog .said", "The API is slow. Still waiting.")
+        assert not page.find("dialog .busy").is_enabled()
+        # Neither the keyboard nor another press sends it a second time.
+        page.press(Keys.ENTER)
+        page.js("document.querySelector('dialog .busy').click()")
+        assert page.js("return window.sent") == ["dry" if verb == "Review" else "real"]
+        if verb == "Grant":
+            page.press(Keys.ESCAPE)
+            assert [button.is_enabled() for button in buttons_of(page)] == [False] * 3
+        page.js("window.mend()")
+        page.wait_for_text("dialog .step", "This will happen" if verb == "Review" else "Done")
+    assert len(history(api, ADA)) == lines + 1
+
+
+def test_whoever_goes_on_while_a_search_is_slow_is_not_taken_back(page: Page) -> None:
+    page.js("location.hash = '#/users'")
+    wait_for(lambda: page.text("h1") == "Users", "the list")
+    settled(page)
+    page.fill("[name=who]", ADA)
+    page.js(HOLD_ANSWERS_BACK)
+    page.press(Keys.ENTER)
+    wait_for(lambda: page.js("return !!document.querySelector('.find + div .waiting')"), "a sign")
+    page.js("location.hash = '#/months'")
+    wait_for(lambda: page.text("h1") != "Users", "the month")
+    page.js("window.mend()")
+    settled(page)
+    assert page.driver.current_url.endswith("#/months")
+
+
+def test_no_answer_at_all_says_what_to_do(page: Page) -> None:
     page.js(NO_NETWORK)
     page.js("location.hash = '#/users'")
     page.js("location.hash = '#/months'")
