@@ -225,6 +225,14 @@ def allocate(call: "Call") -> "Answer":
     return administration.allocate(call)
 
 
+@_route("POST", "/api/credits/batches/{batch_id}/void")
+def void(call: "Call") -> "Answer":
+    """Take back all that is left of one credit batch."""
+    from . import administration
+
+    return administration.void(call)
+
+
 @_route("POST", "/api/credits/allocation-runs")
 def allocation_runs(call: "Call") -> "Answer":
     """Run the monthly allocation now, or show what it would do."""

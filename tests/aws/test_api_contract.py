@@ -283,6 +283,10 @@ def show_purchases(made: Examples, world: World) -> None:
         "observed_at": "2025-06-02T11:35:00Z",
     }
     show("200", "POST", "/api/credits/refunds", BILLING, half)
+    world.now += timedelta(minutes=5)
+    goodwill = "42-2"
+    why = {"description": "Granted to the wrong user"}
+    show("200", "POST", f"/api/credits/batches/{goodwill}/void", ADMIN, why, key="void-7731")
 
 
 def show_support(made: Examples, world: World) -> None:

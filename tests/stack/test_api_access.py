@@ -175,6 +175,15 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
         (*BAD, 403, 403, 403, 403, 200),
     ),
     (
+        *("POST", f"/api/credits/batches/{ANN}-1/void", {"description": "Mistake"}),
+        (*BAD, 403, 403, 403, 403, 200),
+    ),
+    # Who may void none is not told which there are.
+    (
+        *("POST", f"/api/credits/batches/{ANN}-2/void", {"description": "Mistake"}),
+        (*BAD, 403, 403, 403, 403, 404),
+    ),
+    (
         *("POST", "/api/credits/allocation-runs"),
         {"period": "2026-01", "zones": ["Antarctica/Troll"]},
         (*BAD, 403, 403, 403, 403, 202),

@@ -111,6 +111,10 @@ ASKS: Mapping[str, list[Callable[[Any], Any]]] = {
         ),
         lambda c: c.allocate(42, 20, "Goodwill", dry_run=True),
     ],
+    "voidBatch": [
+        lambda c: c.void_batch("42-2", "Mistake", key="k", notify=False, including_held=True),
+        lambda c: c.void_batch("42-2", "Mistake", dry_run=True),
+    ],
     "runAllocations": [
         lambda c: c.allocation_preview_page("2026-01", zones=["UTC"], limit=5, cursor="abc"),
         lambda c: c.allocation_run("2026-01", zones=["UTC"]),

@@ -38,6 +38,8 @@ export type ReverseAnswer = Schemas["ReverseAnswer"];
 /** Negative amounts claw back; with `up_to_available`, at most the credits that are left. */
 export type AllocateRequest = Omit<Schemas["AllocateRequest"], "amount"> & { amount: number };
 export type AllocateAnswer = Schemas["AllocateAnswer"];
+export type VoidRequest = Schemas["VoidRequest"];
+export type VoidAnswer = Schemas["VoidAnswer"];
 export type HoldRequest = Schemas["HoldRequest"];
 export type HoldAnswer = Schemas["HoldAnswer"];
 export type Hold = Schemas["Hold"];
@@ -272,6 +274,11 @@ export class CreditsClient {
   /** Makes a manual adjustment: grants or claws back credits. For admins. */
   allocate(body: AllocateRequest, key: string = crypto.randomUUID()): Promise<AllocateAnswer> {
     return this.#keyed("/api/credits/allocate", body, key);
+  }
+
+  /** Takes back all that is left of one batch, even if older ones are open. For admins. */
+  voidBatch(batchId: string, body: VoidRequest, key: string = crypto.randomUUID()): Promise<VoidAnswer> {
+    return this.#keyed(`/api/credits/batches/${encodeURIComponent(batchId)}/void`, body, key);
   }
 
   // --- Holds: for backends and admins ----------------------------------------------------------------

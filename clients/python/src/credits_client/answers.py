@@ -392,6 +392,18 @@ class RefundAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VoidAnswer:
+    """All ``taken`` credits were taken back from one batch."""
+
+    new_balance: int
+    transaction_id: str
+    taken: int
+    dry_run: bool | None = None
+    transaction: Transaction | None = None
+    replayed: bool = _replayed()
+
+
+@dataclass(frozen=True, kw_only=True)
 class AllocateAnswer:
     """An adjustment was made; ``amount`` says what was taken by one ``up_to_available``."""
 

@@ -226,6 +226,7 @@ class Credits(_Client[httpx.Client]):
     use_many = _sending(routes.use_many)
     reverse = _sending(routes.reverse)
     allocate = _sending(routes.allocate)
+    void_batch = _sending(routes.void_batch)
 
     hold = _holding(routes.hold)
     capture = _sending(routes.capture)
@@ -406,6 +407,7 @@ class AsyncCredits(_Client[httpx.AsyncClient]):
     use_many = _sending_async(routes.use_many)
     reverse = _sending_async(routes.reverse)
     allocate = _sending_async(routes.allocate)
+    void_batch = _sending_async(routes.void_batch)
 
     hold = _holding_async(routes.hold)
     capture = _sending_async(routes.capture)

@@ -267,6 +267,30 @@ def allocate(  # noqa: PLR0913 - the fields of the API
     return _post("/api/credits/allocate", answers.AllocateAnswer, body, kept, key=_key(key))
 
 
+def void_batch(
+    batch_id: str,
+    description: str,
+    *,
+    key: str | None = None,
+    notify: bool | None = None,
+    including_held: bool | None = None,
+    dry_run: bool | None = None,
+) -> Request[answers.VoidAnswer]:
+    """Takes back all that is left of one batch, even if older ones are open. For admins.
+
+    What of it is held stays, unless ``including_held``. With ``dry_run`` nothing is written, and
+    the answer has the ``transaction`` that would be.
+    """
+    body = {
+        "description": description,
+        "notify": notify,
+        "including_held": including_held,
+        "dry_run": dry_run,
+    }
+    route, path = "/api/credits/batches/{batch_id}/void", _path(batch_id=batch_id)
+    return _post(route, answers.VoidAnswer, body, path=path, key=_key(key))
+
+
 # --- Holds ----------------------------------------------------------------------------------------
 
 
