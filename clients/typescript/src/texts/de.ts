@@ -1,4 +1,4 @@
-import type { Texts } from "./texts.js";
+import type { ReasonCode, Texts } from "./texts.js";
 
 export const de: Texts = {
   language: "de",
@@ -24,7 +24,7 @@ export const de: Texts = {
     plan_unknown: "Ihren Tarif gibt es nicht mehr.",
     timezone_unknown: "Ihre Zeitzone gibt es nicht mehr.",
     subscription_ended: "Ihr Abo endet vorher.",
-  },
+  } satisfies Record<ReasonCode, string>,
   whatExpires: "Was verfällt",
   usableThrough: "{amount} nutzbar bis einschließlich {date}",
   neverExpire: { one: "{amount} verfällt nicht", other: "{amount} verfallen nicht" },

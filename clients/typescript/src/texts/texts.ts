@@ -2,7 +2,8 @@
 
 import type { AllocationSchedule, ProblemCode, TransactionType } from "../client.js";
 
-type ReasonCode = NonNullable<AllocationSchedule["not_allocated_because"]>["code"];
+/** Why no credits will come, as a code. */
+export type ReasonCode = NonNullable<AllocationSchedule["not_allocated_because"]>["code"];
 
 /** A sentence with gaps such as `{amount}`; or one for each form of the plural that the language has. */
 export type Text = string | ({ other: string } & Partial<Record<Intl.LDMLPluralRule, string>>);
