@@ -17,7 +17,7 @@ from tests.mutants import typescript
 from tests.mutants.__main__ import explained
 from tests.mutants.runner import Fate
 from tests.stack.api import Api
-from tests.stack.node import CLIENT, DEADLINE_SECONDS, NODE, install, npm
+from tests.stack.node import CLIENT, DEADLINE_SECONDS, NODE, build, npm
 
 USER = "typescript"
 
@@ -25,10 +25,7 @@ USER = "typescript"
 @pytest.fixture(scope="module")
 def program() -> Path:
     """The client, with types made from the contract as it is now, compiled."""
-    install()
-    npm("run", "generate")
-    npm("run", "build")
-    return CLIENT / "build" / "main.js"
+    return build() / "main.js"
 
 
 def run_program(program: Path, stack: LocalStack, token: str) -> subprocess.CompletedProcess[str]:

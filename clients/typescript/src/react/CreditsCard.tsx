@@ -43,6 +43,7 @@ function Contents({ settings, schedule, onDue }: PartProps & { onDue: () => void
   const lasting = schedule.current_balance - schedule.expiring_credits.reduce((sum, { amount }) => sum + amount, 0);
   return (
     <>
+      <Parts amounts={[...schedule.expiring_credits.map(({ amount }) => amount), lasting]} />
       <Reserved settings={settings} schedule={schedule} />
       <h3>{texts.nextCredits}</h3>
       <p className="credits-next">
@@ -59,6 +60,19 @@ function Contents({ settings, schedule, onDue }: PartProps & { onDue: () => void
         {schedule.current_balance === 0 ? <li>{texts.noCredits}</li> : null}
       </ul>
     </>
+  );
+}
+
+/** The lines of what expires, as parts of a bar. It says nothing that they do not say. */
+function Parts({ amounts }: { amounts: number[] }) {
+  const parts = amounts.filter((amount) => amount > 0);
+  if (parts.length === 0) return null;
+  return (
+    <div className="credits-bar" aria-hidden="true">
+      {parts.map((amount, place) => (
+        <span key={place} style={{ flexGrow: amount }} />
+      ))}
+    </div>
   );
 }
 

@@ -88,6 +88,7 @@ test("the card says why nothing comes", async () => {
   const card = await render(<CreditsCard client={client} locale="en" />);
   assert.equal(words(card.querySelector(".credits-next")), "None. The subscription is paused.");
   assert.equal(words(card.querySelector(".credits-expiring")), "Nothing: there are no credits.");
+  assert.ok(!card.querySelector(".credits-bar"));
 });
 
 test("an expired session is told, and the card comes back", async () => {
@@ -345,6 +346,7 @@ test("a card that loads, fails, and loads again is this page, whatever its style
     section(false),
     heading,
     '<p class="credits-balance"><strong>1,290</strong> available</p>',
+    '<div class="credits-bar" aria-hidden="true"><span style="flex-grow: 40;"></span><span style="flex-grow: 1250;"></span></div>',
     "<h3>Next credits</h3>",
     '<p class="credits-next">+500 on <time datetime="2026-06-01T04:00:00Z">June 1, 2026</time>, <span role="timer">in 1 day and 16:00:00</span></p>',
     "<h3>What expires</h3>",
@@ -409,6 +411,7 @@ test("what the API could say of no next credits is shown, and a single credit th
   const card = await render(<CreditsCard client={client} locale="en" />);
   assert.equal(words(card.querySelector(".credits-next")), "None.");
   assert.deepEqual([...card.querySelectorAll(".credits-expiring li")].map(words), ["1 never expires"]);
+  assert.equal(card.querySelectorAll(".credits-bar span").length, 1);
 });
 
 test("a card that is told no time takes the clock's", async (t) => {
