@@ -82,7 +82,7 @@ function Refusal({ spending, settings }: { spending: Spend; settings: ResolvedSe
     );
   }
   if (status === "spent") return <Alert texts={texts} onRetry={undo}>{texts.notUndone}</Alert>;
-  if (error instanceof UnauthenticatedError) return <Alert texts={texts} onRetry={spend}>{texts.signedOut}</Alert>;
+  if (error instanceof UnauthenticatedError) return <Alert texts={texts} onRetry={spend}>{texts.unansweredSignedOut}</Alert>;
   const words = error instanceof CreditsError ? texts.problems[error.problem.code as keyof typeof texts.problems] : undefined;
   if (status === "unanswered") return <Alert texts={texts} onRetry={spend}>{words ?? texts.unanswered}</Alert>;
   return <Alert texts={texts}>{words ?? (error as CreditsError).problem.detail}</Alert>;

@@ -72,7 +72,7 @@ const BUTTONS: State[] = [
   ["It was refused", /You may not use/, on({ use: () => failing(403, "forbidden") }, button()), USE],
   ["There was no answer", /not certain.*Try again/, on({ use: () => new Error("no net") }, button()), USE],
   ["There was no answer to the undo", /not certain.*Try again/, on({}, button({ ...undoable, undo: () => Promise.reject(new Error("no net")) })), USE, "Undo"],
-  ["The session has expired", /Sign in again/, on({ use: () => failing(401, "unauthenticated") }, button()), USE],
+  ["The session has expired", /Sign in and try again/, on({ use: () => failing(401, "unauthenticated") }, button()), USE],
   ["In German", /Gleich werden 10 Credits/, on({}, button({ texts: de, undoSeconds: 60 })), "10 Credits nutzen"],
 ];
 

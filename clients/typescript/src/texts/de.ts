@@ -71,6 +71,7 @@ export const de: Texts = {
     other: "Das braucht {amount} Credits. Verfügbar: {available}.",
   },
   unanswered: "Ob es geklappt hat, ist nicht sicher. Versuchen Sie es noch einmal: Sie zahlen nur einmal.",
+  unansweredSignedOut: "Ihre Sitzung ist abgelaufen. Melden Sie sich an und versuchen Sie es noch einmal: Sie zahlen nur einmal.",
   problems: {
     invalid_input: "So geht das nicht. Bitte wenden Sie sich an den Support.",
     forbidden: "Diese Credits dürfen Sie nicht nutzen.",

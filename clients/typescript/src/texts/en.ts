@@ -56,6 +56,7 @@ export const en: Texts = {
   notUndone: "It is not certain that this was undone. Undo it again: credits are given back once only.",
   insufficient: { one: "This takes {amount} credit. Available: {available}.", other: "This takes {amount} credits. Available: {available}." },
   unanswered: "It is not certain that this was done. Try again: you pay once only.",
+  unansweredSignedOut: "Your session has expired. Sign in and try again: you pay once only.",
   problems: {
     forbidden: "You may not use these credits.",
     not_found: "There are no credits for you yet.",

@@ -68,6 +68,7 @@ export interface Texts {
   /** `{amount}` was asked for, and `{available}` is there. */
   insufficient: Text;
   unanswered: string;
+  unansweredSignedOut: string;
   /** By code; where there is none, the API's `detail`. */
   problems: Partial<Record<ProblemCode, string>>;
 
