@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { useState } from "react";
+import { useState, type ReactElement } from "react";
 import { problem } from "../api.test-double.js";
 import { InsufficientCreditsError, type UseAnswer } from "../client.js";
 import { CreditsCard, CreditsHistory, CreditsProvider, SpendButton, type SpendButtonProps } from "./index.js";
@@ -13,12 +13,12 @@ function recorder<Value>() {
   return Object.assign((value: Value) => void calls.push(value), { calls });
 }
 
-/** A page with a card, a history and a button that uses 10 credits. */
-async function open(ledger: FakeLedger, props: Partial<SpendButtonProps> = {}) {
+/** A page with a card, and a button that uses 10 credits. */
+async function open(ledger: FakeLedger, props: Partial<SpendButtonProps> = {}, besides: ReactElement | null = null) {
   const page = (more: Partial<SpendButtonProps> | null) => (
     <CreditsProvider client={ledger.client} locale="en" now={() => 0}>
       <CreditsCard />
-      <CreditsHistory />
+      {besides}
       {more ? <SpendButton amount={10} description="Report" {...more} /> : null}
     </CreditsProvider>
   );
@@ -47,7 +47,7 @@ test("a click counts at once, is sent when it cannot be undone any more, and car
   const pass = clock(t);
   const ledger = new FakeLedger(100);
   const onSpent = recorder<UseAnswer>();
-  const page = await open(ledger, { onSpent });
+  const page = await open(ledger, { onSpent }, <CreditsHistory />);
   assert.equal(page.balance(), "100 available");
   await page.use();
   assert.deepEqual([page.balance(), ledger.balance, ledger.keys.length], ["90 available", 100, 0]);
@@ -473,7 +473,7 @@ test("after a refusal another request has another key", async () => {
 
 test("the focus stays beside the button to undo when that goes away", async (t) => {
   const pass = clock(t);
-  const page = await open(new FakeLedger(100));
+  const page = await open(new FakeLedger(100), {}, <input />);
   const main = page.container.querySelector<HTMLButtonElement>(".credits-use")!;
   const focus = (selector: string) => settle(() => page.container.querySelector<HTMLElement>(selector)?.focus());
   await page.use();
