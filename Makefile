@@ -163,7 +163,7 @@ erase: $(READY)  ## erase a person's data, and keep the numbers: USER_ID=42 (SUB
 	@$(RUN) -m infra erase $(call option,user-id,USER_ID) $(call option,subject,SUBJECT) $(REPAIR)
 
 ##@ Proof and figures
-.PHONY: contract prove units cost bench capacity scale
+.PHONY: contract prove units cost bench capacity scale hot
 
 contract: $(READY) | writable  ## send thousands of generated requests against the API's contract (EXAMPLES=50 a route)
 	@CONTRACT_EXAMPLES=$(if $(value EXAMPLES),$(call exported,EXAMPLES),50) $(RUN) -m pytest -s tests/stack/test_contract.py
@@ -183,8 +183,11 @@ bench: $(READY) | writable  ## measure CPU beside Celery and the SDK: bench/resu
 capacity: $(READY)  ## simulate how long a month's turn takes on AWS, from what `make bench` measured
 	@$(RUN) -m infra capacity
 
-scale: $(READY) | writable  ## sweep a million users in one zone, and kill the sweep on its way (USERS=1000000)
+scale: $(READY) | writable  ## sweep a million users in one zone, and kill the sweep on its way (USERS=10000000)
 	@$(RUN) -m infra scale $(call option,users,USERS)
+
+hot: $(READY) | writable  ## measure one account that 1, 8 and 64 callers use at once: bench/hot.json (SECONDS=5)
+	@$(RUN) -m infra hot $(call option,seconds,SECONDS)
 
 ##@ Generated pages and pictures
 .PHONY: reference screenshots mails dashboard sample

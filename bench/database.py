@@ -214,7 +214,7 @@ class Store:
         if partition is None:
             partition = self.tables[table][key] = Partition()
         partition.put(sort, body)
-        units = _write_units(item) * factor
+        units = write_units(item) * factor
         for name, (of_table, index_partition, index_sort) in INDEXES.items():
             if of_table == table and index_partition in item and index_sort in item:
                 row = (item[index_sort]["S"], item["user_id"]["S"])
@@ -274,7 +274,7 @@ class Store:
 
     def _ExecuteStatement(self, values: Values) -> bytes:  # noqa: N802
         """A conditional insert: it is refused if the item exists."""
-        table, item = _inserted(values)
+        table, item = inserted(values)
         if self._find(table, item) is not None:
             raise Refused("DuplicateItemException", message=_DUPLICATE)
         return b'{"Items":[],"ConsumedCapacity":%b}' % _capacity(self._put(table, item))
@@ -283,7 +283,7 @@ class Store:
         """Conditional inserts, each by itself."""
         answers = []
         for statement in values["Statements"]:
-            table, item = _inserted(statement)
+            table, item = inserted(statement)
             if self._find(table, item) is None:
                 self._put(table, item)
                 answers.append(b"{}")
@@ -293,7 +293,7 @@ class Store:
 
     def _ExecuteTransaction(self, values: Values) -> bytes:  # noqa: N802
         """Conditional inserts, all or none."""
-        inserts = [_inserted(statement) for statement in values["TransactStatements"]]
+        inserts = [inserted(statement) for statement in values["TransactStatements"]]
         taken = [self._find(table, item) is not None for table, item in inserts]
         if any(taken):
             raise Refused(
@@ -387,7 +387,8 @@ def _read_units(size: int, *, consistent: bool | None) -> float:
     return max(1, -(-size // 4096)) * (1.0 if consistent else 0.5)
 
 
-def _write_units(item: Values) -> int:
+def write_units(item: Values) -> int:
+    """The units of a write: one a KB of names and values."""
     size = 0
     for name, value in item.items():
         ((_, inner),) = value.items()
@@ -459,7 +460,7 @@ def _updated(part: Values, present: bytes | None) -> Values:
     return item
 
 
-def _inserted(statement: Values) -> tuple[str, Values]:
+def inserted(statement: Values) -> tuple[str, Values]:
     """Table and item of an ``INSERT INTO "t" VALUE {'a': ?, ...}``."""
     table = statement["Statement"].split('"')[1]
     names = re.findall(r"'(\w+)' ?: ?\?", statement["Statement"])
