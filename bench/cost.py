@@ -31,8 +31,11 @@ PRICES = {
     "DynamoDB read unit": Decimal("0.125") / MILLION,
     "DynamoDB storage": Decimal("0.25"),
     "DynamoDB point-in-time recovery": Decimal("0.20"),
+    "DynamoDB provisioned write hour": Decimal("0.00065"),
+    "DynamoDB provisioned read hour": Decimal("0.00013"),
     "Lambda request": Decimal("0.20") / MILLION,
     "Lambda GB-second": Decimal("0.0000166667"),
+    "Lambda event poller hour": Decimal("0.00925"),
     "SQS request": Decimal("0.40") / MILLION,
     "API Gateway request": Decimal("3.50") / MILLION,
     "SES mail": Decimal("0.10") / 1000,
@@ -47,7 +50,8 @@ PRICES = {
     "S3 read": Decimal("0.0004") / 1000,
     "S3 storage": Decimal("0.023"),
 }
-"""US dollars a unit (a GB is a GB-month, or a GB ingested), us-east-1, read on 2026-11-23."""
+"""US dollars a unit (a GB is a GB-month, or a GB ingested), us-east-1, read on 2026-11-23; those of
+an hour on 2026-11-30, in copies of AWS's price list of 2026-09-19."""
 
 SOURCES = {
     "DynamoDB": "https://aws.amazon.com/dynamodb/pricing/on-demand/",

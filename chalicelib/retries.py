@@ -13,7 +13,7 @@ Pause = Callable[[int], None]
 
 def longest_pause(attempt: int) -> float:
     """The ceiling, in seconds, of the pause before attempt number n: it doubles."""
-    return min(LONGEST_PAUSE_SECONDS, 0.005 * 2**attempt)
+    return min(LONGEST_PAUSE_SECONDS, 0.005 * 2.0**attempt)
 
 
 def pause_with_jitter(attempt: int) -> None:
