@@ -174,8 +174,8 @@ prove: $(READY) | writable  ## run every proof of the guarantee, three hours (PA
 units: $(READY) | writable  ## count requests and capacity units of each operation
 	@$(RUN) -m infra units
 
-cost: $(READY)  ## print what a month on AWS costs (USERS=50000 USAGES= READS= MAILS= SIZE= EVENTS=1)
-	@$(RUN) -m infra cost $(call option,users,USERS) $(call option,usages,USAGES) $(call option,reads,READS) $(call option,mails,MAILS) $(call option,size,SIZE) $(call flag,events,EVENTS)
+cost: $(READY)  ## print what a month on AWS costs (USERS= USAGES= READS= MAILS= SIZE= EVENTS=1 RIVAL=1)
+	@$(RUN) -m infra cost $(call option,users,USERS) $(call option,usages,USAGES) $(call option,reads,READS) $(call option,mails,MAILS) $(call option,size,SIZE) $(call flag,events,EVENTS) $(call flag,rival,RIVAL)
 
 bench: $(READY) | writable  ## measure CPU beside Celery and the SDK: bench/results.json (USERS= ROUNDS= CELERY=no)
 	@$(RUN) -m infra bench $(call option,users,USERS) $(call option,rounds,ROUNDS) $(if $(call is,CELERY,$(OFF)),--without-celery)

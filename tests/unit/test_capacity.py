@@ -128,7 +128,7 @@ def test_a_turn_costs_its_units_and_more_for_time_that_is_waited() -> None:
     setting = Setting(zones=(1_000_000,), expiring=0.0)
     paid = bill(setting, simulate(setting))
     assert paid.units == Decimal("0.625") + Decimal("1.51") * Decimal("0.125")
-    assert (paid.once, paid.a_month) == (0, 0)
+    assert paid.once == paid.a_month == 0
     slow = replace(setting, warm_writes=500)
     waited = bill(slow, simulate(slow))
     assert waited.units == paid.units
