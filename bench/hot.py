@@ -27,7 +27,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
+from decimal import Decimal
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import plots
+from bench.cost import MILLION, PRICES
 from bench.database import inserted, write_units
 from chalicelib.domain import ledger
 from chalicelib.domain.entries import LedgerEntry, UsageItem
@@ -54,6 +56,9 @@ from infra.local.services import services_of_local
 RESULTS = Path(__file__).with_name("hot.json")
 
 CALLERS = (1, 8, 64)
+
+KEPT_SECONDS = 5
+"""A measurement that is shorter is only a try."""
 
 PLENTY = 1_000_000_000
 """Credits that no caller uses up."""
@@ -267,7 +272,10 @@ MARKER_SECONDS = 0.010
 a lost race, reading the marker of the operation. The table is half-way: it reads, or locks, at half
 of the time, and the answer takes the other half."""
 
-SIMULATED_SECONDS = 60.0
+SIMULATED_SECONDS = 200.0
+
+API_GB = Decimal("0.5")
+"""The memory of the API's function."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +292,20 @@ class Course:
     failed: float
     """The share of calls that are given up after all attempts."""
 
+    @property
+    def dollars(self) -> Decimal:
+        """What a million uses of this kind cost: units, and Lambda's time, which waits, too."""
+        lost = Decimal(str(self.lost))
+        seconds = Decimal(str(self.callers / self.a_second))
+        return MILLION * (
+            4 * (1 + lost) * PRICES["DynamoDB write unit"]
+            # A lost race reads the operation's marker, as a transaction, and the new last line.
+            + (1 + 3 * lost) * PRICES["DynamoDB read unit"]
+            + seconds * API_GB * PRICES["Lambda GB-second"]
+        )
 
+
+@cache
 def simulated(callers: int) -> Course:
     """Callers on machines of their own: nobody takes another's CPU, as they do on one machine.
 
@@ -377,8 +398,34 @@ def rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def markdown(results: dict[str, Any]) -> str:
     """The table as docs/scale.md shows it."""
-    lines = [HEAD, ("---", "---", *["--:"] * (len(HEAD) - 2)), *rows(results)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("| --- |", "|---|")
+    lines = [f"| {' | '.join(HEAD)} |", "|---|---|" + "--:|" * (len(HEAD) - 2)]
+    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows(results))])
+
+
+def markdown_of_courses() -> str:
+    """What callers would do on AWS, as docs/scale.md shows it."""
+    head = (
+        "callers at once",
+        "calls a second",
+        "p50, ms",
+        "p99, ms",
+        "lost races a call",
+        "given up",
+        "dollars a million uses",
+    )
+    lines = [f"| {' | '.join(head)} |", "|" + "--:|" * len(head)]
+    for course in map(simulated, CALLERS):
+        cells = (
+            f"{course.callers}",
+            f"{course.a_second:,.0f}",
+            f"{course.p50_ms:,.0f}",
+            f"{course.p99_ms:,.0f}",
+            f"{course.lost:.1f}",
+            f"{course.failed:.1%}",
+            f"{course.dollars:,.2f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def draw(results: dict[str, Any]) -> None:
@@ -405,7 +452,14 @@ def main(words: Sequence[str] | None = None) -> int:
         help="how long each measurement takes (default 5; a shorter one than 5 keeps no file)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--markdown", action="store_true", help="measure nothing; print the tables of docs/scale.md"
+    )
     arguments = parser.parse_args(words)
+    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    if arguments.markdown:
+        print(markdown(before), markdown_of_courses(), sep="\n\n")
+        return 0
     os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "ERROR")
     asked = [(work, callers) for work in WORK for callers in CALLERS]
     with stacks.local_stack(say=terminal.progress(), schedules=False) as stack:
@@ -423,7 +477,6 @@ def main(words: Sequence[str] | None = None) -> int:
         "rows": [asdict(row) for row in measured],
     }
     sent_by = SENT_BY[database.SENDS_BY_WIRE]
-    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     if arguments.seconds >= KEPT_SECONDS:
         results = before | {sent_by: side}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -439,8 +492,6 @@ def main(words: Sequence[str] | None = None) -> int:
     Console().print(f"Given up after all attempts: {given_up} calls.", highlight=False)
     return 0
 
-
-KEPT_SECONDS = 5
 
 if __name__ == "__main__":
     sys.exit(main())
