@@ -27,9 +27,6 @@ from .wire.transport import Transport
 Item = dict[str, dict[str, Any]]
 """An item as DynamoDB's API has it: attribute name to type and value."""
 
-SENDS_BY_WIRE = False
-"""The switch: whether requests are sent by `store.wire` or by the SDK (docs/decisions.md)."""
-
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
 MOST_SDK_RETRIES = 3
@@ -66,11 +63,9 @@ def connect(
     connection.session.set_default_client_config(user_agent)
     # With the session and not the client: the SDK's own answer must come after ours.
     connection.session.register("needs-retry.dynamodb", ask_again)  # type: ignore[arg-type]  # it may answer
-    if SENDS_BY_WIRE:
-        keys = Keys(access_key, secret_key) if access_key and secret_key else None
-        shaped: Any = SdkShaped(_wire(region, threads, endpoint_url, keys))
-        connection._client = shaped  # noqa: SLF001 - it takes any client only there
-    _ = connection.client
+    keys = Keys(access_key, secret_key) if access_key and secret_key else None
+    shaped: Any = SdkShaped(_wire(region, threads, endpoint_url, keys))
+    connection._client = shaped  # noqa: SLF001 - it takes any client only there
     return connection
 
 

@@ -409,7 +409,6 @@ def test_a_clock_that_stays_wrong_ends_after_four_attempts(
 
 def connected(monkeypatch: pytest.MonkeyPatch, *answers: Answer | WireError) -> Any:
     """The client of a connection that sends by wire."""
-    monkeypatch.setattr(database, "SENDS_BY_WIRE", True)
     keys: dict[str, Any] = {"access_key": "who", "secret_key": "secret"}
     client: Any = database.connect("eu-west-1", **keys).client
     monkeypatch.setattr(client.wire.transport, "send", Scripted(*answers).send)
@@ -419,7 +418,6 @@ def connected(monkeypatch: pytest.MonkeyPatch, *answers: Answer | WireError) -> 
 def test_a_connection_sends_by_wire_within_the_limits_of_the_sdk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(database, "SENDS_BY_WIRE", True)
     given: dict[str, Any] = {
         "endpoint_url": "http://127.0.0.1:9",
         "access_key": "who",
