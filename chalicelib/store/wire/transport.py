@@ -50,10 +50,11 @@ class Transport:
                 raise HTTPException  # it broke off before it said how long it is
         except TimeoutError as error:
             connection.close()
-            raise NoAnswer("DynamoDB took too long to answer", is_timeout=True) from error
+            raise NoAnswer(f"{self.endpoint.url} took too long", is_timeout=True) from error
         except (OSError, HTTPException) as error:
             connection.close()
-            raise NoAnswer(f"the connection to DynamoDB broke: {type(error).__name__}") from error
+            broke = f"the connection to {self.endpoint.url} broke: {type(error).__name__}"
+            raise NoAnswer(broke) from error
         except BaseException:
             connection.close()  # half an answer must not wait there for the next request
             raise
@@ -82,7 +83,7 @@ class Transport:
         except (OSError, HTTPException) as error:
             connection.close()
             raise NoAnswer(
-                f"DynamoDB cannot be reached at {self.endpoint.host}: {type(error).__name__}",
+                f"there is no connection to {self.endpoint.url}: {type(error).__name__}",
                 is_timeout=isinstance(error, TimeoutError),
                 is_connected=False,
             ) from error
