@@ -9,7 +9,8 @@ from botocore.compat import HTTPHeaders
 from moto.core.models import botocore_stubber
 
 from chalicelib.store.wire.errors import NoAnswer, ServiceError
-from chalicelib.store.wire.transport import Answer, Transport
+from chalicelib.store.wire.exchange import Answer
+from chalicelib.store.wire.transport import Transport
 
 
 def to_moto(transport: Transport, headers: dict[str, str], body: bytes) -> Answer:

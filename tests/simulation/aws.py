@@ -29,7 +29,8 @@ from botocore.retries import quota
 from chalicelib.store.database import connect
 from chalicelib.store.wire.client import Client
 from chalicelib.store.wire.errors import NoAnswer
-from chalicelib.store.wire.transport import Answer, Transport
+from chalicelib.store.wire.exchange import Answer
+from chalicelib.store.wire.transport import Transport
 from tests.simulation.dynamodb import MOST_PAGE_BYTES, NotModelledError, Refused, Table, Tables
 
 REGION = "eu-west-1"

@@ -17,8 +17,8 @@ from chalicelib.store.throttling import patient
 from chalicelib.store.wire.client import MOST_ATTEMPTS
 from chalicelib.store.wire.credentials import Found
 from chalicelib.store.wire.errors import WireError
+from chalicelib.store.wire.exchange import Answer
 from chalicelib.store.wire.signing import Keys
-from chalicelib.store.wire.transport import Answer
 
 
 def test_a_client_gives_up_in_seconds_and_keeps_a_connection_for_every_thread() -> None:

@@ -26,10 +26,11 @@ from chalicelib.store.wire.client import Client
 from chalicelib.store.wire.credentials import Found
 from chalicelib.store.wire.endpoints import endpoint_of
 from chalicelib.store.wire.errors import NoAnswer, ServiceError, WireError
+from chalicelib.store.wire.exchange import Answer
 from chalicelib.store.wire.retrying import Quota
 from chalicelib.store.wire.sdk_shaped import SdkShaped
 from chalicelib.store.wire.signing import Keys, signed
-from chalicelib.store.wire.transport import Answer, Transport
+from chalicelib.store.wire.transport import Transport
 from infra.faults import FAULTS
 
 KEYS = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
