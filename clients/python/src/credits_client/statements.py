@@ -1,8 +1,8 @@
 """Verifies a statement: whether its entries are those that were written, and obey the rules.
 
 It trusts nobody, the API least of all: from the lines alone it recomputes each hash and each state,
-and checks the rules of each type of entry. Its twin in JavaScript is `clients/statement/verify.js`;
-`clients/statement/vectors.json` keeps both to the same findings.
+and checks the rules of each type of entry. Its twin in JavaScript, `verify.mjs` in
+`clients/statement`, finds the same: `vectors.json` beside it keeps both to that.
 """
 
 from __future__ import annotations
@@ -310,7 +310,8 @@ def _must(is_so: bool) -> None:  # noqa: FBT001 - it is the one thing that it is
 
 
 def _whole(value: Any) -> int:
-    _must(type(value) is int)
+    # What is larger no entry has, and JavaScript cannot tell from its neighbours.
+    _must(type(value) is int and abs(value) < 2**53)
     return int(value)
 
 
@@ -436,8 +437,10 @@ class _Walk:
                 raise _Wrong("a page does not begin where the page before it ended")
         elif before is not None:
             self.user_id = user_id
-            self.last_hash = before["previous_hash"]
-            _text(self.last_hash)
+            _text(before["previous_hash"])
+            _must(_whole(before["number"]) >= 1)
+            if before["number"] > 1:  # before the first there is nothing
+                self.last_hash = before["previous_hash"]
             self.last = self._sealed(before)
             self.earlier = self.last.number
             self.opening = self.last.balance
@@ -488,15 +491,17 @@ class _Walk:
         """
         if entry.type in ("reversal", "refund"):
             for batch in entry.batches:
-                if batch.number <= self.earlier:
+                if self.is_earlier(batch.number):
                     self.granted.setdefault(batch.number, batch)
         named = entry.usage if entry.refund is None else entry.refund.purchase
         is_unnamed = entry.type == "reversal" and named is None
-        is_known = named in self.refunds
-        if (named is not None and named <= self.earlier and not is_known) or (
-            is_unnamed and any(leg.batch <= self.earlier for leg in entry.legs)
-        ):
+        is_told = not self.is_earlier(named) or named in self.refunds
+        if not is_told or (is_unnamed and any(self.is_earlier(leg.batch) for leg in entry.legs)):
             self.untold.append(entry.number)
+
+    def is_earlier(self, number: int | None) -> bool:
+        """Whether that entry is from before the statement."""
+        return number is not None and 1 <= number <= self.earlier
 
     def _book(self, entry: _Entry) -> None:
         """Adds an entry that obeys the rules."""
@@ -803,13 +808,13 @@ def _rules_of_reversal(walk: _Walk, entry: _Entry) -> Iterator[_Rule]:
         all(walk.granted[leg.batch].is_usable(entry.posted) for leg in entry.legs),
         "a reversal revives expired credits",
     )
-    is_earlier = entry.usage is not None and entry.usage <= walk.earlier
+    is_earlier = walk.is_earlier(entry.usage)
     yield (
         is_earlier or entry.usage in walk.used,
         "it names an entry that is not a usage",
     )
     # What was used before the statement is in none of the counts.
-    legs = [leg for leg in entry.legs if leg.batch > walk.earlier]
+    legs = [leg for leg in entry.legs if not walk.is_earlier(leg.batch)]
     if not is_earlier:
         left = walk.used[entry.usage]
         told = legs if entry.usage is None else entry.legs
@@ -824,7 +829,7 @@ def _rules_of_reversal(walk: _Walk, entry: _Entry) -> Iterator[_Rule]:
 
 
 def _rules_of_refund(walk: _Walk, state: _State, entry: _Entry, refund: _Refund) -> Iterator[_Rule]:
-    is_earlier = refund.purchase <= walk.earlier
+    is_earlier = walk.is_earlier(refund.purchase)
     before = walk.refunds.get(refund.purchase)
     batch = walk.granted.get(refund.purchase)
     yield before is not None or is_earlier, "it names an entry that is not a purchase"
