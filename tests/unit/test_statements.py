@@ -3,6 +3,7 @@
 Each statement is given to the one in Python and to the one in JavaScript, which must say the same.
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from chalicelib.domain import verification as domain
 from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.verification import StoredLine
+from infra.pages import statement as statement_page
 from tests.stack.node import NODE
 from tests.vectors import ROOT, VECTORS
 
@@ -410,3 +412,23 @@ def test_a_witness_of_a_time_that_is_not_in_it_is_named(verify: Verify) -> None:
 def test_a_witness_that_says_nothing_is_refused(verify: Verify, text: str) -> None:
     with pytest.raises(Refused, match="such as 15:ab12cd34ef56"):
         verify([], [text])
+
+
+# --- The page -------------------------------------------------------------------------------------
+
+
+def test_the_page_is_one_file_that_may_run_its_own_script_and_nothing_else() -> None:
+    text = statement_page.PAGE.read_text("utf-8")
+    assert text == statement_page.page(), "make reference"
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+    allowed = dict(part.split(" ", 1) for part in policy.split("; "))
+    assert allowed.pop("default-src") == allowed.pop("base-uri") == "'none'"
+    assert allowed.pop("form-action") == "'none'"
+    for name in ("script", "style"):
+        (content,) = re.findall(rf"<{name}\b[^>]*>(.*?)</{name}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert allowed.pop(f"{name}-src") == f"'sha256-{digest}'"
+    assert allowed == {}
+    assert "://" not in text
+    assert not re.search(r"\s(src|href|action)=", text)
+    assert not re.search(r"\b(fetch|XMLHttpRequest|WebSocket|eval|import)\b", text)
