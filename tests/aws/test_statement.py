@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from credits_client import verify_statement
 
 from chalicelib.api import statements
 from chalicelib.domain.entries import FIRST_HASH, entry_hash, erased_hash
@@ -129,6 +130,54 @@ def test_an_altered_line_is_shown_as_it_is(ledger: World, api: Api) -> None:
     item["body"]["S"] = item["body"]["S"].replace("Goodwill", "Badwill")
     client("dynamodb").put_item(TableName=table, Item=item)
     assert "Badwill" in read(api)[2]["body"]
+
+
+def pages(api: Api, limit: int) -> list[str]:
+    """All lines of the statement of user 1, read page by page."""
+    found: list[str] = []
+    cursor = ""
+    while True:
+        text = api.get(f"{STATEMENT}?limit={limit}{cursor}", user("1")).text
+        found += text.splitlines()
+        if not (following := json.loads(found[-1])["next_cursor"]):
+            return found
+        cursor = f"&cursor={following}"
+
+
+def remove_line(world: World, number: int) -> None:
+    key = {"user_id": {"S": "1"}, "entry": {"S": f"entry#{number:012}"}}
+    client("dynamodb").delete_item(TableName=world.settings.ledger_table, Key=key)
+
+
+def test_a_user_verifies_all_pages_and_their_mailbox_shows_an_end_that_was_cut_off(
+    ledger: World, api: Api
+) -> None:
+    ledger.queue_mails()
+    assert ledger.send_mails() == []
+    emails = [mail.text for mail in ledger.outbox.sent]
+    assert len(emails) == 5
+    for limit in (1, 2, 100):
+        check = verify_statement(pages(api, limit), emails)
+        assert (check.is_right, check.first, check.last, check.balance) == (True, 1, 5, 15)
+        assert "What 5 emails or events say agrees with it." in check.words
+    remove_line(ledger, 5)
+    assert verify_statement(pages(api, 2)).is_right, "by itself it is right"
+    check = verify_statement(pages(api, 2), emails)
+    assert (check.line, check.problem) == (5, "entries up to 5 were witnessed and are gone")
+    ledger.grant("1", 500, "another")
+    check = verify_statement(pages(api, 2), emails)
+    assert (check.line, check.problem) == (5, "its hash is not the one that was witnessed")
+    remove_line(ledger, 3)
+    check = verify_statement(pages(api, 2))
+    assert (check.line, check.problem) == (4, "entry 3 is missing before it")
+
+
+def test_an_erased_ledger_verifies_with_what_emails_said_before(ledger: World, api: Api) -> None:
+    ledger.queue_mails()
+    assert ledger.send_mails() == []
+    assert list(ledger.services.ledger.erase("1"))
+    check = verify_statement(pages(api, 2), [mail.text for mail in ledger.outbox.sent])
+    assert check.is_right, check.words
 
 
 def test_somebody_without_a_line_has_an_empty_statement(world: World, api: Api) -> None:
