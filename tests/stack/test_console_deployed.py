@@ -8,22 +8,19 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.keys import Keys
 
 from infra.deployment import packaging
 from infra.local.stacks import LocalStack
 from tests.stack.api import Api
-from tests.stack.browser import Page, browser
+from tests.stack.browser import Page, browser, press, ready, settled, violations
 from tests.stack.conftest import wait_for
-from tests.stack.node import install
 
 ADA = "support-ada"
 WIDE, NARROW = 1280, 390
@@ -75,18 +72,6 @@ def sign_in(page: Page, button: str = ".welcome .main", user: str = "ada") -> No
     ready(page)
 
 
-def ready(page: Page) -> None:
-    wait_for(lambda: page.js("return document.documentElement.dataset.ready"), "the page")
-
-
-def settled(page: Page) -> None:
-    """Returns when every answer has come."""
-    script = (
-        "return !document.querySelector('.waiting') && document.querySelector('#progress').hidden"
-    )
-    wait_for(lambda: page.js(script), "all answers")
-
-
 def show(page: Page, user_id: str, tab: str = "") -> None:
     """Shows a user anew."""
     page.js("location.hash = '#/users'")
@@ -95,29 +80,6 @@ def show(page: Page, user_id: str, tab: str = "") -> None:
     wait_for(lambda: user_id in page.text(".crumbs"), f"the page of {user_id}")
     wait_for(lambda: page.js("return !!document.querySelector('#available')"), "what they have")
     settled(page)
-
-
-def press(page: Page, words: str, within: str = "body") -> None:
-    """Presses the one button with these words, as soon as it is there."""
-
-    def is_pressed() -> bool:
-        found = page.js(
-            "return [...document.querySelectorAll(`${arguments[0]} button`)].filter("
-            "(each) => each.innerText === arguments[1] && each.checkVisibility())",
-            within,
-            words,
-        )
-        # What an answer brings may take the place of a button that was just found.
-        with suppress(StaleElementReferenceException):
-            if len(found) == 1:
-                page.js(
-                    "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", *found
-                )
-                found[0].click()
-                return True
-        return False
-
-    wait_for(is_pressed, f"the button {words}")
 
 
 def available(page: Page) -> int:
@@ -477,18 +439,6 @@ def test_axe_finds_nothing(page: Page, width: int, *, is_dark: bool) -> None:
         assert violations(page) == [], path
         assert page.js("return document.documentElement.scrollWidth") <= width
     page.resize(WIDE, 900)
-
-
-def violations(page: Page) -> list[str]:
-    """What axe finds, by rule and place."""
-    if not page.js("return !!window.axe"):
-        page.js((install() / "axe-core" / "axe.min.js").read_text(encoding="utf-8"))
-    found: list[str] = page.driver.execute_async_script(
-        "const done = arguments[arguments.length - 1];"
-        "axe.run(document, {iframes: false}).then((all) => done(all.violations.flatMap("
-        "(rule) => rule.nodes.map((node) => `${rule.id}: ${node.target} ${node.failureSummary}`))))"
-    )
-    return found
 
 
 # --- Pictures ------------------------------------------------------------------------------------
