@@ -192,7 +192,7 @@ scale: $(READY) | writable  ## sweep a million users in one zone, and kill the s
 reference: $(READY) | writable  ## write docs/api-reference.md from the contract
 	@$(RUN) -m infra reference
 
-screenshots: $(READY) | writable  ## picture both consoles, into docs/images (needs chromium and chromium-driver)
+screenshots: $(READY) | writable  ## picture the console, into docs/images (needs chromium and chromium-driver)
 	@SCREENSHOTS=1 $(RUN) -m pytest -q -n 0 tests/stack/test_console.py tests/stack/test_console_deployed.py -k pictured
 
 mails: $(READY) | writable  ## picture the emails, into docs/images/mails; in your name: STAGE=prod (needs chromium)
