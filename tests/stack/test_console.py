@@ -822,25 +822,22 @@ def test_before_the_stack_is_up_the_page_says_so() -> None:
 
 
 @pytest.fixture(scope="module")
-def ada(stage: Stage, turned: datetime) -> str:
+def ada(stage: Stage, request: pytest.FixtureRequest) -> str:
     """Somebody in New York, for whom a month has just begun, while it has not further west."""
     ada = "ada"
     stage.api.subscribe(ada, timezone=NEW_YORK, plan="starter", email="ada@example.org")
-    grants: tuple[dict[str, object], ...] = (
-        {"amount": 250, "description": "Welcome"},
-        {"amount": 90, "description": "Spring campaign", "expires_in_days": 12},
-    )
-    for number, grant in enumerate(grants):
-        body = {"user_id": ada, **grant}
-        stage.api.send("POST", "/api/credits/allocate", stage.api.admin, body, key=f"ada-{number}")
+    welcome = {"user_id": ada, "amount": 250, "description": "Welcome", "expires_in_days": None}
+    stage.api.send("POST", "/api/credits/allocate", stage.api.admin, welcome, key="ada")
+    stage.clock.move(request.getfixturevalue("turned") + timedelta(minutes=12))
     for number, (amount, what) in enumerate(
         ((35, "Export of 35 pages"), (12, "Translation"), (60, "Yearly report"))
     ):
         use = {"user_id": ada, "amount": amount, "description": what}
-        stage.api.send("POST", "/api/credits/use", stage.api.backend, use, key=f"ada-use-{number}")
+        stage.api.send("POST", "/api/credits/use", stage.api.backend, use, key=f"ada-{number}")
+    body = {"user_id": ada, "amount": 90, "description": "Spring campaign", "expires_in_days": 12}
+    stage.api.send("POST", "/api/credits/allocate", stage.api.admin, body, key="ada-granted")
     held = {"user_id": ada, "amount": 40, "description": "Crawl of example.com"}
-    stage.api.send("POST", "/api/credits/holds", stage.api.backend, held, key="ada-hold")
-    assert stage.clock.now() >= turned
+    stage.api.send("POST", "/api/credits/holds", stage.api.backend, held, key="ada-held")
     return ada
 
 

@@ -23,8 +23,7 @@ function showCustomer(userId) {
     return showCustomer(here.user);
   }
   const area = h("div", {});
-  const known = people.users.find((each) => each.user_id === userId);
-  const state = { userId, area, schedule: null, holds: [] };
+  const state = { userId, area, schedule: null, holds: [], about: h("p", { class: "muted" }, "What your frontend would show them.") };
   if (userId) {
     here.chosen = userId;
     area.append(h("div", { class: "card" }, waiting(6)));
@@ -36,13 +35,13 @@ function showCustomer(userId) {
   } else {
     area.append(h("div", { class: "card" }, empty("There is nobody yet", "Subscribe somebody, and see what they see."), h("p", { class: "more" }, h("a", { href: "#/lab" }, "To the Lab"))));
   }
-  return h("section", {}, h("div", { class: "heading" }, h("div", {}, h("h1", {}, "Your credits"), h("p", { class: "muted" }, "What your frontend would show ", known ? `to somebody with the plan ${human(known.plan)} in ${place(known.timezone)}.` : "them.")), picker(userId)), area);
+  return h("section", {}, h("div", { class: "heading" }, h("div", {}, h("h1", {}, "Your credits"), state.about), picker(userId)), area);
 }
 
 function picker(userId) {
   const who = h("input", { id: "user", name: "user", list: "people", value: userId ?? "", autocomplete: "off", spellcheck: "false", required: true });
   const go = () => { if (who.value.trim()) location.hash = customerHref(who.value.trim()); };
-  const known = people.users.slice(0, 500).map((each) => h("option", { value: each.user_id }, `${human(each.plan)}, ${place(each.timezone)}`));
+  const known = people.users.slice(0, 500).map((each) => h("option", { value: each.user_id }, [human(each.plan), place(each.timezone)].filter(Boolean).join(", ")));
   return h(
     "form",
     { class: "picker", role: "search", onsubmit: (event) => { event.preventDefault(); go(); }, onchange: go },
@@ -61,6 +60,11 @@ async function fill(state, isQuiet = false) {
     refused(state, error);
     return;
   }
+  const zone = state.schedule.timezone;
+  state.about.textContent = `What your frontend would show to somebody in ${place(zone)}.`;
+  const known = people.users.find((each) => each.user_id === state.userId);
+  if (known) known.timezone = zone;
+  else people.users.push({ user_id: state.userId, timezone: zone, plan: "" });
   if (!state.has) {
     state.has = h("section", { id: "card", class: "card", "aria-label": "Credits" });
     state.lines = h("div", {});

@@ -64,7 +64,7 @@ function clockCard(turn) {
     const now = clock.now();
     const seen = people.zones.includes(zone.value) ? zone.value : "UTC";
     time.textContent = moment(new Date(now).toISOString(), seen);
-    where.textContent = `in ${place(seen, now)} · ${new Date(now).toISOString().slice(11, 19)} UTC`;
+    where.textContent = `${seen === "UTC" ? "" : `in ${place(seen, now)} · `}${new Date(now).toISOString().slice(11, 19)} UTC`;
     disable();
   };
   follow(made, {

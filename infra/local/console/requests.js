@@ -2,7 +2,7 @@
 // its session ends.
 
 import { button, empty, h, number } from "./dom.js";
-import { ADMIN, expire, follow, tell, told } from "./local.js";
+import { ADMIN, customerHref, expire, follow, supportHref, tell, told } from "./local.js";
 import { curl, pathOf, sent } from "./sent.js";
 
 let isChangesOnly = false;
@@ -45,7 +45,7 @@ export function showRequests() {
   const line = told();
   const end = button("Let the session expire", async () => {
     await expire();
-    tell(line, "Done. Look at the user as Customer or in Support: the next answer is 401.");
+    tell(line, ["Done: the next answer is 401. See it as ", h("a", { href: customerHref() }, "Customer"), " and in ", h("a", { href: supportHref() }, "Support"), "."]);
   });
   follow(list, { second: fill });
   return h(
