@@ -1,6 +1,7 @@
 // Requests to the API: with the token, a limit of time, and errors that say the next step.
 
 import { $, say } from "./dom.js";
+import * as session from "./session.js";
 
 const PATIENCE = 30_000; // a route has 29 seconds
 export const SLOW = 5_000;
@@ -40,10 +41,6 @@ function inWords(status, problem, requestId) {
 export class Lost extends Error {
   title = "No answer came";
 }
-
-let session;
-// Whose tokens are sent, and where to.
-export const connect = (to) => { session = to; };
 
 let expired = () => {};
 // What to do when the API takes the token no longer.

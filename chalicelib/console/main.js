@@ -1,7 +1,7 @@
-// The console of a stack: people sign in, and there is one area.
+// The console of a stack has one area. The local console, which has more, has this module of its own,
+// and session.js, because nobody signs in there: see infra/local/console.
 
-import * as session from "./session.js";
 import { run } from "./shell.js";
 import { support } from "./support.js";
 
-run(session, [support]);
+run([support]);

@@ -1,7 +1,7 @@
 // One user: what they can spend, what expires when, when the next credits come or why not, what
 // happened, what they were told, and who edited their subscription.
 
-import { $, badge, button, card, credits, day, empty, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, said, say, select, signed, trouble, waiting, when } from "./dom.js";
+import { $, badge, button, card, credits, day, empty, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, place, said, say, select, signed, trouble, waiting, when } from "./dom.js";
 import { ask, get, userPath } from "./api.js";
 import { TYPES, lineCard, onChanged, openAction } from "./actions.js";
 import { statusBadge } from "./people.js";
@@ -45,7 +45,7 @@ async function load(state) {
     heading(state, subject),
     numbers(state),
     tabs(state),
-    h("p", { class: "zone-note" }, `Times are those of ${state.zone}.`),
+    h("p", { class: "zone-note" }, `Times are those of ${place(state.zone)}.`),
     { overview, history, emails, edits }[state.tab](state, subject),
   );
   $("#main").dataset.loaded = userId;

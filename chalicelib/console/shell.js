@@ -1,19 +1,19 @@
 // The frame of the page: who is there, where they are, and what is shown.
 //
-// A session (session.js; the local stack has its own) says how people sign in. An area is a part of
-// the page for somebody: {name, start, pages, routes}. Where there are several, each has a tab.
+// An area is a part of the page for somebody: {name, start, pages, routes}. Where there are several,
+// each has a tab.
 
 import { $, button, h, say, trouble, waiting } from "./dom.js";
-import { connect, get, onExpired } from "./api.js";
+import { get, onExpired } from "./api.js";
 import { draftOf, openAction } from "./actions.js";
+import * as session from "./session.js";
 
-let session, areas;
+let areas;
 let me = null; // {caller, user_id, scopes}
 let shown = "";
 
-export async function run(with_, among) {
-  [session, areas] = [with_, among];
-  connect(session);
+export async function run(among) {
+  areas = among;
   onExpired(sessionEnded);
   // The part of the address after # says where we are: it is not for links within the page.
   $(".skip").addEventListener("click", (event) => { event.preventDefault(); $("#main").focus(); });

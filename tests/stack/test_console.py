@@ -570,7 +570,7 @@ def test_a_session_that_has_ended_is_told_in_each_tab_and_begins_anew_in_place(
     # What was typed is kept.
     press(page, "Grant credits")
     page.fill("dialog [name=amount]", "11")
-    page.js("import('./console/local.js').then((local) => local.expire())")
+    page.js("import('./console/session.js').then((session) => session.expire())")
     wait_for(lambda: stage.api.balance(ANN), "that time passes")
     page.fill("dialog [name=description]", "Kept")
     press(page, "Review", "dialog")
@@ -741,8 +741,7 @@ def test_the_page_loads_nothing_from_elsewhere(stage: Stage) -> None:
         assert "http://" not in text, name
         assert "https://" not in text, name
     assert "style=" not in html
-    # Of the modules by which people sign in to a deployed stack there is none here.
-    for name in ("server.py", "..%2Fserver.py", "session.js", "index.html", ""):
+    for name in ("server.py", "..%2Fserver.py", "index.html", ""):
         assert ask(stage, "GET", f"/console/{name}")[0] == 404
 
 

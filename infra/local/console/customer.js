@@ -3,7 +3,8 @@
 
 import { $, button, card, clock, credits, empty, field, h, human, localDay, moment, number, paged, place, select, signed, trouble, waiting } from "./dom.js";
 import { TYPES } from "./actions.js";
-import { asUser, customerHref, follow, form, here, people, signInAs } from "./local.js";
+import { customerHref, follow, form, here, people } from "./local.js";
+import { asUser, signInAs } from "./session.js";
 
 const LINES = 8;
 const A_DAY = 86_400_000;

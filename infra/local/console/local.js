@@ -1,15 +1,12 @@
-// The local stack, as its own server tells it: tokens for anybody, who is there, and the clock. It
-// stands in the place of the session of a deployed stack, whose names it has.
+// The local stack, as its own server tells it: who is there, the clock, and what else no API tells.
 
-import { $, clock, h, moment, trouble } from "./dom.js";
-import { Lost, Problem, ask } from "./api.js";
+import { $, clock, h, trouble } from "./dom.js";
+import { Lost, Problem } from "./api.js";
 import { record } from "./sent.js";
 
 const BUSY_MS = 1_000;
 const QUIET_MS = 5_000;
 
-export const settings = JSON.parse($("meta[name=console]").content);
-export const home = `${settings.api}/console`;
 export const unreachable = "The local stack has ended, or is stuck. Start it again with make up or make run, and open the address that it prints.";
 
 // --- Its server ----------------------------------------------------------------------------------
@@ -28,52 +25,6 @@ export async function local(path, body) {
   if (path === "/local/clock" && body) record({ ...asked, url: new URL(path, location.href), body, status: answer.status, ms: performance.now() - began });
   if (!answer.ok) throw Object.assign(new Problem(answer.status, found, null), { title: "The local stack refused" });
   return found;
-}
-
-// --- Tokens --------------------------------------------------------------------------------------
-
-export const ADMIN = { user_id: "ops", scope: "credits:admin" };
-const USER = "credits:read credits:use";
-const EXPIRED_SECONDS = -3600;
-
-let held = null;
-const held_by_users = new Map();
-
-const issue = async (who, seconds) => (await local("/local/token", { ...who, ...(seconds ? { seconds } : {}) })).access_token;
-
-export const token = () => held;
-export const name = () => ADMIN.user_id;
-export const forget = () => { held = null; };
-export const takeDraft = () => null;
-export const welcome = { title: "Local console", words: "It takes its tokens from the local stack.", small: "Nobody signs in here." };
-
-export async function signIn() {
-  held = await issue(ADMIN);
-  return true;
-}
-
-export async function completeSignIn() {
-  await Promise.all([signIn(), readClock(), readPeople()]);
-  setInterval(everySecond, 1_000);
-  keepUpToDate();
-  return true;
-}
-
-// Asks the API as a user of the product would.
-export async function asUser(userId, method, path, more = {}) {
-  if (!held_by_users.has(userId)) await signInAs(userId);
-  const by = { user_id: userId, isUser: true, token: () => held_by_users.get(userId) };
-  return (await ask(method, path, { ...more, by })).body;
-}
-
-export async function signInAs(userId, seconds) {
-  held_by_users.set(userId, await issue({ user_id: userId, scope: USER }, seconds));
-}
-
-// What happens to every page some day: the API takes its tokens no longer.
-export async function expire() {
-  held = await issue(ADMIN, EXPIRED_SECONDS);
-  if (here.user) await signInAs(here.user, EXPIRED_SECONDS);
 }
 
 // --- Who is there, and who was looked at last ------------------------------------------------------
@@ -102,8 +53,7 @@ addEventListener("hashchange", look);
 export let moving = null; // {to, done} while the clock is on its way
 export let failure = null; // what stopped it the last time
 
-
-async function readClock() {
+export async function readClock() {
   const found = await local("/local/clock");
   const ahead = Date.parse(found.now) - Date.now();
   clock.now = () => Date.now() + ahead;
@@ -112,20 +62,6 @@ async function readClock() {
 
 export async function moveClock(to, timezone) {
   ({ moving } = await local("/local/clock", { to, timezone }));
-}
-
-export function corner() {
-  const way = h("progress", { id: "moving", max: 1, "aria-label": "The clock is moving", hidden: true });
-  const link = h("a", { class: "clock", href: "#/lab", title: "The clock of this stack, in UTC: move it in the Lab" }, h("time", { id: "now" }));
-  follow(link, { second: () => {
-    const now = new Date(clock.now()).toISOString();
-    const time = $("time", link);
-    time.textContent = `${moment(now)} UTC`;
-    time.dateTime = now;
-    way.hidden = !moving;
-    way.value = moving?.done ?? 0;
-  } });
-  return [link, way];
 }
 
 // --- News ----------------------------------------------------------------------------------------
@@ -148,9 +84,14 @@ function among(kind) {
   return found;
 }
 
+let isKeeping = false;
 const everySecond = () => among("second").forEach((each) => each());
 
-async function keepUpToDate() {
+// Asks the stack again and again how it is.
+export async function keepUpToDate() {
+  if (isKeeping) return;
+  isKeeping = true;
+  setInterval(everySecond, 1_000);
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, moving ? BUSY_MS : QUIET_MS));
     if (document.hidden) continue;
@@ -184,9 +125,11 @@ export function form(verb, fields, act, more = {}) {
   made.addEventListener("submit", async (event) => {
     event.preventDefault();
     send.disabled = true;
-    tell(line, "…", "muted");
+    send.classList.add("busy");
+    tell(line, "");
     await attempt(line, () => act(Object.fromEntries(new FormData(made))));
     send.disabled = false;
+    send.classList.remove("busy");
   });
   return made;
 }

@@ -7,9 +7,9 @@ import { run } from "./shell.js";
 import { support } from "./support.js";
 import { customer } from "./customer.js";
 import { lab } from "./lab.js";
-import * as local from "./local.js";
+import { supportHref } from "./local.js";
 import { record } from "./sent.js";
 
 document.head.append(h("link", { rel: "stylesheet", href: "console/local.css" }));
 onSent(record);
-run(local, [customer, { ...support, start: local.supportHref }, lab]);
+run([customer, { ...support, start: supportHref }, lab]);

@@ -2,8 +2,9 @@
 // its session ends.
 
 import { button, empty, h, number } from "./dom.js";
-import { ADMIN, customerHref, expire, follow, supportHref, tell, told } from "./local.js";
+import { customerHref, follow, supportHref, tell, told } from "./local.js";
 import { curl, pathOf, sent } from "./sent.js";
+import { ADMIN, expire } from "./session.js";
 
 let isChangesOnly = false;
 

@@ -37,17 +37,17 @@ from infra.local.events import Heard, hearing
 from infra.local.guard import GuardedHandler
 from infra.local.month import latest_period
 
-OF_THE_STACK = frozenset({pages.PAGE, "main.js", "session.js"})
-"""Files of the console of a stack that the local one has others in place of."""
-
 FILES = {
     path.name: path
     for folder in (pages.FILES, Path(__file__).parent)
     for path in sorted(folder.iterdir())
-    if path.suffix in pages.MEDIA_TYPES
-    and not (folder == pages.FILES and path.name in OF_THE_STACK)
+    if path.suffix in pages.MEDIA_TYPES and path.name != pages.PAGE
 }
-"""The page's modules and styles: those of a stack's console, and those of two more tabs."""
+"""The page's modules and styles: those of a stack's console, and ours.
+
+Ours come in the place of those with the same name: `main.js` adds two tabs, and with `session.js`
+nobody signs in.
+"""
 
 _NOTHING_ALLOWED = "default-src 'none'"
 _LARGEST_REQUEST = 16 * 1024
