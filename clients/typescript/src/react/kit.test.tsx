@@ -7,7 +7,7 @@ import { en } from "../texts/en.js";
 import { CreditsCard, CreditsHistory, CreditsProvider, SpendButton, useCredits, useHistory } from "./index.js";
 import { FakeLedger } from "./ledger.test-double.js";
 import { storeOf } from "./store.js";
-import { choose, clientOf, line, NOON, press, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
+import { choose, clientOf, later, line, NOON, press, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
 
 // --- The provider ------------------------------------------------------------------------------------
 
@@ -158,6 +158,30 @@ test("between a use and what is read after it, the balance does not jump", async
   );
   await press(page, "Use 10 credits");
   assert.deepEqual(seen.filter((one, place) => one !== seen[place - 1]), [null, 100, 90]);
+});
+
+test("whoever asks again while a use is on its way does not see it counted twice", async () => {
+  const ledger = new FakeLedger(100);
+  const slow = later<void>();
+  const spend = async (request: { amount: number; description: string }, key: string) => {
+    const answer = await ledger.client.use(request, key);
+    await slow.promise;
+    return answer;
+  };
+  const page = await render(
+    <CreditsProvider client={ledger.client}>
+      <Badge />
+      <SpendButton amount={10} description="Report" undoSeconds={0} spend={spend} />
+    </CreditsProvider>,
+  );
+  await press(page, "Use 10 credits");
+  await settle(() => page.querySelector<HTMLElement>(".badge")?.click());
+  assert.deepEqual([ledger.balance, words(page.querySelector(".badge"))], [90, "90 (10)"]);
+  await settle(() => slow.keep());
+  assert.equal(words(page.querySelector(".badge")), "90 (0)");
+  ledger.post("usage", -40);
+  await settle(() => page.querySelector<HTMLElement>(".badge")?.click());
+  assert.equal(words(page.querySelector(".badge")), "50 (0)");
 });
 
 function Lines({ client }: { client: CreditsClient }) {
