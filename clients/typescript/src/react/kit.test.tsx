@@ -46,10 +46,10 @@ test("whoever looks at the page again sees what was done elsewhere", async () =>
   assert.equal(words(page.querySelector(".credits-balance")), "100 available");
   await look("visible");
   assert.equal(words(page.querySelector(".credits-balance")), "60 available");
-  const asked = ledger.api.requests.length;
+  const { version } = storeOf(ledger.client).state;
   unmount();
   await look("visible");
-  assert.equal(ledger.api.requests.length, asked);
+  assert.equal(storeOf(ledger.client).state.version, version, "nobody asks any more");
 });
 
 // --- The hooks -----------------------------------------------------------------------------------------

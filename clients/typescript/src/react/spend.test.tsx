@@ -99,9 +99,10 @@ test("two clicks of one double click, and a click while it is under way, are one
     click(1);
     click(2);
   });
-  assert.deepEqual([page.balance(), page.said(), button.getAttribute("aria-disabled")], ["90 available", "Using 10 credits …", "true"]);
+  const isBusy = () => [button.getAttribute("aria-disabled"), page.container.querySelector(".credits-spend")?.getAttribute("aria-busy")];
+  assert.deepEqual([page.balance(), page.said(), isBusy()], ["90 available", "Using 10 credits …", ["true", "true"]]);
   await settle(() => slow.keep("answered"));
-  assert.equal(button.getAttribute("aria-disabled"), "false");
+  assert.deepEqual(isBusy(), ["false", "false"]);
   await settle(() => void click(2));
   assert.deepEqual([ledger.balance, ledger.keys.length], [90, 1]);
 });
