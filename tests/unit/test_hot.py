@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from bench import hot
+from bench.cost import MILLION, PRICES
 from bench.database import write_units
 from bench.hot import CALLERS, RESULTS, SENT_BY, WORK, Meter, simulated
 from chalicelib.domain import ledger
@@ -67,8 +68,8 @@ def test_callers_of_one_account_are_simulated_the_same_each_time() -> None:
 def test_what_is_lost_is_paid_for() -> None:
     one, eight, many = map(simulated, CALLERS)
     assert one.dollars < eight.dollars < many.dollars
-    units = 4 * hot.PRICES["DynamoDB write unit"] + hot.PRICES["DynamoDB read unit"]
-    assert units * hot.MILLION < one.dollars < 2 * units * hot.MILLION
+    units = 4 * PRICES["DynamoDB write unit"] + PRICES["DynamoDB read unit"]
+    assert units * MILLION < one.dollars < 2 * units * MILLION
 
 
 class Table:
@@ -103,13 +104,13 @@ def test_a_refused_transaction_takes_the_units_of_one_that_is_carried_out() -> N
     assert meter.lost_write_units == 4
 
 
-def test_an_item_of_more_than_a_kilobyte_takes_two_units_a_kilobyte_though_nothing_says_so() -> (
-    None
-):
+def test_a_refused_item_of_more_than_a_kilobyte_takes_two_units_a_kilobyte() -> None:
     table = Table()
     meter = Meter(table)
-    table._make_api_call("ExecuteTransaction", transaction(size=1_500))
-    assert meter.write_units == 2 * 2 + 2
+    table.asked = 1
+    with pytest.raises(ClientError):
+        table._make_api_call("ExecuteTransaction", transaction(size=1_500))
+    assert meter.lost_write_units == meter.write_units == 2 * 2 + 2
 
 
 def test_reads_are_counted_markers_as_transactions() -> None:
