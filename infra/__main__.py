@@ -13,9 +13,9 @@ import os
 import runpy
 import sys
 
-from chalicelib.store.errors import FAULTS
 from infra import session
 from infra.deployment import packaging
+from infra.faults import FAULTS
 
 COMMANDS = {
     "run": ("infra.commands.run", "run the turn of a month on this machine"),

@@ -4,7 +4,7 @@ import { $, say } from "./dom.js";
 import { forget, home, token } from "./session.js";
 
 const PATIENCE = 30_000; // a route has 29 seconds
-const SLOW = 5_000;
+export const SLOW = 5_000;
 
 // A refusal: a problem as RFC 9457 has it.
 export class Problem extends Error {

@@ -16,11 +16,14 @@ export function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+// Where a dialog says something. What is outside of an open dialog is inert: nobody hears it.
+export const said = () => h("p", { class: "said unseen", role: "status" });
+
 // Says something to those who cannot see that the page has changed.
 export function say(words) {
-  const said = $("#said");
-  said.textContent = "";
-  setTimeout(() => { said.textContent = words; }, 50);
+  const place = [...document.querySelectorAll("dialog[open] > .said"), $("#said")][0];
+  place.textContent = "";
+  setTimeout(() => { place.textContent = words; }, 50);
 }
 
 let count = 0;
@@ -50,6 +53,9 @@ export const moment = (instant, zone = "UTC") =>
 export const localDay = (date) => day(`${date}T12:00:00Z`);
 // The last day on which credits can be used: they end at a midnight, exclusively.
 export const lastDay = (instant, zone) => day(new Date(new Date(instant) - 1).toISOString(), zone);
+
+// The local date, as 2026-12-31.
+export const isoDay = (instant, zone) => formatted(instant, zone, { year: "numeric", month: "2-digit", day: "2-digit" }).split("/").reverse().join("-");
 
 export function when(instant, zone) {
   return h("time", { datetime: instant, title: `${moment(instant)} UTC` }, moment(instant, zone));

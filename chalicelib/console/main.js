@@ -23,6 +23,7 @@ function rights(scopes) {
     support: has("admin"),
     grants: has("admin"),
     reverses: works,
+    refunds: has("admin") || has("billing"),
     releases: works,
     subscribes: works || has("billing"),
     months: has("admin"),

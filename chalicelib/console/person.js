@@ -1,7 +1,7 @@
 // One user: what they can spend, what expires when, when the next credits come or why not, what
 // happened, what they were told, and who edited their subscription.
 
-import { $, badge, button, card, credits, day, empty, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, say, select, signed, trouble, waiting, when } from "./dom.js";
+import { $, badge, button, card, credits, day, empty, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, said, say, select, signed, trouble, waiting, when } from "./dom.js";
 import { ask, get, userPath } from "./api.js";
 import { TYPES, lineCard, onChanged, openAction } from "./actions.js";
 import { statusBadge } from "./people.js";
@@ -111,7 +111,7 @@ function tabs({ userId, tab, may }) {
 // --- Credits: batches and holds on a time line ---------------------------------------------------
 
 function overview(state, subject) {
-  return h("div", { class: "columns" }, h("div", {}, timeline(state), holds(state, subject), recent(state, subject)), h("div", {}, state.may.others ? aboutThem(state) : null));
+  return h("div", { class: "columns" }, h("div", {}, timeline(state, subject), holds(state, subject), recent(state, subject)), h("div", {}, state.may.others ? aboutThem(state) : null));
 }
 
 function recent(state, subject) {
@@ -125,7 +125,8 @@ function recent(state, subject) {
   return section;
 }
 
-function timeline({ balance, zone }) {
+function timeline(state, subject) {
+  const { balance, zone } = state;
   const batches = balance.batches;
   if (!batches.length) return card("Credits", empty("No credits are left", "What was granted has been used, or has expired."));
   const now = new Date(balance.as_of).getTime();
@@ -137,7 +138,7 @@ function timeline({ balance, zone }) {
   let shown = 0;
   const more = h("div", { class: "more" });
   const add = (count) => {
-    const rows = batches.slice(shown, shown + count).map((batch) => batchRow(batch, at, now, zone));
+    const rows = batches.slice(shown, shown + count).map((batch) => batchRow(batch, at, now, state, subject));
     body.append(...rows);
     shown += rows.length;
     const left = batches.length - shown;
@@ -159,7 +160,8 @@ function timeline({ balance, zone }) {
 
 const SOURCES = { plan: "Plan", purchase: "Bought", promotion: "Promotion", adjustment: "By hand", carried_over: "Carried over" };
 
-function batchRow(batch, at, now, zone) {
+function batchRow(batch, at, now, state, subject) {
+  const { zone } = state;
   const granted = new Date(batch.granted_at).getTime();
   const end = batch.expires_at ? new Date(batch.expires_at).getTime() : null;
   const left = at(granted);
@@ -168,7 +170,7 @@ function batchRow(batch, at, now, zone) {
   return h(
     "tr",
     {},
-    h("td", {}, SOURCES[batch.source] ?? "Granted", h("small", {}, day(batch.granted_at, zone))),
+    h("td", {}, h("button", { type: "button", class: "link", onclick: (event) => openBatch(batch, event.target, state, subject) }, SOURCES[batch.source] ?? "Granted"), h("small", {}, day(batch.granted_at, zone))),
     h("td", { class: "bars" }, h("div", { class: "track", "aria-hidden": "true" }, h("i", { class: "now", style: { left: `${at(now)}%` } }), bar), h("small", { class: isSoon ? "soon" : "" }, end ? `through ${lastDay(batch.expires_at, zone)}` : "never expires")),
     h("td", { class: "end" }, h("strong", {}, number(batch.remaining_amount)), h("small", {}, batch.held_amount ? `${number(batch.held_amount)} held` : `of ${number(batch.granted_amount)}`)),
   );
@@ -305,6 +307,18 @@ function history(state, subject) {
   return h("div", {}, form, area);
 }
 
+// The line that granted a batch.
+async function openBatch(batch, pressed, state, subject) {
+  pressed.disabled = true;
+  try {
+    openLine(await get(`api/credits/transactions/${encodeURIComponent(batch.batch_id)}`), state, subject);
+  } catch (error) {
+    if (error.status !== 401) pressed.after(trouble(error));
+  } finally {
+    pressed.disabled = false;
+  }
+}
+
 // One line of the ledger: what it moved, what it told, and what can be done about it.
 function openLine(line, state, subject) {
   const titleId = newId();
@@ -313,9 +327,12 @@ function openLine(line, state, subject) {
   const mail = h("div", {});
   const events = h("div", {});
   const act = (name, more, values) => { close(); openAction({ name, subject: { ...subject, ...more }, values }); };
+  // What is left of the batch that it granted.
+  const batch = state.balance.batches.find((each) => each.batch_id === line.transaction_id);
   const buttons = [
     may.reverses && line.type === "usage" ? button("Give back …", () => act("give_back", { transaction_id: line.transaction_id, most: -line.amount })) : null,
-    may.grants && line.type === "manual" && line.amount > 0 ? button("Claw back …", () => act("claw_back", {}, { amount: String(line.amount), description: `Undo ${line.transaction_id}` })) : null,
+    may.refunds && line.type === "purchase" ? button("Refund …", () => act("refund", { payment_id: line.payment_id, bought: line.amount, bought_at: line.effective_at })) : null,
+    may.grants && batch ? button("Void …", () => act("void", { batch }, { description: `Undo ${line.transaction_id}` })) : null,
     may.grants && line.type === "manual" && line.amount < 0 ? button("Grant again …", () => act("grant", {}, { amount: String(-line.amount), description: `Undo ${line.transaction_id}`, notify: "on" })) : null,
     may.support ? button("Email", () => showEmail(line.transaction_id, mail)) : null,
     may.support ? button("Events", () => showEvents(line.transaction_id, events)) : null,
@@ -330,6 +347,7 @@ function openLine(line, state, subject) {
       ["Took effect", when(line.effective_at, zone)],
       line.posted_at !== line.effective_at ? ["Written", when(line.posted_at, zone)] : null,
       ["By", line.actor],
+      batch ? ["Left of its batch", `${number(batch.remaining_amount)}, ${batch.expires_at ? `through ${lastDay(batch.expires_at, zone)}` : "never expires"}`] : null,
       line.allocation_period ? ["For the month", line.allocation_period] : null,
       line.payment_id ? ["Payment", line.payment_id] : null,
       line.price ? ["Price", new Intl.NumberFormat("en", { style: "currency", currency: line.price.currency }).format(line.price.amount / 100)] : null,
@@ -342,6 +360,7 @@ function openLine(line, state, subject) {
     buttons.length ? h("div", { class: "buttons start" }, buttons) : null,
     mail,
     events,
+    said(),
   );
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);

@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 
 from infra.deployment import packaging
 from infra.local.stacks import LocalStack
@@ -120,6 +122,25 @@ def press(page: Page, words: str, within: str = "body") -> None:
     wait_for(is_pressed, f"the button {words}")
 
 
+def do(page: Page, verb: str) -> None:
+    """Reviews what the form asks for, and has it done."""
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, verb, "dialog")
+    page.wait_for_text("dialog .success", "Done")
+
+
+def batches_of(api: Api, user_id: str) -> list[list[Any]]:
+    """Of each open batch its name, what was granted, what is left, its end, order and source."""
+    found = api.send("GET", f"/api/credits/balance?user_id={user_id}", api.admin).json["batches"]
+    fields = ("batch_id", "granted_amount", "remaining_amount", "expires_at", "priority", "source")
+    return [[each[field] for field in fields] for each in found]
+
+
+def buttons_of(page: Page) -> list[WebElement]:
+    return page.driver.find_elements(By.CSS_SELECTOR, "dialog button")
+
+
 def available(page: Page) -> int:
     return int(page.text("#available strong").replace(",", ""))
 
@@ -159,6 +180,21 @@ window.fetch = async (url, asked) => {
   return new Response(JSON.stringify({...await answer.json(), batches: many}), {status: 200})
 }
 window.mend = () => { window.fetch = real }
+"""
+HOLD_ANSWERS_BACK = """
+const real = window.fetch, timer = window.setTimeout
+window.sent = []
+let release
+const released = new Promise((done) => { release = done })
+window.fetch = async (url, asked) => {
+  if (asked.method === 'POST') window.sent.push(JSON.parse(asked.body).dry_run ? 'dry' : 'real')
+  const answer = await real(url, asked)
+  await released
+  return answer
+}
+// Five seconds pass in a moment.
+window.setTimeout = (what, length, ...rest) => timer(what, length === 5000 ? 50 : length, ...rest)
+window.mend = () => { window.fetch = real; window.setTimeout = timer; release() }
 """
 NO_NETWORK = """
 const real = window.fetch
@@ -243,8 +279,9 @@ def test_why_no_credits_come_is_said_in_words(page: Page, api: Api) -> None:
 def test_a_grant_is_shown_first_and_the_line_that_came_of_it_can_be_taken_back(
     page: Page, api: Api
 ) -> None:
+    api.grant(ADA, 20, key="support-spent-first")
     show(page, ADA)
-    before = available(page)
+    before, batches = available(page), batches_of(api, ADA)
     press(page, "Grant credits")
     page.fill("dialog [name=amount]", "50")
     page.fill("dialog [name=description]", "Sorry <b>for</b> the outage")
@@ -258,13 +295,63 @@ def test_a_grant_is_shown_first_and_the_line_that_came_of_it_can_be_taken_back(
     assert page.focused() == "Done [button]"
     assert api.balance(ADA) == before + 50
     press(page, "Undo …", "dialog")
-    page.wait_for_text("dialog h2", "Claw back credits")
-    press(page, "Review", "dialog")
-    page.wait_for_text("dialog h3", "This will happen")
-    press(page, "Claw back", "dialog")
-    page.wait_for_text("dialog .success", "Done")
+    page.wait_for_text("dialog h2", "Void a batch")
+    do(page, "Void")
     press(page, "Done", "dialog")
     wait_for(lambda: available(page) == before == api.balance(ADA), "what she had before")
+    assert batches_of(api, ADA) == batches
+
+
+def test_a_batch_is_voided_and_a_new_one_that_ends_with_it_takes_its_place(
+    page: Page, api: Api
+) -> None:
+    who = "support-void"
+    api.subscribe(who, timezone="Asia/Tokyo")
+    for amount, days in ((30, 9), (40, 20)):
+        body: dict[str, object] = {"user_id": who, "amount": amount, "description": f"{days} days"}
+        body |= {"expires_in_days": days, "priority": 7, "source": "promotion"}
+        api.send("POST", "/api/credits/allocate", api.admin, body, key=f"{who}-{days}")
+    use = {"user_id": who, "amount": 35, "description": "Export"}
+    api.send("POST", "/api/credits/use", api.backend, use, key=who)
+    ((voided, _, left, *terms),) = batches_of(api, who)
+    assert left == 35
+    show(page, who)
+    press(page, "Promotion", ".timeline")
+    press(page, "Void …", "dialog")
+    page.fill("dialog [name=description]", "Not for them")
+    do(page, "Void")
+    assert "Not for them" in page.text("dialog .line")
+    assert api.balance(who) == 0
+    press(page, "Undo …", "dialog")
+    page.wait_for_text("dialog .step", "A new one of as many credits takes its place")
+    do(page, "Grant")
+    ((made, _, back, *terms_of_new),) = batches_of(api, who)
+    assert made != voided
+    assert (back, terms_of_new) == (35, terms)
+
+
+def test_a_purchase_is_refunded_and_the_report_can_be_taken_back(page: Page, api: Api) -> None:
+    who = "support-refund"
+    api.subscribe(who)
+    pack = {"user_id": who, "amount": 300, "payment_id": "pi_support", "description": "Pack"}
+    api.send("POST", "/api/credits/purchases", api.billing, pack)
+    use = {"user_id": who, "amount": 250, "description": "Export"}
+    api.send("POST", "/api/credits/use", api.backend, use, key=who)
+    show(page, who)
+    press(page, "Pack", ".history")
+    press(page, "Refund …", "dialog")
+    page.wait_for_text("dialog .field", "None so far.")
+    page.fill("dialog [name=amount]", "100")
+    page.fill("dialog [name=description]", "Asked for it")
+    do(page, "Refund")
+    assert "50 credits had been used or are held" in page.text("dialog")
+    assert api.balance(who) == 0
+    press(page, "Undo …", "dialog")
+    page.wait_for_text("dialog .field", "100 so far. Less than that gives credits back.")
+    assert page.find("dialog [name=amount]").get_attribute("value") == "0"
+    do(page, "Refund")
+    assert api.balance(who) == 50
+    assert history(api, who)[0]["refunded_amount"] == 0
 
 
 def test_to_repeat_after_a_lost_answer_changes_nothing(page: Page, api: Api) -> None:
@@ -410,7 +497,48 @@ def test_nine_hundred_batches_are_one_glance_and_a_few_rows(page: Page) -> None:
     page.js("window.mend()")
 
 
-def test_a_slow_api_is_told_of_and_no_answer_at_all_says_what_to_do(page: Page) -> None:
+def test_a_slow_api_is_told_of_beside_what_was_pressed_and_nothing_is_sent_twice(
+    page: Page, api: Api
+) -> None:
+    show(page, ADA)
+    lines = len(history(api, ADA))
+    press(page, "Grant credits")
+    page.fill("dialog [name=amount]", "5")
+    page.fill("dialog [name=description]", "Slow")
+    for verb, while_waiting in (("Review", "Checking …"), ("Grant", "Sending …")):
+        page.js(HOLD_ANSWERS_BACK)
+        press(page, verb, "dialog")
+        page.wait_for_text("dialog .buttons", f"The API is slow. Still waiting.{while_waiting}")
+        page.wait_for_text("dialog .said", "The API is slow. Still waiting.")
+        assert not page.find("dialog .busy").is_enabled()
+        # Neither the keyboard nor another press sends it a second time.
+        page.press(Keys.ENTER)
+        page.js("document.querySelector('dialog .busy').click()")
+        assert page.js("return window.sent") == ["dry" if verb == "Review" else "real"]
+        if verb == "Grant":
+            page.press(Keys.ESCAPE)
+            assert [button.is_enabled() for button in buttons_of(page)] == [False] * 3
+        page.js("window.mend()")
+        page.wait_for_text("dialog .step", "This will happen" if verb == "Review" else "Done")
+    assert len(history(api, ADA)) == lines + 1
+
+
+def test_whoever_goes_on_while_a_search_is_slow_is_not_taken_back(page: Page) -> None:
+    page.js("location.hash = '#/users'")
+    wait_for(lambda: page.text("h1") == "Users", "the list")
+    settled(page)
+    page.fill("[name=who]", ADA)
+    page.js(HOLD_ANSWERS_BACK)
+    page.press(Keys.ENTER)
+    wait_for(lambda: page.js("return !!document.querySelector('.find + div .waiting')"), "a sign")
+    page.js("location.hash = '#/months'")
+    wait_for(lambda: page.text("h1") != "Users", "the month")
+    page.js("window.mend()")
+    settled(page)
+    assert page.driver.current_url.endswith("#/months")
+
+
+def test_no_answer_at_all_says_what_to_do(page: Page) -> None:
     page.js(NO_NETWORK)
     page.js("location.hash = '#/users'")
     page.js("location.hash = '#/months'")
