@@ -7,8 +7,8 @@ others read again. The operations run in this process with the deployed code ove
 thread a caller, so the emulator and this machine's CPU are in the times. What is counted is not:
 requests, lost races and capacity units are those of the same course on AWS.
 
-The figures are kept in bench/hot.json, once for each way of sending requests (`store.database`),
-so that a run after a change stands beside the one before.
+The figures are kept in bench/hot.json under the name of how requests are sent, so that a run stands
+beside one from before that changed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
 from rich.console import Console
 from rich.table import Table
 
@@ -47,7 +46,7 @@ from chalicelib.operations import on_request
 from chalicelib.operations.holds import End, end_hold, hold_credits
 from chalicelib.retries import MOST_ATTEMPTS, longest_pause
 from chalicelib.services import Services
-from chalicelib.store import database
+from chalicelib.store.wire.errors import ServiceError
 from infra import reach, terminal
 from infra.arguments import whole_number
 from infra.local import stacks
@@ -63,8 +62,8 @@ KEPT_SECONDS = 5
 PLENTY = 1_000_000_000
 """Credits that no caller uses up."""
 
-SENT_BY = {False: "the SDK", True: "the wire"}
-"""How requests are sent: `store.database.SENDS_BY_WIRE`."""
+SENT_BY = "the wire"
+"""How requests are sent now: by `store.wire`. Before, it was by "the SDK"."""
 
 Act = Callable[[Services, str, str], None]
 """What a caller does again and again: with the services, the user's id, and a key of its own."""
@@ -109,19 +108,19 @@ class Meter:
     def __init__(self, client: Any) -> None:
         self._lock = threading.Lock()
         self.clear()
-        call = client._make_api_call  # noqa: SLF001 - all operations come here
+        call = client.call
 
         def counted(operation: str, parameters: dict[str, Any]) -> Any:
             try:
                 answered = call(operation, parameters)
-            except ClientError as error:
-                is_lost = error.response["Error"]["Code"] == "TransactionCanceledException"
+            except ServiceError as error:
+                is_lost = error.code == "TransactionCanceledException"
                 self._count(operation, parameters, is_lost=is_lost)
                 raise
             self._count(operation, parameters, answered)
             return answered
 
-        client._make_api_call = counted  # noqa: SLF001
+        client.call = counted
 
     def clear(self) -> None:
         """Counts from zero again."""
@@ -190,7 +189,7 @@ class Hot:
         for work in WORK:
             for callers in CALLERS:
                 self._open(_user_of(work, callers))
-        self._meter = Meter(self._services.ledger._connection.client)  # noqa: SLF001
+        self._meter = Meter(self._services.dynamodb)
 
     def measure(self, work: str, callers: int, seconds: float) -> Row:
         """So many callers do the same for so long."""
@@ -476,16 +475,15 @@ def main(words: Sequence[str] | None = None) -> int:
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "rows": [asdict(row) for row in measured],
     }
-    sent_by = SENT_BY[database.SENDS_BY_WIRE]
     if arguments.seconds >= KEPT_SECONDS:
-        results = before | {sent_by: side}
+        results = before | {SENT_BY: side}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         draw(results)
     if arguments.json:
-        print(json.dumps({sent_by: side}, indent=1))
+        print(json.dumps({SENT_BY: side}, indent=1))
         return 0
     table = Table(*HEAD, title="One account")
-    for cells in rows(before | {sent_by: side}):
+    for cells in rows(before | {SENT_BY: side}):
         table.add_row(*cells)
     Console(width=130).print(table)
     given_up = sum(row.failed for row in measured)
