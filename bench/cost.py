@@ -443,7 +443,8 @@ def _beside(
     if as_json:
         print(json.dumps(bills.side_by_side(scenario), default=str))
     elif as_markdown:
-        print(bills.markdown_of_sides(scenario), bills.markdown_of_machines(scenario), sep="\n\n")
+        tables = (bills.markdown_of_sides(scenario), bills.markdown_of_machines(scenario))
+        print(*tables, bills.markdown_of_prices(), sep="\n\n")
     else:
         bills.show(scenario, Console(width=140))
     return 0

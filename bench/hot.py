@@ -396,7 +396,14 @@ def rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
 def markdown(results: dict[str, Any]) -> str:
     """The table as docs/scale.md shows it."""
     lines = [f"| {' | '.join(HEAD)} |", "|---|---|" + "--:|" * (len(HEAD) - 2)]
-    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows(results))])
+    lines += (f"| {' | '.join(cells)} |" for cells in rows(results))
+    for sent_by, side in results.items():
+        at = (
+            f"{side['measured_at']}, {side['machine']}, {side['cores']} cores, "
+            f"at a load of {side['load']} when it began"
+        )
+        lines += ["", f"By {sent_by}: {at}."]
+    return "\n".join(lines)
 
 
 def markdown_of_courses() -> str:
@@ -461,6 +468,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "ERROR")
     asked = [(work, callers) for work in WORK for callers in CALLERS]
+    load = round(os.getloadavg()[0], 1)
     with stacks.local_stack(say=terminal.progress(), schedules=False) as stack:
         hot = Hot(stack)
         measured: list[Row] = []
@@ -473,6 +481,8 @@ def main(words: Sequence[str] | None = None) -> int:
     side = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "cores": os.cpu_count(),
+        "load": load,
         "rows": [asdict(row) for row in measured],
     }
     if arguments.seconds >= KEPT_SECONDS:
