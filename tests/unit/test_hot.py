@@ -68,6 +68,7 @@ def test_callers_of_one_account_are_simulated_the_same_each_time() -> None:
 def test_what_is_lost_is_paid_for() -> None:
     one, eight, many = map(simulated, CALLERS)
     assert one.dollars < eight.dollars < many.dollars
+    assert 11.5 < many.dollars / one.dollars < 12.5
     units = 4 * PRICES["DynamoDB write unit"] + PRICES["DynamoDB read unit"]
     assert units * MILLION < one.dollars < 2 * units * MILLION
 
