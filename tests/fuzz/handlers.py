@@ -489,6 +489,11 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
         asked("admin", query={"user_id": "42", "cursor": CURSOR}),
         asked("admin", query={"user_id": "42", "search": "report"}),
     ),
+    "GET /api/credits/forecast": (asked("user"), asked("admin", query={"user_id": "42"})),
+    "GET /api/credits/explain": (
+        asked("user", query={"at": "2026-01-31T00:00:00Z", "amount": "50"}),
+        asked("admin", query={"transaction_id": "42-2"}),
+    ),
     "POST /api/credits/use": (keyed("user", amount=5, description="Report"),),
     "POST /api/credits/reverse": (
         keyed("admin", user_id="42", transaction_id="42-2", amount=5, reason="Broken"),

@@ -42,6 +42,11 @@ ALL_OF_A_SUBSCRIPTION: dict[str, Any] = {
 # What is asked of each operation of the contract, with every argument there is.
 ASKS: Mapping[str, list[Callable[[Any], Any]]] = {
     "getAllocationSchedule": [lambda c: c.schedule(42)],
+    "forecastCredits": [lambda c: c.forecast("42")],
+    "explainCredits": [
+        lambda c: c.explain("42", at=datetime(2026, 1, 1, tzinfo=HOURS_AHEAD), amount=50),
+        lambda c: c.explain_transaction("42-10"),
+    ],
     "getBalance": [lambda c: c.balance("42", at=datetime(2026, 1, 1, tzinfo=HOURS_AHEAD))],
     "listHistory": [
         lambda c: c.history_page(

@@ -12,6 +12,8 @@ type QueryOf<Operation extends keyof operations> = NonNullable<operations[Operat
 
 export type AllocationSchedule = Schemas["AllocationSchedule"];
 export type Balance = Schemas["Balance"];
+export type Explanation = Schemas["Explanation"];
+export type Forecast = Schemas["Forecast"];
 export type HistoryPage = Schemas["HistoryPage"];
 export type Transaction = Schemas["Transaction"];
 export type TransactionType = Transaction["type"];
@@ -208,6 +210,16 @@ export class CreditsClient {
   /** The balance, batch by batch: now, or at a past instant. */
   balance(query?: QueryOf<"getBalance">, signal?: AbortSignal): Promise<Balance> {
     return this.#data("GET", "/api/credits/balance", { query, signal });
+  }
+
+  /** When the credits will run out, and what will come and expire until then. */
+  forecast(query?: QueryOf<"forecastCredits">, signal?: AbortSignal): Promise<Forecast> {
+    return this.#data("GET", "/api/credits/forecast", { query, signal });
+  }
+
+  /** Why an amount could be taken, or could not, now or at a past instant; or how a line of the history took what it took. */
+  explain(query?: QueryOf<"explainCredits">, signal?: AbortSignal): Promise<Explanation> {
+    return this.#data("GET", "/api/credits/explain", { query, signal });
   }
 
   /** One page of the history, newest first; `metadata: { campaign: "42" }` asks for the entries with this pair. */

@@ -106,6 +106,25 @@ def balance(
     return _get("/api/credits/balance", answers.Balance, {"user_id": user_id, "at": at})
 
 
+def forecast(user_id: UserId | None = None) -> Request[answers.Forecast]:
+    """When the credits will run out, and what will come and expire until then."""
+    return _get("/api/credits/forecast", answers.Forecast, {"user_id": user_id})
+
+
+def explain(
+    user_id: UserId | None = None, *, at: datetime | None = None, amount: int | None = None
+) -> Request[answers.Explanation]:
+    """Why an amount could be taken, or could not: now, or at a past instant."""
+    query = {"user_id": user_id, "at": at, "amount": amount}
+    return _get("/api/credits/explain", answers.Explanation, query)
+
+
+def explain_transaction(transaction_id: str) -> Request[answers.Explanation]:
+    """How a line of the history took what it took."""
+    query = {"transaction_id": transaction_id}
+    return _get("/api/credits/explain", answers.Explanation, query)
+
+
 def history_page(
     user_id: UserId | None = None,
     *,
