@@ -296,7 +296,7 @@ function history(state, subject) {
   const type = select("type", [["", "All types"], ...Object.entries(TYPES)], filter.type, { "aria-label": "Type" });
   const search = h("input", { type: "search", name: "search", placeholder: "Text in description or metadata", "aria-label": "Search", value: filter.search, autocomplete: "off" });
   const metadata = h("input", { name: "metadata", placeholder: "Metadata, such as job=42", "aria-label": "Metadata", value: filter.metadata, autocomplete: "off", pattern: "[a-z0-9_]+=.+" });
-  const until = h("input", { type: "date", name: "until", "aria-label": "Through", title: "Through this day", value: filter.until });
+  const until = h("input", { type: "date", name: "until", value: filter.until });
   const fill = () => {
     filter = { type: type.value, search: search.value.trim(), metadata: metadata.value.trim(), until: until.value };
     const [key, ...value] = filter.metadata.split("=");
@@ -319,7 +319,7 @@ function history(state, subject) {
     }, { none: empty("No line is like this", "Change or clear the filters."), label: "lines" });
     area.replaceChildren(h("div", { class: "card flush" }, historyTable(body)), more);
   };
-  const form = h("form", { class: "filters", role: "search", onsubmit: (event) => { event.preventDefault(); fill(); }, onchange: (event) => { if (event.target.matches("select, [type=date]")) fill(); } }, search, type, metadata, until, h("button", {}, "Search"));
+  const form = h("form", { class: "filters", role: "search", onsubmit: (event) => { event.preventDefault(); fill(); }, onchange: (event) => { if (event.target.matches("select, [type=date]")) fill(); } }, search, type, metadata, h("label", {}, "Through", until), h("button", {}, "Search"));
   fill();
   return h("div", {}, form, area);
 }

@@ -216,6 +216,17 @@ ALARMS = [
         "runbook": "docs/operating.md#mail-bounces",
     },
 ]
+ANSWER_NOTHING_YET = """
+const real = window.fetch, timer = window.setTimeout
+let fail
+window.fetch = () => new Promise((_, failed) => { fail = failed })
+window.setTimeout = (what, length, ...rest) => timer(what, length === 5000 ? 50 : length, ...rest)
+window.mend = () => {
+  window.fetch = real
+  window.setTimeout = timer
+  fail(new TypeError('Failed to fetch'))
+}
+"""
 HOLD_ANSWERS_BACK = """
 const real = window.fetch, timer = window.setTimeout
 window.sent = []
@@ -778,6 +789,13 @@ def missing(page: Page) -> None:
     page.wait_for_text(".trouble", "Nobody has the id nobody-at-all.")
 
 
+def ringing(page: Page) -> None:
+    page.js(ANSWER_WITH_ALARMS, ALARMS)
+    go("#/months/2020-01")(page)
+    page.wait_for_text("#main", "2 messages failed for good.")
+    page.js("window.mend()")
+
+
 PLACES: dict[str, Callable[[Page], None]] = {
     "credits": lambda page: show(page, ADA),
     "a refused grant": refused_grant,
@@ -791,6 +809,7 @@ PLACES: dict[str, Callable[[Page], None]] = {
     "edits": go(f"#/users/{ADA}/edits"),
     "nobody": go("#/users/nobody-at-all"),
     "the month": go("#/months"),
+    "alarms": ringing,
     "no page": go("#/nowhere"),
     "users": go("#/users"),
     "nobody found": missing,
@@ -912,11 +931,9 @@ def a_refund(page: Page, api: Api) -> None:
 
 def a_slow_answer(page: Page, api: Api) -> None:
     a_grant_before_it_is_made(page, api)
-    page.js(HOLD_ANSWERS_BACK)
-    page.js("window.fetch = () => new Promise(() => {})")
+    page.js(ANSWER_NOTHING_YET)
     press(page, "Grant", "dialog")
     page.wait_for_text("dialog .buttons", "The API is slow. Still waiting.")
-    page.js("window.mend()")
 
 
 def no_network(page: Page, _: Api) -> None:
@@ -995,6 +1012,7 @@ def test_the_console_can_be_pictured(
             file = directory / f"{name}-{shape}-{'dark' if is_dark else 'light'}.png"
             page.picture(file, width, is_dark=is_dark)
             assert file.stat().st_size > 10_000
+            page.js("window.mend?.()")
             page.js("for (const dialog of document.querySelectorAll('dialog')) dialog.close()")
     page.resize(WIDE, 900)
 
