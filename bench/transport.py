@@ -15,7 +15,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 
 from chalicelib.store.wire import transport as wire
-from chalicelib.store.wire.transport import Answer
+from chalicelib.store.wire.exchange import Answer
 
 _HEADERS = HTTPHeaders.from_dict(
     {"content-type": "application/x-amz-json-1.0", "x-amzn-requestid": "bench"}

@@ -1,11 +1,11 @@
-"""Makes the clients of AWS, so that every client has limits for waiting and retrying."""
+"""Makes the SDK's clients of AWS, so that every client has limits for waiting and retrying.
+
+The SDK is imported for the first of them: reading, spending and a worker's message need none.
+"""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
-
-import botocore.session
-from botocore.config import Config
 
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
@@ -24,6 +24,9 @@ def client(
     **settings: Any,
 ) -> Any:
     """A client of a service; ``attempts`` includes the first, ``settings`` are more settings."""
+    import botocore.session
+    from botocore.config import Config
+
     return botocore.session.get_session().create_client(
         service,
         region_name=region,

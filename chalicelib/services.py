@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 from chalicelib.settings import Settings, settings
 
 if TYPE_CHECKING:
-    from pynamodb.connection import Connection
-
     from chalicelib.aws import KeptSecret
     from chalicelib.domain.plans import PlanCatalogue
     from chalicelib.domain.price_list import PriceList
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from chalicelib.store.reports import Reports
     from chalicelib.store.stripe import StripeStore
     from chalicelib.store.subscriptions import SubscriptionStore
+    from chalicelib.store.wire.client import Client
     from chalicelib.upkeep import Upkeep
 
 PLANS_FILE = Path(__file__).parent / "plans.toml"
@@ -61,13 +60,13 @@ class Services:
         self,
         settings: Settings,
         clock: Callable[[], datetime] | None = None,
-        connection: "Connection | None" = None,
+        dynamodb: "Client | None" = None,
         threads: int = THREADS,
     ) -> None:
         self.settings = settings
         self.now = clock or clock_of(settings)
         self.threads = threads
-        self._given_connection = connection
+        self._given_dynamodb = dynamodb
 
     @cached_property
     def catalogue(self) -> "PlanCatalogue":
@@ -89,7 +88,7 @@ class Services:
         """The ledger table."""
         from chalicelib.store.ledger import LedgerStore
 
-        return LedgerStore(self._connection, self.settings.ledger_table)
+        return LedgerStore(self.dynamodb, self.settings.ledger_table)
 
     @cached_property
     def subscriptions(self) -> "SubscriptionStore":
@@ -97,21 +96,21 @@ class Services:
         from chalicelib.store.subscriptions import SubscriptionStore
 
         table = self.settings.subscriptions_table
-        return SubscriptionStore(self._connection, table, self.edits)
+        return SubscriptionStore(self.dynamodb, table, self.edits)
 
     @cached_property
     def edits(self) -> "EditStore":
         """The table of edits of subscriptions."""
         from chalicelib.store.edits import EditStore
 
-        return EditStore(self._connection, self.settings.edits_table)
+        return EditStore(self.dynamodb, self.settings.edits_table)
 
     @cached_property
     def stripe(self) -> "StripeStore":
         """The table of what is known of Stripe's customers and payments."""
         from chalicelib.store.stripe import StripeStore
 
-        return StripeStore(self._connection, self.settings.stripe_table)
+        return StripeStore(self.dynamodb, self.settings.stripe_table)
 
     @cached_property
     def stripe_secret(self) -> "KeptSecret":
@@ -160,7 +159,7 @@ class Services:
         """The table that records sent emails."""
         from chalicelib.store.mails import MailRecords
 
-        return MailRecords(self._connection, self.settings.mails_table)
+        return MailRecords(self.dynamodb, self.settings.mails_table)
 
     @cached_property
     def mailer(self) -> "Mailer":
@@ -178,10 +177,11 @@ class Services:
         return UnsubscribeLinks(key, self.settings.unsubscribe_url)
 
     @cached_property
-    def _connection(self) -> "Connection":
+    def dynamodb(self) -> "Client":
+        """The client of DynamoDB that all stores share."""
         from chalicelib.store.database import connect
 
-        return self._given_connection or connect(self.settings.region, self.threads)
+        return self._given_dynamodb or connect(self.settings.region, self.threads)
 
 
 @cache

@@ -13,9 +13,9 @@ import os
 import runpy
 import sys
 
-from chalicelib.store.errors import FAULTS
 from infra import session
 from infra.deployment import packaging
+from infra.faults import FAULTS
 
 COMMANDS = {
     "run": ("infra.commands.run", "run the turn of a month on this machine"),
@@ -63,6 +63,7 @@ COMMANDS = {
     "bench": ("bench", "measure CPU beside what else a team would run"),
     "capacity": ("bench.capacity", "simulate how long a month's turn takes"),
     "scale": ("bench.scale", "sweep a million users"),
+    "hot": ("bench.hot", "measure one account that many callers use at once"),
 }
 """The module and the purpose of each command."""
 

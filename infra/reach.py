@@ -52,10 +52,10 @@ def reach(stage: str, region: str | None = None) -> Reach:
     deployment = describe(stage, aws.client)
     settings = settings_of(stage, aws.region.name, deployment)
     with told():
-        connection = connect(aws.region.name, THREADS)
+        dynamodb = connect(aws.region.name, THREADS)
     return Reach(
         stage,
-        StageServices(settings, aws.client, connection),
+        StageServices(settings, aws.client, dynamodb),
         deployment.functions,
         deployment.queues,
         aws.client,

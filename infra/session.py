@@ -29,7 +29,8 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
-from chalicelib.store.errors import FAULTS
+from chalicelib.store.wire.errors import NoAnswer, ServiceError
+from infra.faults import FAULTS
 
 EXAMPLE = "eu-west-1"
 
@@ -206,16 +207,17 @@ def words(error: Exception) -> str:
 
 def explained(error: Exception) -> AwsError:
     """An error of AWS or its SDK, with advice."""
-    cause = getattr(error, "cause", None) or error  # PynamoDB wraps botocore's errors
-    if isinstance(cause, ClientError):
-        return _of_answer(cause)
-    if isinstance(cause, NoConnectionError | HTTPClientError):
-        return _of_network(cause)
-    return _of_credentials(cause)
+    match error:
+        case ClientError():
+            return _of_answer(error, error.response["Error"]["Code"])
+        case ServiceError():
+            return _of_answer(error, error.code)
+        case NoConnectionError() | HTTPClientError() | NoAnswer():
+            return _of_network(error)
+    return _of_credentials(error)
 
 
-def _of_answer(error: ClientError) -> AwsError:
-    code = error.response["Error"]["Code"]
+def _of_answer(error: Exception, code: str) -> AwsError:
     if code in _EXPIRED:
         return CredentialsError(f"your login has expired ({error})", _log_in())
     if code in _CLOCK:

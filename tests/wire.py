@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.compat import HTTPHeaders
-from botocore.exceptions import ReadTimeoutError
 from moto.core.models import botocore_stubber
 
-from chalicelib.store.wire.errors import NoAnswer
-from chalicelib.store.wire.transport import Answer, Transport
+from chalicelib.store.wire.errors import NoAnswer, ServiceError
+from chalicelib.store.wire.exchange import Answer
+from chalicelib.store.wire.transport import Transport
 
 
 def to_moto(transport: Transport, headers: dict[str, str], body: bytes) -> Answer:
@@ -39,17 +39,30 @@ def meet(
 ) -> None:
     """From now on something happens to an operation once DynamoDB has done it.
 
-    ``meddle`` is told the request; a timeout that it raises is one of the network.
+    ``meddle`` is told the request; what it raises, the network does.
     """
     original = transport.send
 
     def send(headers: dict[str, str], body: bytes) -> Answer:
         answer = original(headers, body)
-        try:
-            if headers["x-amz-target"].endswith(f".{operation}"):
-                meddle(body)
-        except ReadTimeoutError as error:
-            raise NoAnswer("lost", is_timeout=True) from error
+        if headers["x-amz-target"].endswith(f".{operation}"):
+            meddle(body)
         return answer
 
     patch.setattr(transport, "send", send)
+
+
+def refused(operation: str, code: str, **said: Any) -> ServiceError:
+    """DynamoDB's answer that it does not do what was asked."""
+    return ServiceError(operation, 400, code, {"message": "no", **said})
+
+
+def cancelled(*reasons: str, operation: str = "ExecuteTransaction") -> ServiceError:
+    """Its answer that a transaction was cancelled, and why."""
+    codes = [{"Code": reason} for reason in reasons]
+    return refused(operation, "TransactionCanceledException", CancellationReasons=codes)
+
+
+def silence() -> NoAnswer:
+    """That no answer came in time."""
+    return NoAnswer("lost", is_timeout=True)

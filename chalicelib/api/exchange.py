@@ -68,9 +68,9 @@ def respond(request: Request, view: View) -> Response:
     except Exception as error:
         logger()  # the same
         # Imported late: routes that touch no table need not load DynamoDB's errors.
-        from chalicelib.store.errors import FAULTS
+        from chalicelib.store.errors import faults
 
-        if not isinstance(error, FAULTS):
+        if not isinstance(error, faults()):
             raise
         logger().exception("AWS did not answer", path=request.path)
         answer = problems.of_outage(request_id)

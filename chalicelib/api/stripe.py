@@ -15,7 +15,7 @@ from chalicelib.invocations import unexpected
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlated, logger
 from chalicelib.services import Services
-from chalicelib.store.errors import FAULTS
+from chalicelib.store.errors import faults
 from chalicelib.store.throttling import patient
 from chalicelib.stripe import signatures
 from chalicelib.stripe.errors import Waiting
@@ -45,7 +45,7 @@ def receive(services: Services, event: Json, context: Any) -> Json:
             answer = _taken_in(services, _event(services, event))
         except CreditsError as error:
             answer = _refused(error, request_id)
-        except FAULTS:
+        except faults():
             logger().exception("AWS did not answer")
             answer = problems.of_outage(request_id)
     return {

@@ -238,7 +238,9 @@ class Period:
 
     def date_of(self, day: int) -> date:
         """The local date of a day of this month; of a day that it does not have, its last."""
-        return date(self.year, self.month, min(day, monthrange(self.year, self.month)[1]))
+        if day > 28:  # which every month has
+            day = min(day, monthrange(self.year, self.month)[1])
+        return date(self.year, self.month, day)
 
     def plus(self, months: int) -> "Period":
         """The period ``months`` later; earlier if negative."""
@@ -318,6 +320,7 @@ def period_start(timezone: str, period: Period, day: int = 1) -> datetime:
     return midnight(timezone, period.date_of(day))
 
 
+@lru_cache(maxsize=1024)  # all users of a message are asked about the same instants
 def period_at(timezone: str, instant: datetime, day: int = 1) -> Period:
     """The period that is running at ``instant``: the latest that has begun.
 

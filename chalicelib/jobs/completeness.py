@@ -51,7 +51,7 @@ from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.subscriptions import read_subscription
 
-from .errors import PASSING, describe_failure
+from .errors import describe_failure, passing
 from .records import (
     Answer,
     Event,
@@ -234,7 +234,7 @@ def _tallies(services: Services, period: Period, user_ids: list[str]) -> list[Ta
             subscription = read_subscription(item)
             entries = _entries_since(services, user_id, period)
             return tally_of(subscription, services.catalogue, period, entries, now)
-        except PASSING:
+        except passing():
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the others are counted
             note(error, user_id=user_id)

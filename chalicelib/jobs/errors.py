@@ -8,14 +8,20 @@ CreditsError
 from collections.abc import Mapping
 
 from chalicelib.domain.errors import Contention, CreditsError
-from chalicelib.store.errors import FAULTS
+from chalicelib.store.errors import faults
 
-FAILURES = (CreditsError, *FAULTS)
-"""The expected errors of handling one record or user; any other error is a bug of ours. Either is a
-failure of that record or user alone."""
 
-PASSING = (Contention, *FAULTS)
-"""Failures that may pass: another try can succeed."""
+def failures() -> tuple[type[Exception], ...]:
+    """The expected errors of handling one record or user; any other error is a bug of ours.
+
+    Either is a failure of that record or user alone.
+    """
+    return faults(CreditsError)
+
+
+def passing() -> tuple[type[Exception], ...]:
+    """Failures that may pass: another try can succeed."""
+    return faults(Contention)
 
 
 class SomeUsersFailed(CreditsError):
@@ -42,10 +48,10 @@ def is_passing(error: Exception) -> bool:
     """Whether a failure may pass by waiting."""
     if isinstance(error, SomeUsersFailed):
         return error.is_passing
-    return isinstance(error, PASSING)
+    return isinstance(error, passing())
 
 
 def describe_failure(error: Exception) -> str:
     """A failure as logs show it, without messages of unknown errors: they can quote anything."""
     kind = type(error).__name__
-    return f"{kind}: {error}" if isinstance(error, FAILURES) else kind
+    return f"{kind}: {error}" if isinstance(error, failures()) else kind

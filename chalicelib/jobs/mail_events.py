@@ -14,7 +14,7 @@ from chalicelib.mails.sending import CORRELATION_TAG, USER_TAG, user_of_tag
 from chalicelib.observability import correlated, logger
 from chalicelib.services import Services
 
-from .errors import FAILURES, SomeEventsFailed, describe_failure
+from .errors import SomeEventsFailed, describe_failure, failures
 from .records import Event, note, waiting
 
 FIRST_MESSAGE = "Successfully validated SNS topic for Amazon SES event publishing."
@@ -32,25 +32,25 @@ def suppress_addresses(services: Services, event: Event, context: Any) -> None:
 
 
 def _suppress(services: Services, event: Event) -> None:
-    failures = 0
+    failed = 0
     for record in event["Records"]:
         try:
             message = record["Sns"]["Message"]
             if message != FIRST_MESSAGE:
                 _handle(services, json.loads(message))
-        except FAILURES as error:
-            failures += 1
+        except failures() as error:
+            failed += 1
             note(error)
             logger().error("mail event failed", error=describe_failure(error))
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             # Without its text: a message that we cannot read may well quote an address.
-            failures += 1
+            failed += 1
             logger().error("mail event unreadable", error=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-            failures += 1
+            failed += 1
             note(error)
-    if failures:
-        raise SomeEventsFailed(f"{failures} of {len(event['Records'])} events failed")
+    if failed:
+        raise SomeEventsFailed(f"{failed} of {len(event['Records'])} events failed")
 
 
 def _handle(services: Services, event: Mapping[str, Any]) -> None:

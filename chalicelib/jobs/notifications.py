@@ -29,7 +29,7 @@ from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.subscriptions import read_subscription
 
-from .errors import PASSING, describe_failure
+from .errors import describe_failure, passing
 from .records import (
     Answer,
     Event,
@@ -155,7 +155,7 @@ def _hand_back(services: Services, batch: _Batch) -> None:
 def _delay(services: Services, error: Exception, receives: int) -> int:
     """After how many seconds a message is to come back."""
     unit = services.settings.mail_retry_seconds
-    if isinstance(error, (MailPostponed, MailsUnrecorded, *PASSING)):
+    if isinstance(error, (MailPostponed, MailsUnrecorded, *passing())):
         # The retries together must outlast SES's rolling day.
         return growing_delay(receives, 2 * unit, LONGEST_DELAY * unit)
     # Waiting does not help: it is on its way to the dead-letter queue.

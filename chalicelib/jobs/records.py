@@ -17,10 +17,10 @@ from chalicelib.invocations import unexpected
 from chalicelib.observability import correlated, logger
 from chalicelib.queues import chunks
 from chalicelib.services import Services
-from chalicelib.store.errors import FAULTS
+from chalicelib.store.errors import faults
 from chalicelib.store.throttling import check_patience, patient, wait_for_room
 
-from .errors import FAILURES, SomeUsersFailed, describe_failure, is_passing
+from .errors import SomeUsersFailed, describe_failure, failures, is_passing
 
 TIME_TO_HAND_BACK = 5_000
 """How long before its timeout a function stops waiting and returns the rest, in milliseconds."""
@@ -111,7 +111,7 @@ def hand_back(services: Services, queue_url: str, delays: Mapping[str, int]) -> 
         return  # and no client of SQS is made
     try:
         services.queues.delay(queue_url, delays)
-    except FAULTS as error:
+    except faults() as error:
         # They come back all the same, when the queue's own timeout is over.
         logger().warning("messages not delayed", error=describe_failure(error))
 
@@ -206,5 +206,5 @@ def handling_users(threads: int) -> Iterator[Users]:
 
 def note(error: Exception, **about: Any) -> None:
     """Reports an unexpected failure of one of many."""
-    if isinstance(error, Unreadable) or not isinstance(error, FAILURES):
+    if isinstance(error, Unreadable) or not isinstance(error, failures()):
         unexpected(error, **about)

@@ -6,12 +6,13 @@ each user whether something is due. So a delivery is safe to repeat.
 
 from collections.abc import Iterable
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.ledger import Account
+from chalicelib.domain.subscriptions import Subscription
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import logger
@@ -44,8 +45,12 @@ def _allocate(services: Services, message: UsersMessage) -> None:
     now = services.now()
     subscriptions = services.subscriptions.get_many(message.user_ids)
 
+    @cache
+    def subscription_of(user_id: str) -> Subscription:
+        return read_subscription(subscriptions[user_id])
+
     def next_allocation(account: Account) -> LedgerEntry | None:
-        subscription = read_subscription(subscriptions[account.user_id])
+        subscription = subscription_of(account.user_id)
         return next_due_allocation(services, account, subscription, message.as_of, now)
 
     posted: list[LedgerEntry] = []

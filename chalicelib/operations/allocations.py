@@ -123,7 +123,7 @@ def save_subscription(
     posts.
     """
     # Not imported by those who only read.
-    from chalicelib.store.errors import FAULTS
+    from chalicelib.store.errors import faults
 
     subscription = services.subscriptions.change(user_id, decide, by, services.now())
     posted: list[LedgerEntry] = []
@@ -136,8 +136,8 @@ def save_subscription(
                 user_id,
                 lambda account: next_due_allocation(services, account, subscription, now, now),
             )
-    except (CreditsError, *FAULTS) as error:
-        if is_repeated and isinstance(error, (Contention, *FAULTS)):
+    except faults(CreditsError) as error:
+        if is_repeated and isinstance(error, faults(Contention)):
             raise
         logger().warning("due allocation not posted", user_id=user_id, error=str(error))
     return Saved(subscription, posted)

@@ -1,16 +1,11 @@
-"""The one DynamoDB client of a process, and the functions that all stores share.
+"""The one client of DynamoDB in a process, and the functions that all stores share.
 
-PynamoDB's `Connection` is used directly rather than its models: a model class makes a client of its
-own (50 to 150 ms of cold start each) and costs a worker about twice the CPU per item.
+Requests are written out here and in the stores as DynamoDB's API has them, and go by our own wire:
+the SDK takes ten times as long to send one, and as long again to be imported (bench/README.md).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from botocore import __version__ as botocore_version
-from botocore.config import Config
-from pynamodb.connection import Connection
-from pynamodb.connection.base import MetaTable
 
 from chalicelib.domain.errors import Contention
 from chalicelib.metrics import Metric, count
@@ -20,19 +15,17 @@ from .throttling import ask_again, attempts_for_room
 from .wire.client import Client
 from .wire.credentials import Found
 from .wire.endpoints import endpoint_of
-from .wire.sdk_shaped import SdkShaped
 from .wire.signing import Keys
 from .wire.transport import Transport
 
 Item = dict[str, dict[str, Any]]
 """An item as DynamoDB's API has it: attribute name to type and value."""
 
-SENDS_BY_WIRE = False
-"""The switch: whether requests are sent by `store.wire` or by the SDK (docs/decisions.md)."""
+Request = dict[str, Any]
+"""The parameters of an operation, by DynamoDB's names."""
 
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
-MOST_SDK_RETRIES = 3
 
 MOST_KEYS_A_BATCH = 100
 """The most keys of one BatchGetItem (DynamoDB's limit)."""
@@ -45,80 +38,19 @@ def connect(
     endpoint_url: str | None = None,
     access_key: str | None = None,
     secret_key: str | None = None,
-) -> Connection:
-    """A connection whose client is made now, so that threads find it ready.
+) -> Client:
+    """A client for so many threads.
 
-    Endpoint and credentials are the SDK's own business unless they are given.
+    Endpoint and credentials are found as the SDK finds them, unless they are given.
     """
-    connection = Connection(
-        region=region,
-        host=endpoint_url,
-        aws_access_key_id=access_key,
-        aws_secret_access_key=secret_key,
-        connect_timeout_seconds=CONNECT_TIMEOUT_SECONDS,
-        read_timeout_seconds=READ_TIMEOUT_SECONDS,
-        max_retry_attempts=MOST_SDK_RETRIES,
-        max_pool_connections=max(10, threads),
-    )
-    # Given here, so that it is not built from its twenty parts again, twice a request: that is a
-    # tenth of the CPU of a call.
-    user_agent = Config(user_agent=f"credits botocore/{botocore_version}")
-    connection.session.set_default_client_config(user_agent)
-    # With the session and not the client: the SDK's own answer must come after ours.
-    connection.session.register("needs-retry.dynamodb", ask_again)  # type: ignore[arg-type]  # it may answer
-    if SENDS_BY_WIRE:
-        keys = Keys(access_key, secret_key) if access_key and secret_key else None
-        shaped: Any = SdkShaped(_wire(region, threads, endpoint_url, keys))
-        connection._client = shaped  # noqa: SLF001 - it takes any client only there
-    _ = connection.client
-    return connection
-
-
-def _wire(region: str, threads: int, endpoint_url: str | None, keys: Keys | None) -> Client:
-    """A wire with the limits of the SDK's client."""
     transport = Transport(
         endpoint_of(region, endpoint_url),
         CONNECT_TIMEOUT_SECONDS,
         READ_TIMEOUT_SECONDS,
         most_kept=max(10, threads),
     )
-    return Client(
-        region,
-        transport,
-        (lambda: keys) if keys else Found(),
-        lambda code, attempt: ask_again(
-            response=(None, {"Error": {"Code": code}}), attempts=attempt
-        ),
-    )
-
-
-def describe(
-    connection: Connection, table: str, keys: tuple[str, ...], **indexes: tuple[str, str]
-) -> None:
-    """Tells PynamoDB the keys (all strings) of a table and its indexes, so it need not ask AWS."""
-    names = {*keys, *(name for index in indexes.values() for name in index)}
-    connection.add_meta_table(
-        MetaTable(
-            {
-                "TableName": table,
-                "KeySchema": _schema(keys),
-                "AttributeDefinitions": [
-                    {"AttributeName": name, "AttributeType": "S"} for name in sorted(names)
-                ],
-                "GlobalSecondaryIndexes": [
-                    {"IndexName": name, "KeySchema": _schema(index)}
-                    for name, index in indexes.items()
-                ],
-            }
-        )
-    )
-
-
-def _schema(keys: tuple[str, ...]) -> list[dict[str, str]]:
-    return [
-        {"AttributeName": name, "KeyType": kind}
-        for name, kind in zip(keys, ("HASH", "RANGE"), strict=False)
-    ]
+    keys = Keys(access_key, secret_key) if access_key and secret_key else None
+    return Client(region, transport, (lambda: keys) if keys else Found(), ask_again)
 
 
 def races(pause: Pause) -> Iterator[int]:
@@ -139,10 +71,31 @@ def number(value: int) -> dict[str, str]:
     return {"N": str(value)}
 
 
-def every_item(ask: Callable[..., Any], **request: Any) -> Iterator[Item]:
-    """The items of a query or a scan; no page is read before its first item is wanted."""
+def read_item(client: Client, table: str, key: Item) -> Item | None:
+    """The item of a key as of now (strongly consistent); None if there is none."""
+    response = client.call(
+        "GetItem",
+        {
+            "TableName": table,
+            "Key": key,
+            "ConsistentRead": True,
+            "ReturnConsumedCapacity": "TOTAL",
+        },
+    )
+    return response.get("Item")
+
+
+def delete_item(client: Client, table: str, key: Item, condition: Request | None = None) -> None:
+    """Removes an item, if it is there; ``condition``: see `conditions.when`."""
+    request = {"TableName": table, "Key": key, "ReturnConsumedCapacity": "TOTAL"}
+    client.call("DeleteItem", request | (condition or {}))
+
+
+def every_item(client: Client, operation: str, request: Request) -> Iterator[Item]:
+    """The items of a ``Query`` or a ``Scan``; no page is read before its first item is wanted."""
+    request = {**request, "ReturnConsumedCapacity": "TOTAL"}
     while True:
-        response = ask(**request)
+        response = client.call(operation, request)
         yield from response["Items"]
         after = response.get("LastEvaluatedKey")
         if not after:
@@ -150,7 +103,7 @@ def every_item(ask: Callable[..., Any], **request: Any) -> Iterator[Item]:
         request["ExclusiveStartKey"] = after
 
 
-def every_item_from(ask: Callable[..., Any], start: Item, **request: Any) -> Iterator[Item]:
+def every_item_from(client: Client, start: Item, request: Request) -> Iterator[Item]:
     """Every item of a scan once, in the table's own order, beginning behind the key ``start``.
 
     No item needs to have that key: it only says where in the table to begin.
@@ -158,7 +111,7 @@ def every_item_from(ask: Callable[..., Any], start: Item, **request: Any) -> Ite
     seen: set[tuple[str, ...]] = set()
     # From that place to the end of the table, and then from its beginning.
     for place in ({"ExclusiveStartKey": start}, {}):
-        for item in every_item(ask, **request, **place):
+        for item in every_item(client, "Scan", request | place):
             key = tuple(item[name]["S"] for name in start)
             if key not in seen:
                 seen.add(key)
@@ -166,7 +119,7 @@ def every_item_from(ask: Callable[..., Any], start: Item, **request: Any) -> Ite
 
 
 def read_many(
-    connection: Connection,
+    client: Client,
     table: str,
     keys: list[Item],
     pause: Pause,
@@ -178,13 +131,12 @@ def read_many(
 
     Keys that DynamoDB leaves unprocessed are read again. Raises `Contention` if it never answers.
     """
-    client: Any = connection.client  # more than its annotation says
     for start in range(0, len(keys), MOST_KEYS_A_BATCH):
         missing = keys[start : start + MOST_KEYS_A_BATCH]
         for _ in attempts_for_room(pause):
-            response = client.batch_get_item(
-                RequestItems={table: {"Keys": missing, "ConsistentRead": consistent}},
-                ReturnConsumedCapacity="TOTAL",
+            request = {table: {"Keys": missing, "ConsistentRead": consistent}}
+            response = client.call(
+                "BatchGetItem", {"RequestItems": request, "ReturnConsumedCapacity": "TOTAL"}
             )
             yield from response["Responses"].get(table, ())
             missing = response["UnprocessedKeys"].get(table, {}).get("Keys")

@@ -7,16 +7,15 @@ was made exactly if its record exists.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
-
-from pynamodb.connection import Connection
+from typing import NamedTuple
 
 from chalicelib.domain.damage import value_of
 from chalicelib.domain.edits import Edit
 
-from .database import Item, describe, end_of_page, every_item, text
+from .database import Item, Request, delete_item, end_of_page, every_item, read_item, text
 from .partiql import Statement, insert
 from .reading import as_text, read
+from .wire.client import Client
 
 KEY = r"\d{12}#[0-9a-f]{1,32}"
 """The form of a sort key."""
@@ -32,39 +31,30 @@ class EditsPage(NamedTuple):
 class EditStore:
     """All access to the table of edits."""
 
-    def __init__(self, connection: Connection, table: str) -> None:
-        self._connection = connection
+    def __init__(self, client: Client, table: str) -> None:
+        self._client = client
         self._table = table
-        describe(connection, table, ("user_id", "edit"))
-
-    @property
-    def _client(self) -> Any:
-        # Asked for each time: PynamoDB replaces a client that has found no credentials.
-        return self._connection.client
 
     def insertion(self, edit: Edit, key: str) -> Statement:
         """The statement that inserts the record of an edit, for the transaction of the edit."""
-        item = {"user_id": text(edit.user_id), "edit": text(key), "body": text(edit.body())}
+        item = {**_key(edit.user_id, key), "body": text(edit.body())}
         return insert(self._table, item)
 
     def was_made(self, user_id: str, key: str) -> bool:
         """Whether the edit of that key was made (strongly consistent)."""
-        response = self._connection.get_item(self._table, user_id, key, consistent_read=True)
-        return "Item" in response
+        return read_item(self._client, self._table, _key(user_id, key)) is not None
 
     def newest_first(self, user_id: str, before: str | None, limit: int) -> EditsPage:
         """A page of a user's edits, those before one of them; for `read_edit` to read."""
-        start = {"user_id": text(user_id), "edit": text(before)} if before else None
-        response = self._client.query(
-            **self._newest_first(user_id),
-            Limit=limit,
-            **({"ExclusiveStartKey": start} if start else {}),
-        )
+        request = self._newest_first(user_id) | {"Limit": limit, "ReturnConsumedCapacity": "TOTAL"}
+        if before:
+            request["ExclusiveStartKey"] = _key(user_id, before)
+        response = self._client.call("Query", request)
         return EditsPage(response["Items"], end_of_page(response, "edit"))
 
     def items(self, user_id: str) -> Iterator[Item]:
         """Every record of a user as it is stored, newest first."""
-        return every_item(self._client.query, **self._newest_first(user_id))
+        return every_item(self._client, "Query", self._newest_first(user_id))
 
     def erase(self, user_id: str) -> Iterator[str]:
         """Removes a user's records one by one; yields the key of each. Doing it again is safe.
@@ -72,10 +62,10 @@ class EditStore:
         No condition is needed that a record is still the one that was read: records never change.
         """
         for item in self.items(user_id):
-            self._connection.delete_item(self._table, user_id, item["edit"]["S"])
+            delete_item(self._client, self._table, _key(user_id, item["edit"]["S"]))
             yield item["edit"]["S"]
 
-    def _newest_first(self, user_id: str) -> dict[str, Any]:
+    def _newest_first(self, user_id: str) -> Request:
         """The query of all edits of a user."""
         return {
             "TableName": self._table,
@@ -84,6 +74,10 @@ class EditStore:
             "ConsistentRead": True,
             "ScanIndexForward": False,
         }
+
+
+def _key(user_id: str, key: str) -> Item:
+    return {"user_id": text(user_id), "edit": text(key)}
 
 
 def key_of(version: int, edit_id: str) -> str:

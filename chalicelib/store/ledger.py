@@ -23,10 +23,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from botocore.exceptions import ClientError
-from pynamodb.exceptions import TransactGetError, UpdateError
-from pynamodb.expressions.operand import Path
-
 from chalicelib.domain import ledger
 from chalicelib.domain.batches import CreditBatch
 from chalicelib.domain.entries import (
@@ -51,11 +47,11 @@ from chalicelib.observability import correlation_id
 
 from . import partiql
 from .database import Item, number, races, text
-from .errors import error_code
 from .ledger_items import (
     MARKER,
     entry_key,
     entry_of,
+    item_key,
     item_of,
     item_of_link,
     links_key,
@@ -66,6 +62,7 @@ from .ledger_items import (
 )
 from .ledger_reading import LedgerReader
 from .throttling import THROTTLES
+from .wire.errors import ServiceError
 
 INSERTS_A_REQUEST = 25
 """DynamoDB's limit of statements in a batch."""
@@ -201,9 +198,9 @@ class LedgerStore(LedgerReader):
         from the stored data, even after a lost answer. A throttled entry can be inserted again
         unchanged.
         """
-        response = self._client.batch_execute_statement(
-            Statements=[partiql.insert(self._table, each.item) for each in drafts],
-            ReturnConsumedCapacity="TOTAL",
+        statements = [partiql.insert(self._table, each.item) for each in drafts]
+        response = self._client.call(
+            "BatchExecuteStatement", {"Statements": statements, "ReturnConsumedCapacity": "TOTAL"}
         )
         inserted = Inserted([], [], [])
         for each, answer in zip(drafts, response["Responses"], strict=True):
@@ -277,7 +274,7 @@ class LedgerStore(LedgerReader):
             )
             try:
                 self._transact((item_of(entry, account.last_hash), *markers))
-            except ClientError as error:
+            except ServiceError as error:
                 codes = partiql.cancelled_for(error)
                 if codes & partiql.TAKEN:
                     before |= self._performed_among(requests, new)
@@ -411,7 +408,7 @@ class LedgerStore(LedgerReader):
             link = Link(purchase_number, last.sequence + 1, in_all, entry.number, expired)
             try:
                 self._transact((item_of(entry, account.last_hash), item_of_link(user_id, link)))
-            except ClientError as error:
+            except ServiceError as error:
                 codes = partiql.cancelled_for(error)
                 if not partiql.is_lost_race(codes):
                     raise
@@ -452,16 +449,21 @@ class LedgerStore(LedgerReader):
         """Whether the entry replaced the line; False if another writer did so meanwhile."""
         body = entry.body()
         seal = erased_hash(previous_hash, entry.user_id, body, line.hash)
+        from pynamodb.expressions.operand import Path
+
+        from .conditions import changing
+
+        as_read = (Path("body") == line.body) & (Path("hash") == line.hash)
+        request = {
+            "TableName": self._table,
+            "Key": item_key(entry.user_id, entry_key(entry.number)),
+            "ReturnConsumedCapacity": "TOTAL",
+        }
+        actions = [Path("body").set(body), Path("erased").set(seal)]
         try:
-            self._connection.update_item(
-                self._table,
-                entry.user_id,
-                entry_key(entry.number),
-                actions=[Path("body").set(body), Path("erased").set(seal)],
-                condition=(Path("body") == line.body) & (Path("hash") == line.hash),
-            )
-        except UpdateError as error:
-            if error_code(error) == "ConditionalCheckFailedException":
+            self._client.call("UpdateItem", request | changing(actions, as_read))
+        except ServiceError as error:
+            if error.code == "ConditionalCheckFailedException":
                 return False
             raise
         return True
@@ -495,7 +497,7 @@ class LedgerStore(LedgerReader):
             items = (item_of(entry, account.last_hash), marker_item, *posting.also)
             try:
                 self._transact(items)
-            except ClientError as error:
+            except ServiceError as error:
                 codes = partiql.cancelled_for(error)
                 # What is there already is not said: an entry of others, or this very operation.
                 marker = self._marker(operation) if codes & partiql.TAKEN else None
@@ -519,9 +521,9 @@ class LedgerStore(LedgerReader):
         """Whether the entry was inserted; False if its number is taken, or just being taken."""
         statement = partiql.insert(self._table, item)
         try:
-            self._client.execute_statement(**statement, ReturnConsumedCapacity="TOTAL")
-        except ClientError as error:
-            if error_code(error) in partiql.LOST_RACES:
+            self._client.call("ExecuteStatement", statement | {"ReturnConsumedCapacity": "TOTAL"})
+        except ServiceError as error:
+            if error.code in partiql.LOST_RACES:
                 return False
             raise
         return True
@@ -529,12 +531,13 @@ class LedgerStore(LedgerReader):
     def _transact(self, items: Sequence[Item]) -> None:
         """Inserts all items or none.
 
-        The SDK gives the request a token: DynamoDB carries it out once, however often the SDK asks
+        The wire gives the request a token: DynamoDB carries it out once, however often it is asked
         (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExecuteTransaction.html).
         """
-        self._client.execute_transaction(
-            TransactStatements=[partiql.insert(self._table, item) for item in items],
-            ReturnConsumedCapacity="TOTAL",
+        statements = [partiql.insert(self._table, item) for item in items]
+        self._client.call(
+            "ExecuteTransaction",
+            {"TransactStatements": statements, "ReturnConsumedCapacity": "TOTAL"},
         )
 
     def _marker(self, operation: str) -> Marker | None:
@@ -543,20 +546,17 @@ class LedgerStore(LedgerReader):
 
     def _markers(self, operations: Sequence[str]) -> dict[str, Marker]:
         """The markers of operations, those that exist, read in the same way."""
-        keys = [
-            {"user_id": text(marker_key(operation_digest(operation))), "entry": text(MARKER)}
-            for operation in operations
-        ]
+        keys = [item_key(marker_key(operation_digest(each)), MARKER) for each in operations]
+        gets = [{"Get": {"TableName": self._table, "Key": key}} for key in keys]
         for attempt in races(self._pause):
             try:
-                response = self._connection.transact_get_items(
-                    [{"TableName": self._table, "Key": key} for key in keys]
+                response = self._client.call(
+                    "TransactGetItems", {"TransactItems": gets, "ReturnConsumedCapacity": "TOTAL"}
                 )
-            except TransactGetError as error:
-                if error_code(error) != "TransactionCanceledException":
+            except ServiceError as error:
+                if error.code != "TransactionCanceledException":
                     raise
-                codes = {why.code for why in error.cancellation_reasons if why}
-                partiql.give_way(attempt + 1, codes)
+                partiql.give_way(attempt + 1, partiql.cancelled_for(error))
             else:
                 items = (answer.get("Item") for answer in response["Responses"])
                 found = zip(operations, items, strict=True)

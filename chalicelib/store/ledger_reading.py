@@ -6,10 +6,7 @@ Everything that decisions use is read strongly consistently; only the index lags
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, NamedTuple
-
-from pynamodb.connection import Connection
-from pynamodb.expressions.operand import Path
+from typing import NamedTuple
 
 from chalicelib.domain.entries import (
     FIRST_HASH,
@@ -37,11 +34,11 @@ from chalicelib.retries import Pause, pause_with_jitter
 
 from .database import (
     Item,
-    describe,
     end_of_page,
     every_item,
     every_item_from,
     races,
+    read_item,
     read_many,
     text,
 )
@@ -63,6 +60,7 @@ from .ledger_items import (
     read_line,
     read_marker,
 )
+from .wire.client import Client
 
 ENTRIES_A_SEARCH = 1_000
 """How many entries to search for one page of a type: a rare type must not cost a whole ledger."""
@@ -90,29 +88,12 @@ class ExpiringPage(NamedTuple):
 
 
 class LedgerReader:
-    """All reading of the ledger table.
+    """All reading of the ledger table."""
 
-    The calls of every allocation and use go to PynamoDB's client itself, with fixed expressions:
-    building them for each user took a fifth of a worker's CPU.
-    """
-
-    def __init__(
-        self, connection: Connection, table: str, pause: Pause = pause_with_jitter
-    ) -> None:
-        self._connection = connection
+    def __init__(self, client: Client, table: str, pause: Pause = pause_with_jitter) -> None:
+        self._client = client
         self._table = table
         self._pause = pause
-        describe(
-            connection,
-            table,
-            ("user_id", "entry"),
-            expiring=("expiry_partition", "expiry_key"),
-        )
-
-    @property
-    def _client(self) -> Any:
-        # Asked for each time: PynamoDB replaces a client that has found no credentials.
-        return self._connection.client
 
     def account(self, user_id: str) -> Account:
         """The user's account as of now: one strongly consistent query."""
@@ -320,12 +301,22 @@ class LedgerReader:
         upper = f"{format_instant(until)}$"
         if lower > upper:  # DynamoDB would refuse that as if it were our mistake
             raise InvalidInput.of("cursor", f"lies behind the sweep; is {shown(last_key)}")
-        response = self._connection.query(
-            self._table,
-            f"{timezone}#{shard:02}",
-            Path("expiry_key").between(lower, upper),
-            index_name="expiring",
-            limit=limit,
+        response = self._client.call(
+            "Query",
+            {
+                "TableName": self._table,
+                "IndexName": "expiring",
+                "KeyConditionExpression": (
+                    "expiry_partition = :shard AND expiry_key BETWEEN :first AND :last"
+                ),
+                "ExpressionAttributeValues": {
+                    ":shard": text(f"{timezone}#{shard:02}"),
+                    ":first": text(lower),
+                    ":last": text(upper),
+                },
+                "Limit": limit,
+                "ReturnConsumedCapacity": "TOTAL",
+            },
         )
         items = response["Items"]
         return ExpiringPage(
@@ -336,13 +327,8 @@ class LedgerReader:
 
     def scan(self, start: str, page: int) -> Iterator[Item]:
         """Every item once, in the table's own order, beginning somewhere that ``start`` says."""
-        return every_item_from(
-            self._client.scan,
-            item_key(start, "entry#"),
-            TableName=self._table,
-            Limit=page,
-            ReturnConsumedCapacity="TOTAL",
-        )
+        request = {"TableName": self._table, "Limit": page}
+        return every_item_from(self._client, item_key(start, "entry#"), request)
 
     def walk(self) -> Iterator[Item]:
         """Every entry of everybody, as stored: user by user, those of each in their order.
@@ -350,12 +336,11 @@ class LedgerReader:
         Items that stand beside them are read, too, and left out. Entries of the last second may be
         missing.
         """
-        items = every_item(self._client.scan, TableName=self._table, ReturnConsumedCapacity="TOTAL")
-        return filter(is_entry, items)
+        return filter(is_entry, every_item(self._client, "Scan", {"TableName": self._table}))
 
     def size(self) -> tuple[int, int]:
         """The items and the bytes of the table, as DynamoDB counts them every six hours."""
-        table = self._client.describe_table(TableName=self._table)["Table"]
+        table = self._client.call("DescribeTable", {"TableName": self._table})["Table"]
         return table["ItemCount"], table["TableSizeBytes"]
 
     def _items(
@@ -366,25 +351,27 @@ class LedgerReader:
         They are read ``page`` at a time, as they are wanted.
         """
         return every_item(
-            self._client.query,
-            TableName=self._table,
-            KeyConditionExpression="user_id = :user AND entry BETWEEN :first AND :last",
-            ExpressionAttributeValues={
-                ":user": {"S": user_id},
-                ":first": {"S": first},
-                ":last": {"S": last},
+            self._client,
+            "Query",
+            {
+                "TableName": self._table,
+                "KeyConditionExpression": "user_id = :user AND entry BETWEEN :first AND :last",
+                "ExpressionAttributeValues": {
+                    ":user": text(user_id),
+                    ":first": text(first),
+                    ":last": text(last),
+                },
+                "Limit": page,
+                "ConsistentRead": True,
+                "ScanIndexForward": not newest_first,
             },
-            Limit=page,
-            ConsistentRead=True,
-            ScanIndexForward=not newest_first,
-            ReturnConsumedCapacity="TOTAL",
         )
 
     def _get_many(self, keys: Iterable[tuple[str, str]]) -> Iterator[Item]:
         """Items by partition and sort key, those that exist, in no order."""
         wanted = [item_key(*key) for key in {*keys}]
         return read_many(
-            self._connection,
+            self._client,
             self._table,
             wanted,
             self._pause,
@@ -393,9 +380,7 @@ class LedgerReader:
         )
 
     def _item(self, partition: str, key: str) -> Item | None:
-        response = self._connection.get_item(self._table, partition, key, consistent_read=True)
-        item: Item | None = response.get("Item")
-        return item
+        return read_item(self._client, self._table, item_key(partition, key))
 
     def _entry_item(self, user_id: str, entry_number: int) -> Item:
         item = self._item(user_id, entry_key(entry_number))

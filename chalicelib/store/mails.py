@@ -35,7 +35,6 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
     IdempotencyInconsistentStateError,
     IdempotencyPersistenceLayerError,
 )
-from pynamodb.connection import Connection
 
 from chalicelib.domain.damage import Damage, optional_of, value_of
 from chalicelib.domain.errors import Unreadable
@@ -45,6 +44,8 @@ from chalicelib.retries import Pause, pause_with_jitter
 
 from .database import Item, read_many, text
 from .reading import Attribute, as_choice, as_text, as_whole, read
+from .wire.client import Client
+from .wire.sdk_shaped import SdkShaped
 
 KEPT_SECONDS = 90 * 24 * 60 * 60
 """How long a record is kept. A message lives 14 days, and as long again after each redrive."""
@@ -90,14 +91,12 @@ class _Lasting:
 class MailRecords:
     """All access to the table of mails."""
 
-    def __init__(
-        self, connection: Connection, table: str, pause: Pause = pause_with_jitter
-    ) -> None:
-        self._connection = connection
+    def __init__(self, client: Client, table: str, pause: Pause = pause_with_jitter) -> None:
+        self._client = client
         self._table = table
         self._pause = pause
         # The layer takes any client: this one is the process's only one for DynamoDB.
-        self._layer = _Records(table_name=table, boto3_client=connection.client)
+        self._layer = _Records(table_name=table, boto3_client=SdkShaped(client))
         self._config = IdempotencyConfig(
             expires_after_seconds=KEPT_SECONDS,
             hash_function="sha256",
@@ -141,7 +140,7 @@ class MailRecords:
         names = {record_id(identity): identity for identity in identities}
         wanted = [{"id": text(name)} for name in names]
         items = read_many(
-            self._connection,
+            self._client,
             self._table,
             wanted,
             self._pause,

@@ -13,10 +13,9 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from .database import Item
 from .throttling import THROTTLES, wait_for_room
+from .wire.errors import ServiceError
 
 TAKEN = {"ConditionalCheckFailed", "DuplicateItem", "DuplicateItemException"}
 """How DynamoDB says that something has the key of an item already: of one statement of a batch
@@ -60,19 +59,18 @@ def update(table: str, changed: Item, removed: Iterable[str], where: Item) -> St
     }
 
 
-def cancelled_for(error: ClientError) -> frozenset[str]:
+def cancelled_for(error: ServiceError) -> frozenset[str]:
     """Why a transaction was cancelled, in DynamoDB's own codes; none for any other error.
 
     Which of its items each is about is not said: what is there already may be anybody's.
     """
-    response: dict[str, Any] = dict(error.response)
-    return frozenset(why["Code"] for why in response.get("CancellationReasons", ())) - {"None"}
+    return frozenset(why["Code"] for why in error.said.get("CancellationReasons", ())) - {"None"}
 
 
 def is_lost_race(codes: frozenset[str]) -> bool:
     """Whether other writers stood in the way, or too many: then a new decision is worth a try.
 
-    The SDK never retries a cancelled transaction: we do.
+    The wire never retries a cancelled transaction, as the SDK does not: we do.
     """
     return bool(codes) and codes <= PASSING_REASONS
 

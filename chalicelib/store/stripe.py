@@ -12,11 +12,7 @@ same time none is lost. What the first sets of a customer's user is never change
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypeVar
-
-from pynamodb.connection import Connection
-from pynamodb.exceptions import PutError
-from pynamodb.expressions.operand import Path
+from typing import NamedTuple, TypeVar
 
 from chalicelib.domain.damage import optional_of, value_of
 from chalicelib.domain.errors import Contention
@@ -25,9 +21,11 @@ from chalicelib.domain.languages import Language, closest
 from chalicelib.domain.taken_back import TakenBack
 from chalicelib.retries import Pause, pause_with_jitter
 
-from .database import Item, describe, every_item, number, races, text
-from .errors import error_code
+from .conditions import is_still, when
+from .database import Item, delete_item, every_item, number, races, read_item, text
 from .reading import as_instant, as_text, as_whole, read
+from .wire.client import Client
+from .wire.errors import ServiceError
 
 KEPT = timedelta(days=30)
 """How long what waits is kept: as long as Stripe can send an event again."""
@@ -75,18 +73,10 @@ class Wait(NamedTuple):
 class StripeStore:
     """All access to the table."""
 
-    def __init__(
-        self, connection: Connection, table: str, pause: Pause = pause_with_jitter
-    ) -> None:
-        self._connection = connection
+    def __init__(self, client: Client, table: str, pause: Pause = pause_with_jitter) -> None:
+        self._client = client
         self._table = table
         self._pause = pause
-        describe(connection, table, ("about", "part"))
-
-    @property
-    def _client(self) -> Any:
-        # Asked for each time: PynamoDB replaces a client that has found no credentials.
-        return self._connection.client
 
     def customer(self, customer_id: str) -> Customer:
         """Who a customer is (strongly consistent). Raises `Unreadable`."""
@@ -131,15 +121,18 @@ class StripeStore:
     def is_done(self, object_id: str) -> None:
         """Forgets that events of an object could not be done."""
         if self._item(_WAITING, object_id) is not None:
-            self._connection.delete_item(self._table, _WAITING, object_id)
+            delete_item(self._client, self._table, _key(_WAITING, object_id))
 
     def waiting(self) -> Iterator[Wait]:
         """Everything that waits."""
         items = every_item(
-            self._client.query,
-            TableName=self._table,
-            KeyConditionExpression="about = :waiting",
-            ExpressionAttributeValues={":waiting": text(_WAITING)},
+            self._client,
+            "Query",
+            {
+                "TableName": self._table,
+                "KeyConditionExpression": "about = :waiting",
+                "ExpressionAttributeValues": {":waiting": text(_WAITING)},
+            },
         )
         return (read("stripe", item["part"]["S"], item, _wait) for item in items)
 
@@ -149,22 +142,24 @@ class StripeStore:
         Reads the whole table: who is which customer is not kept the other way round.
         """
         return every_item(
-            self._client.scan,
-            TableName=self._table,
-            FilterExpression="user_id = :user",
-            ExpressionAttributeValues={":user": text(user_id)},
+            self._client,
+            "Scan",
+            {
+                "TableName": self._table,
+                "FilterExpression": "user_id = :user",
+                "ExpressionAttributeValues": {":user": text(user_id)},
+            },
         )
 
     def erase(self, user_id: str) -> Iterator[str]:
         """Forgets every customer who is a user; yields the id of each. Doing it again is safe."""
         for item in self.customers_of(user_id):
-            self._connection.delete_item(self._table, item["about"]["S"], item["part"]["S"])
+            key = _key(item["about"]["S"], item["part"]["S"])
+            delete_item(self._client, self._table, key)
             yield customer_id_of(item)
 
     def _item(self, about: str, part: str) -> Item | None:
-        response = self._connection.get_item(self._table, about, part, consistent_read=True)
-        item: Item | None = response.get("Item")
-        return item
+        return read_item(self._client, self._table, _key(about, part))
 
     def _change(
         self,
@@ -186,21 +181,20 @@ class StripeStore:
             if wanted == known:
                 return known
             version = read("stripe", about, item, _version) if item else 0
-            stands = Path("version") == version if item else Path("version").does_not_exist()
+            after = {**_key(about, part), **attributes(wanted), "version": number(version + 1)}
+            request = {"TableName": self._table, "Item": after, "ReturnConsumedCapacity": "TOTAL"}
             try:
-                self._connection.put_item(
-                    self._table,
-                    about,
-                    part,
-                    attributes={**attributes(wanted), "version": number(version + 1)},
-                    condition=stands,
-                )
-            except PutError as error:
-                if error_code(error) != "ConditionalCheckFailedException":
+                self._client.call("PutItem", request | when(is_still(item)))
+            except ServiceError as error:
+                if error.code != "ConditionalCheckFailedException":
                     raise
             else:
                 return wanted
         raise Contention(f"what is known of {about} is written too often at the moment")
+
+
+def _key(about: str, part: str) -> Item:
+    return {"about": text(about), "part": text(part)}
 
 
 def customer_id_of(item: Item) -> str:

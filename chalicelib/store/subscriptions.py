@@ -17,7 +17,7 @@ An edit and its record (`store.edits`) are one transaction of two statements, so
 leave one without the other. It names only the attributes that change, so a function can have the
 right to only some of them.
 
-The SDK asks again when an answer was lost. With the same token the second request changes nothing
+The wire asks again when an answer was lost. With the same token the second request changes nothing
 and succeeds, for ten minutes
 (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExecuteTransaction.html). An
 edit that is refused all the same looks for its record, which no other edit can have inserted:
@@ -33,13 +33,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime
-from typing import Any, NamedTuple
-
-from botocore.exceptions import ClientError
-from pynamodb.connection import Connection
-from pynamodb.exceptions import DeleteError
-from pynamodb.expressions.condition import Condition
-from pynamodb.expressions.operand import Path
+from typing import NamedTuple
 
 from chalicelib.domain import calendar
 from chalicelib.domain.addresses import digest_of
@@ -71,17 +65,20 @@ from . import partiql
 from .contracts import as_contracts, contracts_text
 from .database import (
     Item,
-    describe,
+    Request,
+    delete_item,
     end_of_page,
     every_item_from,
     number,
     races,
+    read_item,
     read_many,
     text,
 )
 from .edits import EditStore, key_of
-from .errors import error_code
 from .reading import Attribute, as_choice, as_instant, as_text, as_whole, read
+from .wire.client import Client
+from .wire.errors import ServiceError
 
 
 def new_edit_id() -> str:
@@ -119,35 +116,23 @@ MOST_SEARCHED = 1_000
 SEARCHED_AT_ONCE = 250
 """How many of them one request reads: far less than the megabyte at which it would end."""
 
-_INDEXES = {
-    "by_timezone": ("allocation_timezone", "spread"),
-    "by_anniversary": ("anniversary", "spread"),
-    "by_address": ("address", "user_id"),
-}
-
 
 class SubscriptionStore:
     """All access to the subscriptions table."""
 
     def __init__(
         self,
-        connection: Connection,
+        client: Client,
         table: str,
         edits: EditStore,
         pause: Pause = pause_with_jitter,
         new_id: Callable[[], str] = new_edit_id,
     ) -> None:
-        self._connection = connection
+        self._client = client
         self._table = table
         self._edits = edits
         self._pause = pause
         self._new_id = new_id
-        describe(connection, table, ("user_id",), **_INDEXES)
-
-    @property
-    def _client(self) -> Any:
-        # Asked for each time: PynamoDB replaces a client that has found no credentials.
-        return self._connection.client
 
     def get(self, user_id: str) -> Subscription:
         """The subscription as of now (strongly consistent). Raises `NotFound`."""
@@ -168,9 +153,9 @@ class SubscriptionStore:
         What DynamoDB leaves unprocessed is asked for again. Raises `Contention` if it never
         answers.
         """
-        wanted = [{"user_id": text(user_id)} for user_id in dict.fromkeys(user_ids)]
+        wanted = [_key(user_id) for user_id in dict.fromkeys(user_ids)]
         items = read_many(
-            self._connection,
+            self._client,
             self._table,
             wanted,
             self._pause,
@@ -215,9 +200,11 @@ class SubscriptionStore:
         """Removes a subscription for good; whether there was one at first.
 
         Only the version that was read is removed, so a removal whose answer was lost is refused
-        when the SDK tries it again, and is then found done. Raises `Contention` after bounded
+        when it is tried again, and is then found done. Raises `Contention` after bounded
         retries.
         """
+        from .conditions import is_still, when
+
         was_there = False
         for _ in races(self._pause):
             item = self._read(user_id)
@@ -225,9 +212,9 @@ class SubscriptionStore:
                 return was_there
             was_there = True
             try:
-                self._connection.delete_item(self._table, user_id, condition=_is_still(item))
-            except DeleteError as error:
-                if error_code(error) not in _LOST_RACES:
+                delete_item(self._client, self._table, _key(user_id), when(is_still(item)))
+            except ServiceError as error:
+                if error.code not in _LOST_RACES:
                     raise
                 continue
             return True
@@ -254,15 +241,18 @@ class SubscriptionStore:
         upper = f"{range_.last:08x}$"
         if lower > upper:  # DynamoDB would refuse that as if it were our mistake
             raise InvalidInput.of("cursor", f"lies behind the range; is {shown(after_user_id)}")
-        response = self._connection.query(
-            self._table,
-            timezone if day is None else _anniversary(timezone, day),
-            Path("spread").between(lower, upper),
-            index_name="by_timezone" if day is None else "by_anniversary",
-            limit=limit,
-        )
-        return UsersPage(
-            [item["user_id"]["S"] for item in response["Items"]], end_of_page(response, "user_id")
+        index, zone = "by_timezone", "allocation_timezone"
+        if day is not None:
+            index, zone = "by_anniversary", "anniversary"
+        return self._users(
+            index,
+            f"{zone} = :zone AND spread BETWEEN :first AND :last",
+            {
+                ":zone": timezone if day is None else _anniversary(timezone, day),
+                ":first": lower,
+                ":last": upper,
+            },
+            limit,
         )
 
     def users_with(self, address: str, after_user_id: str | None, limit: int) -> UsersPage:
@@ -270,12 +260,27 @@ class SubscriptionStore:
 
         Lags behind writes by a second.
         """
-        response = self._connection.query(
-            self._table,
-            digest_of(address),
-            Path("user_id") > after_user_id if after_user_id else None,
-            index_name="by_address",
-            limit=limit,
+        condition, values = "address = :address", {":address": digest_of(address)}
+        if after_user_id:
+            condition, values = (
+                f"{condition} AND user_id > :after",
+                values | {":after": after_user_id},
+            )
+        return self._users("by_address", condition, values, limit)
+
+    def _users(
+        self, index: str, condition: str, values: Mapping[str, str], limit: int
+    ) -> UsersPage:
+        response = self._client.call(
+            "Query",
+            {
+                "TableName": self._table,
+                "IndexName": index,
+                "KeyConditionExpression": condition,
+                "ExpressionAttributeValues": {name: text(each) for name, each in values.items()},
+                "Limit": limit,
+                "ReturnConsumedCapacity": "TOTAL",
+            },
         )
         return UsersPage(
             [item["user_id"]["S"] for item in response["Items"]], end_of_page(response, "user_id")
@@ -304,9 +309,7 @@ class SubscriptionStore:
         self, wanted: Mapping[str, str], after_user_id: str | None, limit: int
     ) -> FoundPage:
         """Those among the next ``limit`` subscriptions of the table that are wanted."""
-        request: dict[str, Any] = {"TableName": self._table, "Limit": limit}
-        if after_user_id:
-            request["ExclusiveStartKey"] = {"user_id": text(after_user_id)}
+        request = self._scan_after(after_user_id) | {"Limit": limit}
         if wanted:
             # DynamoDB keeps words such as status and plan for itself: so each name has another.
             request["FilterExpression"] = " AND ".join(f"#{name} = :{name}" for name in wanted)
@@ -314,7 +317,7 @@ class SubscriptionStore:
             request["ExpressionAttributeValues"] = {
                 f":{name}": text(value) for name, value in wanted.items()
             }
-        response = self._client.scan(**request, ReturnConsumedCapacity="TOTAL")
+        response = self._client.call("Scan", request)
         return FoundPage(response["Items"], end_of_page(response, "user_id"))
 
     def timezones(self, after_user_id: str | None, range_: Range = WHOLE) -> TimezonesPage:
@@ -324,16 +327,23 @@ class SubscriptionStore:
         eight segments. DynamoDB divides by its own hash and not by ours, so only ranges of one
         width add up.
         """
-        start = {"user_id": text(after_user_id)} if after_user_id else None
-        response = self._connection.scan(
-            self._table,
-            attributes_to_get=["user_id", "timezone"],
-            exclusive_start_key=start,  # type: ignore[arg-type]  # wrong there
-            segment=None if range_.is_whole else int(range_.bits, 2),
-            total_segments=None if range_.is_whole else 1 << len(range_.bits),
-        )
+        request = self._scan_after(after_user_id)
+        # DynamoDB keeps the word timezone for itself.
+        request["ProjectionExpression"] = "user_id, #timezone"
+        request["ExpressionAttributeNames"] = {"#timezone": "timezone"}
+        if not range_.is_whole:
+            request["Segment"] = int(range_.bits, 2)
+            request["TotalSegments"] = 1 << len(range_.bits)
+        response = self._client.call("Scan", request)
         timezones = {item["user_id"]["S"]: _timezone(item) for item in response["Items"]}
         return TimezonesPage(timezones, end_of_page(response, "user_id"))
+
+    def _scan_after(self, user_id: str | None) -> Request:
+        """A scan of the table behind a user, or from its beginning."""
+        request: Request = {"TableName": self._table, "ReturnConsumedCapacity": "TOTAL"}
+        if user_id:
+            request["ExclusiveStartKey"] = _key(user_id)
+        return request
 
     def pages_of(
         self,
@@ -353,15 +363,8 @@ class SubscriptionStore:
 
     def scan(self, start: str, page: int) -> Iterator[str]:
         """Every user id once, in the table's own order, beginning somewhere that ``start`` says."""
-        items = every_item_from(
-            self._client.scan,
-            {"user_id": text(start)},
-            TableName=self._table,
-            ProjectionExpression="#user",
-            ExpressionAttributeNames={"#user": "user_id"},
-            Limit=page,
-            ReturnConsumedCapacity="TOTAL",
-        )
+        request = {"TableName": self._table, "ProjectionExpression": "user_id", "Limit": page}
+        items = every_item_from(self._client, _key(start), request)
         return (item["user_id"]["S"] for item in items)
 
     def _write(
@@ -371,10 +374,11 @@ class SubscriptionStore:
         key = key_of(edit.version, self._new_id())
         statements = [self._edits.insertion(edit, key), self._statement(wanted, present)]
         try:
-            self._client.execute_transaction(
-                TransactStatements=statements, ReturnConsumedCapacity="TOTAL"
+            self._client.call(
+                "ExecuteTransaction",
+                {"TransactStatements": statements, "ReturnConsumedCapacity": "TOTAL"},
             )
-        except ClientError as error:
+        except ServiceError as error:
             codes = partiql.cancelled_for(error)
             if not partiql.is_lost_race(codes):
                 raise
@@ -393,9 +397,11 @@ class SubscriptionStore:
 
     def _read(self, user_id: str) -> Item | None:
         """The item as of now (strongly consistent), None when there is no such item."""
-        response = self._connection.get_item(self._table, user_id, consistent_read=True)
-        item: Item | None = response.get("Item")
-        return item
+        return read_item(self._client, self._table, _key(user_id))
+
+
+def _key(user_id: str) -> Item:
+    return {"user_id": text(user_id)}
 
 
 def _timezone(item: Item) -> str | None:
@@ -403,12 +409,6 @@ def _timezone(item: Item) -> str | None:
         return value_of(item, "timezone", as_text)
     except Damage:
         return None
-
-
-def _is_still(item: Item) -> Condition:
-    """The condition that an item is of the version that was read, which a damaged one may lack."""
-    version = Path("version")
-    return version == item["version"] if "version" in item else version.does_not_exist()
 
 
 _LOST_RACES = {"ConditionalCheckFailedException", "TransactionConflictException"}

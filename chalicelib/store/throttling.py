@@ -5,9 +5,9 @@ may succeed a moment later. It does so in four ways: for a request, for one stat
 for a transaction, and by leaving keys of a batch unprocessed
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html).
 
-The SDK sends a request up to four times, however little time the caller has left. So an invocation
-says how long it can wait (`patient`). Then it waits here, and our pauses replace those of the SDK
-(`ask_again`). Outside of `patient` the SDK waits as it does by itself.
+The wire sends a request up to four times, however little time the caller has left. So an invocation
+says how long it can wait (`patient`). Then it waits here, and our pauses replace those of the wire
+(`ask_again`). Outside of `patient` the wire waits as the SDK does.
 """
 
 import random
@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
 from chalicelib.retries import Pause
 
@@ -111,15 +110,11 @@ def attempts_for_room(pause: Pause) -> Iterator[int]:
         yield attempt
 
 
-def ask_again(*, response: Any, attempts: int, **_: Any) -> float | None:
-    """Botocore's question after each attempt: in how many seconds it is to ask again.
+def ask_again(code: str, attempt: int) -> float | None:
+    """The wire's question after an error: in how many seconds it is to ask again.
 
-    None leaves it to the SDK. Ours comes first, so that no pause of the SDK outlasts an invocation.
+    None leaves it to the wire. Ours comes first, so that none of its pauses outlasts an invocation.
     Raises `OutOfTime`.
     """
     patience = _patience.get()
-    if patience is None or response is None:
-        return None
-    _, answer = response
-    code = answer.get("Error", {}).get("Code")
-    return patience.pause(attempts) if code in THROTTLES else None
+    return patience.pause(attempt) if patience and code in THROTTLES else None

@@ -18,9 +18,9 @@ from rich.console import Console
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.store.errors import FAULTS
 from infra import reach, session
 from infra.arguments import add_stage
+from infra.faults import FAULTS
 from infra.local import stacks
 from infra.ticks import INVOCATION_SECONDS
 

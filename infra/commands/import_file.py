@@ -10,9 +10,9 @@ from rich.console import Console
 from chalicelib.domain.errors import CreditsError
 from chalicelib.plans_file import CatalogueError
 from chalicelib.services import Services, read_clock
-from chalicelib.store.errors import FAULTS
 from infra import reach, session
 from infra.arguments import add_stage
+from infra.faults import FAULTS
 from infra.imports import csv_file
 from infra.imports.csv_file import CheckedFile, UnreadableFileError
 from infra.imports.importing import (

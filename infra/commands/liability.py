@@ -41,11 +41,11 @@ from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.prices import Price
 from chalicelib.services import Services
 from chalicelib.store.database import Item
-from chalicelib.store.errors import FAULTS
 from chalicelib.store.ledger_items import is_entry, owner_of, read_entry
 from chalicelib.store.subscriptions import read_subscription
 from infra import reach, session
 from infra.arguments import add_stage
+from infra.faults import FAULTS
 from infra.imports.table_export import FORM, ExportError, TableExport, find, place_of
 from infra.local import stacks
 from infra.terminal import is_agreed, progress_bar

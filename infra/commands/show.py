@@ -33,9 +33,9 @@ from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import Subscription, next_allocation, no_allocation_because
 from chalicelib.operations.emails import emails_about
 from chalicelib.services import Services
-from chalicelib.store.errors import FAULTS
 from infra import reach, session
 from infra.arguments import add_stage
+from infra.faults import FAULTS
 from infra.local import stacks
 
 WIDTH = 80

@@ -17,10 +17,10 @@ from rich.table import Table
 
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import format_instant
-from chalicelib.store.errors import FAULTS
 from chalicelib.store.stripe import Wait
 from infra import reach, session
 from infra.arguments import add_stage
+from infra.faults import FAULTS
 from infra.local import stacks
 
 NEXT = (

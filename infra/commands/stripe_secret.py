@@ -13,10 +13,10 @@ import argparse
 import getpass
 import sys
 
-from chalicelib.store.errors import FAULTS
 from chalicelib.stripe.signatures import is_secret
 from infra import reach, session
 from infra.arguments import add_stage
+from infra.faults import FAULTS
 from infra.local import stacks
 
 

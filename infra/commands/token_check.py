@@ -42,10 +42,10 @@ from chalicelib.api.issuer_keys import (
 from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import format_instant
 from chalicelib.settings import TokenSettings
-from chalicelib.store.errors import FAULTS
 from infra import session
 from infra.arguments import add_stage
 from infra.doctor import issuer_check
+from infra.faults import FAULTS
 from infra.local import stacks
 from infra.reach import reach
 

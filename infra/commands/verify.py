@@ -32,10 +32,10 @@ from chalicelib.domain.verification import Anchor
 from chalicelib.jobs import audits
 from chalicelib.services import Services
 from chalicelib.store.anchors import Anchored
-from chalicelib.store.errors import FAULTS
 from infra import reach, session
 from infra.arguments import add_stage
 from infra.deployment import stage_services
+from infra.faults import FAULTS
 from infra.local import stacks
 from infra.terminal import progress_bar
 

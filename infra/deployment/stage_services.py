@@ -17,7 +17,7 @@ from infra.deployment.errors import DeployError
 from infra.session import ClientFactory, told
 
 if TYPE_CHECKING:
-    from pynamodb.connection import Connection
+    from chalicelib.store.wire.client import Client
 
 THREADS = 32
 """How many requests a command keeps under way."""
@@ -46,8 +46,8 @@ class StageServices(Services):
     deployment refuses.
     """
 
-    def __init__(self, settings: Settings, client: ClientFactory, connection: Connection) -> None:
-        super().__init__(settings, connection=connection)
+    def __init__(self, settings: Settings, client: ClientFactory, dynamodb: Client) -> None:
+        super().__init__(settings, dynamodb=dynamodb)
         self._client = client
 
     @cached_property

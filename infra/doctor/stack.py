@@ -12,13 +12,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
-from chalicelib.store.errors import FAULTS
 from infra.deployment.stack_facts import UNMADE, resources_of
 from infra.doctor import template
 from infra.doctor.finding import Finding, bad, fine, many, plural, unknown, warning
 from infra.doctor.site import Json, Site, found
 from infra.doctor.template import Named
 from infra.doctor.trouble import said
+from infra.faults import FAULTS
 
 TAKEN = "docs/deploying.md#names-that-are-taken"
 KEPT = "docs/deploying.md#deleting-a-stack-and-deploying-again"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dns.exception import DNSException
 
 from chalicelib.api.issuer_keys import FETCH_FAULTS
-from chalicelib.store.errors import FAULTS
 from infra.doctor.finding import Finding, unknown
+from infra.faults import FAULTS
 from infra.session import AwsError, words
 
 TROUBLE = (AwsError, *FAULTS, *FETCH_FAULTS, DNSException, AttributeError)

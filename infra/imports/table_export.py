@@ -36,8 +36,8 @@ from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import parse_instant
 from chalicelib.store.database import Item
-from chalicelib.store.errors import FAULTS, error_code
 from chalicelib.store.reading import as_text
+from infra.faults import FAULTS
 from infra.session import Clients
 
 SUMMARY = "manifest-summary.json"
@@ -97,7 +97,7 @@ class Bucket:
         try:
             body: Body = self.client.get_object(Bucket=self.name, Key=key)["Body"]
         except ClientError as error:
-            code = error_code(error)
+            code = error.response["Error"]["Code"]
             if code in _MISSING:
                 raise ExportError(f"there is no s3://{self.name}/{key}") from error
             if code in _REFUSED:

@@ -18,8 +18,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import RESWEEP_AGES
 from chalicelib.domain.errors import CreditsError, InvalidInput, Unreadable
@@ -36,18 +34,18 @@ from chalicelib.domain.subscriptions import (
 from chalicelib.jobs.ticks import REMINDER_AGES
 from chalicelib.queues import chunks
 from chalicelib.services import read_clock
-from chalicelib.store.errors import FAULTS
 from chalicelib.store.ledger_items import read_entry
 from chalicelib.store.subscriptions import readable
 from infra import ticks
 from infra.deployment import stage_services
+from infra.faults import FAULTS
 from infra.local import stacks
 from infra.local.services import services_of_local
 
 FARTHEST = timedelta(days=366)
 """How far one move may go: each month takes a minute or two."""
 
-STOPPED_BY = (ticks.TickFailedError, CreditsError, BotoCoreError, ClientError, *FAULTS)
+STOPPED_BY = (ticks.TickFailedError, CreditsError, *FAULTS)
 """The errors that stop the clock on its way. It then stands at the tick where one happened."""
 
 _ITEMS_A_READ = 100

@@ -22,9 +22,9 @@ from rich.table import Table
 from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.fields import FieldReader, Parser
 from chalicelib.services import Services
-from chalicelib.store.errors import FAULTS
 from infra import reach, session
 from infra.arguments import add_stage
+from infra.faults import FAULTS
 from infra.local import stacks
 from infra.reach import Reach
 from infra.terminal import is_agreed, progress_bar

@@ -286,8 +286,9 @@ def test_a_zone_of_few_users_is_one_read_and_one_message(
 
         return make
 
-    for service in (world.services.subscriptions._connection.client, world.services.queues._client):
-        monkeypatch.setattr(service, "_make_api_call", watched(service._make_api_call))
+    dynamodb, sqs = world.services.dynamodb, world.services.queues._client
+    monkeypatch.setattr(dynamodb, "call", watched(dynamodb.call))
+    monkeypatch.setattr(sqs, "_make_api_call", watched(sqs._make_api_call))
     assert world.deliver("sweeps", sweeps) == []
     assert asked == ["Query", "SendMessageBatch"]
     assert (len(world.take("allocations")), world.take("sweeps")) == (1, [])
@@ -296,11 +297,9 @@ def test_a_zone_of_few_users_is_one_read_and_one_message(
 def test_one_user_with_an_unknown_plan_stops_nobody_else(world: World) -> None:
     world.subscribe("1")
     world.subscribe("2")
-    world.services.subscriptions._connection.put_item(
-        world.settings.subscriptions_table,
-        "1",
-        attributes={"user_id": {"S": "1"}, **subscription_item(plan="discontinued")},
-    )
+    damaged = {"user_id": {"S": "1"}, **subscription_item(plan="discontinued")}
+    table = world.settings.subscriptions_table
+    world.services.dynamodb.call("PutItem", {"TableName": table, "Item": damaged})
     world.allocation_tick(PARIS_FEBRUARY)
     world.deliver_waiting("sweeps")
     bodies = world.take("allocations")

@@ -525,15 +525,15 @@ def test_an_edit_of_a_version_whose_answer_was_lost_is_answered_with_success(
     world: World, api: Api, monkeypatch: Any
 ) -> None:
     """The SDK asks again and is refused, for what it wrote the first time is there."""
-    dynamodb = world.services._connection.client
-    original = dynamodb._make_api_call
+    dynamodb = world.services.dynamodb
+    original = dynamodb.call
 
     def twice(name: str, arguments: Any) -> Any:
         if name == "ExecuteTransaction":
             original(name, arguments)
         return original(name, arguments)
 
-    monkeypatch.setattr(dynamodb, "_make_api_call", twice)
+    monkeypatch.setattr(dynamodb, "call", twice)
     assert api.put(PATH, BACKEND, ADA, headers={"If-None-Match": "*"}).status == 201
     starter = {"If-Match": '"1"'}
     reply = api.patch(PATH, BACKEND, {"plan": "starter"}, headers=starter)

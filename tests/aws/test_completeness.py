@@ -300,23 +300,25 @@ def test_the_count_of_unknown_timezones_goes_on_in_segments_where_it_ran_out_of_
         live_nowhere(three, user_id)
     monkeypatch.setattr("chalicelib.domain.calendar.zone_names", lambda: zones)
     monkeypatch.setattr("chalicelib.jobs.completeness.SEGMENT_BITS", 2)
-    scan = three.services.subscriptions._connection.scan
+    call = three.services.dynamodb.call
     asked: set[tuple[int | None, int | None]] = set()
 
-    def scan_one(
-        *arguments: Any, segment: int | None, total_segments: int | None, **more: Any
-    ) -> Any:
+    def scan_one(operation: str, asks: Any) -> Any:
         """A page of one user; and what moto does not do: each user is in one segment."""
-        asked.add((segment, total_segments))
-        response = scan(*arguments, **{**more, "limit": 1})
+        if operation != "Scan":
+            return call(operation, asks)
+        asks = dict(asks)
+        segment, segments = asks.pop("Segment", None), asks.pop("TotalSegments", None)
+        asked.add((segment, segments))
+        response = call(operation, {**asks, "Limit": 1})
         response["Items"] = [
             item
             for item in response["Items"]
-            if segment is None or int(item["user_id"]["S"]) % (total_segments or 1) == segment
+            if segment is None or int(item["user_id"]["S"]) % (segments or 1) == segment
         ]
         return response
 
-    monkeypatch.setattr(three.services.subscriptions._connection, "scan", scan_one)
+    monkeypatch.setattr(three.services.dynamodb, "call", scan_one)
     three.context = Context(remaining_milliseconds=9_999)
     found = summary(three, zones=None)
     assert asked == {(None, None), (0, 4), (1, 4), (2, 4), (3, 4)}

@@ -429,14 +429,14 @@ def test_the_record_of_an_edit_is_read_as_of_now(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.subscribe("42")
-    dynamodb = world.services._connection.client
-    make, reads = dynamodb._make_api_call, []
+    dynamodb = world.services.dynamodb
+    make, reads = dynamodb.call, []
 
     def call(name: str, arguments: Any) -> Any:
         reads.append((name, arguments.get("ConsistentRead")))
         return make(name, arguments)
 
-    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+    monkeypatch.setattr(dynamodb, "call", call)
     (edit,) = world.services.edits.items("42")
     assert world.services.edits.was_made("42", edit["edit"]["S"])
     assert not world.services.edits.was_made("42", "000000000001#0")

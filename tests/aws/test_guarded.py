@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from chalicelib import retries
 from chalicelib.api import cursors, issuer_keys
@@ -49,8 +48,9 @@ from chalicelib.store.ledger_reading import ExpiringPage
 from chalicelib.store.reports import Reports
 from chalicelib.store.subscriptions import UsersPage
 from chalicelib.store.wire.client import MOST_ATTEMPTS
-from chalicelib.store.wire.sdk_shaped import SdkShaped
+from chalicelib.store.wire.errors import ServiceError
 from infra.deployment import packaging
+from tests import wire
 from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, user
 from tests.aws.world import BY_TEST, REGION, Context, World, at, client
 
@@ -62,15 +62,15 @@ def watch(
     world: World, monkeypatch: pytest.MonkeyPatch, change: Callable[[str, Any, Any], Any]
 ) -> list[tuple[str, Any]]:
     """The calls to DynamoDB from now on; ``change`` may answer another answer."""
-    dynamodb: Any = world.services._connection.client
-    original = dynamodb._make_api_call
+    dynamodb: Any = world.services.dynamodb
+    original = dynamodb.call
     calls: list[tuple[str, Any]] = []
 
     def call(operation: str, arguments: Any) -> Any:
         calls.append((operation, arguments))
         return change(operation, arguments, lambda: original(operation, arguments))
 
-    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+    monkeypatch.setattr(dynamodb, "call", call)
     return calls
 
 
@@ -110,16 +110,10 @@ def test_every_client_gives_up_before_its_function_is_ended(
 
 
 def test_dynamodb_is_given_up_before_api_gateway_gives_up() -> None:
-    client: Any = connect(REGION).client
-    if isinstance(client, SdkShaped):
-        transport, attempts = client.wire.transport, MOST_ATTEMPTS
-        longest = max(transport.connect_timeout, transport.read_timeout)
-    else:
-        config = client.meta.config
-        attempts = config.retries["total_max_attempts"]
-        longest = max(config.connect_timeout, config.read_timeout)
-    assert attempts > 1
-    assert attempts * longest < LONGEST_REQUEST
+    transport = connect(REGION).transport
+    longest = max(transport.connect_timeout, transport.read_timeout)
+    assert MOST_ATTEMPTS > 1
+    assert MOST_ATTEMPTS * longest < LONGEST_REQUEST
 
 
 def test_the_issuer_is_given_up_before_the_authorizer_is(
@@ -248,7 +242,7 @@ def test_an_entry_that_fails_for_good_in_a_batch_is_the_failure_of_its_own_user(
 
     def refuse(operation: str, arguments: Any, perform: Callable[[], Any]) -> Any:
         if operation == "ExecuteStatement" and arguments["Parameters"][0] == {"S": "2"}:
-            raise ClientError({"Error": error}, operation)
+            raise wire.refused(operation, "ValidationException")
         if operation != "BatchExecuteStatement":
             return perform()
         owners = [each["Parameters"][0]["S"] for each in arguments["Statements"]]
@@ -275,8 +269,7 @@ def test_an_insert_that_meets_a_transaction_is_decided_again(
     def conflict(operation: str, _arguments: Any, perform: Callable[[], Any]) -> Any:
         if operation == "ExecuteStatement" and not met:
             met.append(operation)
-            error = {"Error": {"Code": "TransactionConflictException", "Message": ""}}
-            raise ClientError(error, operation)  # type: ignore[arg-type]  # all that is read of it
+            raise wire.refused(operation, "TransactionConflictException")
         return perform()
 
     watch(world, monkeypatch, conflict)
@@ -296,15 +289,11 @@ def test_a_transaction_that_is_cancelled_for_good_is_not_decided_again(
     def cancel(operation: str, _arguments: Any, perform: Callable[[], Any]) -> Any:
         if operation != "ExecuteTransaction":
             return perform()
-        error: Any = {
-            "Error": {"Code": "TransactionCanceledException", "Message": ""},
-            "CancellationReasons": [{"Code": code} for code in codes],
-        }
-        raise ClientError(error, operation)
+        raise wire.cancelled(*codes)
 
     calls = watch(world, monkeypatch, cancel)
     monkeypatch.setattr(world.services.ledger, "_pause", lambda _: None)
-    with pytest.raises(ClientError):
+    with pytest.raises(ServiceError):
         adjust(world.services, Adjustment("1", 5, "Gift"), actor="ada", caller="ada", key="a")
     assert [operation for operation, _ in calls].count("ExecuteTransaction") == 1
 
@@ -320,8 +309,7 @@ def test_a_marker_that_is_being_written_is_waited_for(
     def conflict(operation: str, _arguments: Any, perform: Callable[[], Any]) -> Any:
         if operation == "TransactGetItems" and not met:
             met.append(operation)
-            error: Any = {"Error": {"Code": "TransactionCanceledException", "Message": ""}}
-            raise ClientError(error, operation)
+            raise wire.cancelled(operation=operation)
         return perform()
 
     watch(world, monkeypatch, conflict)

@@ -10,16 +10,17 @@ from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt
 from chalicelib.jobs import errors, records
 from chalicelib.store.errors import OutOfTime
 from chalicelib.store.throttling import wait_for_room
+from chalicelib.store.wire.errors import ServiceError
 from tests.aws.world import World, resources_document
+from tests.wire import refused
 
 MIDNIGHT = "2026-01-31T23:00:00Z"
 DOUBLES_WITHIN = 30 * 60
 """Seconds in which an on-demand table grows to twice its traffic."""
 
 
-def throttled() -> ClientError:
-    code = "ProvisionedThroughputExceededException"
-    return ClientError({"Error": {"Code": code, "Message": "no"}}, "Query")
+def throttled() -> ServiceError:
+    return refused("Query", "ProvisionedThroughputExceededException")
 
 
 def stages() -> dict[str, dict[str, int]]:

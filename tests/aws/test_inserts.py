@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from chalicelib.domain.entries import EntryType
 from tests.aws.world import World
+from tests.wire import refused
 
 MIDNIGHT = "2026-01-31T23:00:00Z"
 USERS = [str(number) for number in range(60)]
@@ -14,8 +14,8 @@ USERS = [str(number) for number in range(60)]
 
 def answering(world: World, monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[int]:
     """From now on ``answer(perform, statements)`` is what a batch comes to; answers their sizes."""
-    client = world.services._connection.client
-    original = client._make_api_call
+    client = world.services.dynamodb
+    original = client.call
     sizes: list[int] = []
 
     def call(operation: str, arguments: Any) -> Any:
@@ -29,7 +29,7 @@ def answering(world: World, monkeypatch: pytest.MonkeyPatch, answer: Any) -> lis
 
         return {"Responses": answer(perform, arguments["Statements"])}
 
-    monkeypatch.setattr(client, "_make_api_call", call)
+    monkeypatch.setattr(client, "call", call)
     return sizes
 
 
@@ -198,15 +198,14 @@ def test_months_that_were_missed_are_granted_in_rounds_and_not_user_by_user(
 def test_one_user_whose_ledger_cannot_be_read_stops_nobody_else(world: World) -> None:
     for user_id in USERS[:30]:
         world.subscribe(user_id)
-    world.services.ledger._client.put_item(
-        TableName=world.services.settings.ledger_table,
-        Item={
-            "user_id": {"S": "7"},
-            "entry": {"S": "entry#000000000001"},
-            "body": {"S": "torn"},
-            "hash": {"S": "0"},
-        },
-    )
+    torn = {
+        "user_id": {"S": "7"},
+        "entry": {"S": "entry#000000000001"},
+        "body": {"S": "torn"},
+        "hash": {"S": "0"},
+    }
+    table = world.services.settings.ledger_table
+    world.services.dynamodb.call("PutItem", {"TableName": table, "Item": torn})
     assert len(turn(world)) == 1
     assert [
         user_id for user_id in USERS[:30] if user_id != "7" and world.balance(user_id) != 500
@@ -218,8 +217,8 @@ def test_an_insert_that_meets_another_writer_is_decided_again(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     world.subscribe("1")
-    client = world.services._connection.client
-    original = client._make_api_call
+    client = world.services.dynamodb
+    original = client.call
     inserts: list[str] = []
 
     def call(operation: str, arguments: Any) -> Any:
@@ -228,10 +227,10 @@ def test_an_insert_that_meets_another_writer_is_decided_again(
         if operation == "ExecuteStatement":
             inserts.append(operation)
             if len(inserts) < 3:
-                raise ClientError({"Error": {"Code": code, "Message": "No"}}, operation)
+                raise refused(operation, code)
         return original(operation, arguments)
 
-    monkeypatch.setattr(client, "_make_api_call", call)
+    monkeypatch.setattr(client, "call", call)
     assert turn(world) == []
     assert allocations(world, "1") == [1]
     assert len(inserts) == 3

@@ -24,6 +24,7 @@ from chalicelib.store.database import Item
 from tests.aws.outbox import THROTTLED, ses_error
 from tests.aws.world import BY_TEST, CORRELATION_ID, World, at, client
 from tests.simulation.faults import Killed
+from tests.wire import silence
 
 MIDNIGHT = "2026-01-31T23:00:00Z"  # the 1st of February in Paris
 
@@ -485,18 +486,18 @@ def test_mails_of_which_dynamodb_says_nothing_come_back_after_delays_that_grow(
 ) -> None:
     """Waiting helps: a dead letter after three attempts would be for people to move back."""
     reads = count(1)
-    dynamodb = untouched.services._connection.client
-    answered = dynamodb._make_api_call
+    dynamodb = untouched.services.dynamodb
+    answered = dynamodb.call
 
     def call(operation: str, arguments: Any) -> Any:
         if operation == "BatchGetItem" and next(reads) >= number:
-            raise ReadTimeoutError(endpoint_url="https://dynamodb")
+            raise silence()
         return answered(operation, arguments)
 
     bodies = untouched.take("notifications")
     batch = [(body, 5) for body in bodies]
     with monkeypatch.context() as outage:
-        outage.setattr(dynamodb, "_make_api_call", call)
+        outage.setattr(dynamodb, "call", call)
         assert sorted(untouched.deliver_mails(batch)) == sorted(batch)
     unit = untouched.settings.mail_retry_seconds
     assert (

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from botocore.exceptions import ClientError
 
 from chalicelib import metrics
 from chalicelib.domain import ledger as domain
@@ -19,6 +18,7 @@ from chalicelib.retries import MOST_ATTEMPTS
 from chalicelib.store.errors import OutOfTime
 from chalicelib.store.ledger import LedgerStore, Outcome, draft
 from chalicelib.store.throttling import patient
+from chalicelib.store.wire.errors import ServiceError
 from tests.aws.test_store import cancelling, failing, granted, why
 from tests.aws.world import World
 
@@ -74,7 +74,7 @@ def test_whether_anything_was_ever_refunded_is_known(sold: World) -> None:
 
 def test_losing_every_race_is_an_error_after_pauses(sold: World) -> None:
     pauses: list[int] = []
-    store = LedgerStore(sold.restarted()._connection, "credits-dev-ledger", pauses.append)
+    store = LedgerStore(sold.restarted().dynamodb, "credits-dev-ledger", pauses.append)
     keys = iter(range(10 * MOST_ATTEMPTS))
 
     def faster() -> int:
@@ -110,7 +110,7 @@ def test_without_room_it_is_waited_for_as_long_as_there_is_time_and_a_race_is_no
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(random, "uniform", lambda _, high: high)
-    store = LedgerStore(sold.restarted()._connection, "credits-dev-ledger", lambda _: None)
+    store = LedgerStore(sold.restarted().dynamodb, "credits-dev-ledger", lambda _: None)
     cancelling(sold, monkeypatch, ["ThrottlingError"])
     for left, pauses in ((60_000, [0.2, 0.4, 0.8]), (5_100, [])):
         with patient(iter((left, left, left, 0)).__next__, 5_000), pytest.raises(OutOfTime):
@@ -134,7 +134,7 @@ def test_a_failure_that_is_no_lost_race_is_raised_at_once(
         return 30
 
     failing(sold, monkeypatch, "ExecuteTransaction", "AccessDeniedException")
-    with pytest.raises(ClientError, match="AccessDenied"):
+    with pytest.raises(ServiceError, match="AccessDenied"):
         refunded(sold, 30, report=report)
     assert asked == 1
 

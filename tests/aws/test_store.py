@@ -11,8 +11,6 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ReadTimeoutError
-from pynamodb.exceptions import DeleteError, TransactGetError, UpdateError
 
 from chalicelib import metrics
 from chalicelib.domain import entries
@@ -62,7 +60,7 @@ from chalicelib.store.mails import MailRecords, read_mail, record_id
 from chalicelib.store.partiql import cancelled_for, insert_into, is_lost_race
 from chalicelib.store.subscriptions import SubscriptionStore, new_edit_id, readable
 from chalicelib.store.throttling import patient
-from chalicelib.store.wire.sdk_shaped import SdkShaped
+from chalicelib.store.wire.errors import ServiceError
 from tests import wire as wires
 from tests.aws.world import BY_TEST, World, at, client
 
@@ -76,20 +74,20 @@ def pauses() -> list[int]:
 
 @pytest.fixture
 def mails(world: World, pauses: list[int]) -> MailRecords:
-    return MailRecords(world.services._connection, "credits-dev-mails", pauses.append)
+    return MailRecords(world.services.dynamodb, "credits-dev-mails", pauses.append)
 
 
 def asked(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """The calls to DynamoDB from now on, by name and arguments."""
-    dynamodb = world.services._connection.client
-    original = dynamodb._make_api_call
+    dynamodb = world.services.dynamodb
+    original = dynamodb.call
     calls: list[tuple[str, Any]] = []
 
     def call(name: str, arguments: Any) -> Any:
         calls.append((name, arguments))
         return original(name, arguments)
 
-    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+    monkeypatch.setattr(dynamodb, "call", call)
     return calls
 
 
@@ -97,8 +95,8 @@ def answering(
     world: World, monkeypatch: pytest.MonkeyPatch, operation: str, change: Callable[[Any], None]
 ) -> None:
     """From now on DynamoDB's answers to an operation are changed before anybody sees them."""
-    dynamodb = world.services._connection.client
-    original = dynamodb._make_api_call
+    dynamodb = world.services.dynamodb
+    original = dynamodb.call
 
     def call(name: str, arguments: Any) -> Any:
         response = original(name, arguments)
@@ -106,33 +104,17 @@ def answering(
             change(response)
         return response
 
-    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+    monkeypatch.setattr(dynamodb, "call", call)
 
 
 def at_http(
     world: World, monkeypatch: pytest.MonkeyPatch, operation: str, meddle: Callable[[Any], None]
 ) -> None:
-    """From now on something happens to an operation below the SDK, once DynamoDB has done it.
+    """From now on something happens to an operation on the wire, once DynamoDB has done it.
 
-    What is raised there, the SDK takes for a fault of the network, and asks again.
+    A fault of the network that is raised there, makes the wire ask again.
     """
-    client: Any = world.services._connection.client
-    if isinstance(client, SdkShaped):
-        wires.meet(monkeypatch, client.wire.transport, operation, meddle)
-        return
-    endpoint: Any = client._endpoint
-    original = endpoint._get_response
-
-    def get_response(request: Any, operation_model: Any, context: Any) -> Any:
-        response = original(request, operation_model, context)
-        try:
-            if operation_model.name == operation:
-                meddle(response)
-        except ReadTimeoutError as error:
-            return None, error
-        return response
-
-    monkeypatch.setattr(endpoint, "_get_response", get_response)
+    wires.meet(monkeypatch, world.services.dynamodb.transport, operation, meddle)
 
 
 def lost_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
@@ -140,7 +122,7 @@ def lost_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
 
     def lose(_: Any) -> None:
         monkeypatch.undo()
-        raise ReadTimeoutError(endpoint_url="dynamodb")
+        raise wires.silence()
 
     return lose
 
@@ -279,7 +261,7 @@ def test_records_that_are_always_left_out_are_reported(
 
 
 def test_a_table_of_mails_that_does_not_answer_is_reported(world: World) -> None:
-    mails = MailRecords(world.services._connection, "no-such-table")
+    mails = MailRecords(world.services.dynamodb, "no-such-table")
     with pytest.raises(MailsUnrecorded, match=r"^the table of mails did not do its part: \S"):
         mails.once("manual 42-1", dict)
 
@@ -287,16 +269,15 @@ def test_a_table_of_mails_that_does_not_answer_is_reported(world: World) -> None
 def test_a_record_that_is_refused_and_then_not_there_is_reported_and_no_mail_is_sent(
     world: World, mails: MailRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dynamodb = world.services._connection.client
-    original = dynamodb._make_api_call
+    dynamodb = world.services.dynamodb
+    original = dynamodb.call
 
     def call(name: str, arguments: Any) -> Any:
         if name == "PutItem":
-            refused: Any = {"Error": {"Code": "ConditionalCheckFailedException", "Message": "no"}}
-            raise ClientError(refused, name)
+            raise wires.refused(name, "ConditionalCheckFailedException")
         return original(name, arguments)
 
-    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+    monkeypatch.setattr(dynamodb, "call", call)
     sent: list[str] = []
 
     def send() -> dict[str, Any]:
@@ -450,11 +431,11 @@ def test_a_failure_to_remove_a_subscription_is_not_taken_for_its_removal(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def throttle(_: Any) -> None:
-        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "no"}}, "DeleteItem")
+        raise wires.refused("DeleteItem", "ThrottlingException")
 
     world.subscribe("1")
     answering(world, monkeypatch, "DeleteItem", throttle)
-    with pytest.raises(DeleteError):
+    with pytest.raises(ServiceError):
         world.services.subscriptions.remove("1")
 
 
@@ -540,7 +521,7 @@ def test_an_edit_that_was_made_is_known_though_others_were_made_on_top(
                 BY_TEST,
                 world.now,
             )
-        raise ReadTimeoutError(endpoint_url="dynamodb")
+        raise wires.silence()
 
     at_http(world, monkeypatch, "ExecuteTransaction", lose)
     changed = store.change("1", decide, BY_TEST, world.now)
@@ -614,10 +595,10 @@ def test_an_edit_that_no_other_try_can_mend_is_a_failure(
     world: World, monkeypatch: pytest.MonkeyPatch, reasons: list[str]
 ) -> None:
     def cancel(_: Any) -> None:
-        raise cancelled(*reasons)
+        raise wires.cancelled(*reasons)
 
     answering(world, monkeypatch, "ExecuteTransaction", cancel)
-    with pytest.raises(ClientError):
+    with pytest.raises(ServiceError):
         world.subscribe("1")
 
 
@@ -625,17 +606,17 @@ def test_an_edit_that_no_other_try_can_mend_is_a_failure(
 def test_an_edit_that_meets_others_under_way_or_has_no_room_is_made_again(
     world: World, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
-    dynamodb = world.services._connection.client
-    original = dynamodb._make_api_call
+    dynamodb = world.services.dynamodb
+    original = dynamodb.call
     left = ["ExecuteTransaction"]
 
     def call(name: str, arguments: Any) -> Any:
         if left and name == left[0]:
             left.clear()
-            raise cancelled("None", reason)
+            raise wires.cancelled("None", reason)
         return original(name, arguments)
 
-    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+    monkeypatch.setattr(dynamodb, "call", call)
     monkeypatch.setattr(world.services.subscriptions, "_pause", lambda _: None)
     assert world.subscribe("1").version == 1
     assert left == []
@@ -674,14 +655,6 @@ def test_an_edit_without_room_is_waited_for_as_long_as_there_is_time_and_a_race_
         change()
     assert slept == []
     assert store.get("1").version == 1
-
-
-def cancelled(*reasons: str) -> ClientError:
-    response: Any = {
-        "Error": {"Code": "TransactionCanceledException", "Message": "no"},
-        "CancellationReasons": [{"Code": reason} for reason in reasons],
-    }
-    return ClientError(response, "ExecuteTransaction")
 
 
 def test_an_entry_that_was_posted_under_a_lost_answer_is_among_those_posted(
@@ -808,8 +781,7 @@ def test_a_scan_reads_pages_of_user_ids_and_nothing_else(
     assert sorted(world.services.subscriptions.scan("zzz", 2)) == ["1", "2", "3"]
     for _, arguments in calls:
         assert arguments["Limit"] == 2
-        assert set(arguments["ExpressionAttributeNames"].values()) == {"user_id"}
-        assert arguments["ProjectionExpression"] in arguments["ExpressionAttributeNames"]
+        assert arguments["ProjectionExpression"] == "user_id"
 
 
 def test_a_worker_inserts_twenty_five_entries_a_request_and_reads_a_hundred_at_a_time(
@@ -967,9 +939,9 @@ def test_subscriptions_that_are_left_out_are_asked_for_again_and_then_reported(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[int] = []
-    connection = world.restarted()._connection
+    dynamodb = world.restarted().dynamodb
     store = SubscriptionStore(
-        connection, "credits-dev-subscriptions", world.services.edits, pauses.append
+        dynamodb, "credits-dev-subscriptions", world.services.edits, pauses.append
     )
     users = {user_id: world.subscribe(user_id) for user_id in ("1", "2")}
     table = "credits-dev-subscriptions"
@@ -996,9 +968,9 @@ def test_losing_every_race_for_a_subscription_is_an_error_after_pauses(
     world: World,
 ) -> None:
     pauses: list[int] = []
-    connection = world.restarted()._connection
+    dynamodb = world.restarted().dynamodb
     store = SubscriptionStore(
-        connection, "credits-dev-subscriptions", world.services.edits, pauses.append
+        dynamodb, "credits-dev-subscriptions", world.services.edits, pauses.append
     )
     world.subscribe("1")
     plans = iter(["starter", "pro"] * MOST_ATTEMPTS)
@@ -1142,7 +1114,7 @@ def test_entries_that_are_left_out_are_asked_for_again_and_then_reported(
 ) -> None:
     one, two = granted(world, 2)
     pauses: list[int] = []
-    store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
+    store = LedgerStore(world.restarted().dynamodb, "credits-dev-ledger", pauses.append)
     assert store.entries([]) == {}
     table = "credits-dev-ledger"
     times = [1]
@@ -1249,7 +1221,7 @@ def test_a_transaction_without_room_is_waited_for_as_long_as_there_is_time_and_a
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(random, "uniform", lambda _, high: high)
-    store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", lambda _: None)
+    store = LedgerStore(world.restarted().dynamodb, "credits-dev-ledger", lambda _: None)
 
     def perform() -> object:
         if how == "read":
@@ -1344,7 +1316,7 @@ def test_the_same_request_is_answered_again_and_another_under_its_key_is_refused
 
 def test_losing_every_race_for_a_number_is_an_error_after_pauses(world: World) -> None:
     pauses: list[int] = []
-    store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
+    store = LedgerStore(world.restarted().dynamodb, "credits-dev-ledger", pauses.append)
     keys = iter(range(10 * MOST_ATTEMPTS))
 
     def decide(account: Account) -> LedgerEntry:
@@ -1518,7 +1490,7 @@ def test_an_audit_that_writers_overtake_each_time_says_so_and_names_no_line(
     granted(world, 1)
     pauses: list[int] = []
     monkeypatch.setattr("chalicelib.retries.MOST_ATTEMPTS", 3)
-    store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
+    store = LedgerStore(world.restarted().dynamodb, "credits-dev-ledger", pauses.append)
 
     def reversals(user_id: str) -> Any:
         used(world, f"a{len(pauses)}", 1, user_id)
@@ -1543,15 +1515,15 @@ def test_a_scan_of_the_ledger_comes_to_every_item_once_in_pages_beginning_anywhe
     assert made
     assert world.services.ledger._append(made.item)
     asks: list[Any] = []
-    dynamodb = world.services._connection.client
-    original = dynamodb._make_api_call
+    dynamodb = world.services.dynamodb
+    original = dynamodb.call
 
     def call(name: str, arguments: Any) -> Any:
         asks.append(arguments)
         assert len(asks) < 20, "it comes to no end"
         return original(name, arguments)
 
-    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+    monkeypatch.setattr(dynamodb, "call", call)
     found = list(world.services.ledger.scan(start, 2))
     keys = [(item["user_id"]["S"][:10], item["entry"]["S"][-2:]) for item in found]
     assert sorted(keys) == [
@@ -1583,7 +1555,7 @@ def failing(world: World, monkeypatch: pytest.MonkeyPatch, operation: str, *code
 
     def fail(_: Any) -> None:
         if code := left[0] if len(left) == 1 else left.pop(0):
-            raise ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
+            raise wires.refused(operation, code)
 
     answering(world, monkeypatch, operation, fail)
 
@@ -1694,15 +1666,15 @@ def test_a_failure_that_is_no_lost_race_is_raised_at_once(
     entry = store.entry("1", 1)
     for operation in ("ExecuteTransaction", "ExecuteStatement", "UpdateItem", "TransactGetItems"):
         failing(world, monkeypatch, operation, "AccessDeniedException")
-    with pytest.raises(ClientError):
+    with pytest.raises(ServiceError):
         used(world, "a", 1)
-    with pytest.raises(ClientError):
+    with pytest.raises(ServiceError):
         used_many(world, "b", "c")
-    with pytest.raises(ClientError):
+    with pytest.raises(ServiceError):
         store.post("1", lambda who: domain.grant(who, 1, why("b"), world.now, "UTC", None))
-    with pytest.raises(UpdateError):
+    with pytest.raises(ServiceError):
         store._replace_body(line, entry, entries.FIRST_HASH)
-    with pytest.raises(TransactGetError):
+    with pytest.raises(ServiceError):
         store.performed("usage#app#a", {})
 
 
@@ -1711,7 +1683,7 @@ def test_an_operation_that_is_just_being_written_is_waited_for(
 ) -> None:
     granted(world, 1)
     pauses: list[int] = []
-    store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
+    store = LedgerStore(world.restarted().dynamodb, "credits-dev-ledger", pauses.append)
     failing(world, monkeypatch, "TransactGetItems", "TransactionCanceledException", "")
     found = store.performed("manual#app#0", {"amount": 10})
     assert found
@@ -1801,15 +1773,11 @@ def test_a_line_that_was_erased_meanwhile_is_not_erased_again(world: World) -> N
 def test_a_cancelled_transaction_is_a_lost_race_if_others_are_the_only_reason(
     codes: list[str], *, expected: bool
 ) -> None:
-    response: Any = {
-        "Error": {"Code": "TransactionCanceledException", "Message": "no"},
-        "CancellationReasons": [{"Code": code} for code in codes],
-    }
-    assert is_lost_race(cancelled_for(ClientError(response, "ExecuteTransaction"))) is expected
+    assert is_lost_race(cancelled_for(wires.cancelled(*codes))) is expected
 
 
 def test_an_error_that_cancelled_no_transaction_is_no_lost_race() -> None:
-    error = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetItem")
+    error = wires.refused("GetItem", "AccessDeniedException")
     assert cancelled_for(error) == frozenset()
     assert not is_lost_race(cancelled_for(error))
 
@@ -1874,21 +1842,17 @@ def cancelling(
     operation: str = "ExecuteTransaction",
 ) -> None:
     """So many transactions from now on are cancelled for these reasons."""
-    dynamodb = world.services._connection.client
-    original = dynamodb._make_api_call
+    dynamodb = world.services.dynamodb
+    original = dynamodb.call
     left = [times]
 
     def call(name: str, arguments: Any) -> Any:
         if name == operation and left[0]:
             left[0] -= 1
-            response: Any = {
-                "Error": {"Code": "TransactionCanceledException", "Message": "no"},
-                "CancellationReasons": [{"Code": code} for code in codes],
-            }
-            raise ClientError(response, name)
+            raise wires.cancelled(*codes, operation=name)
         return original(name, arguments)
 
-    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+    monkeypatch.setattr(dynamodb, "call", call)
 
 
 def test_an_answer_that_was_lost_is_asked_for_again_under_the_same_token(
@@ -1896,29 +1860,14 @@ def test_an_answer_that_was_lost_is_asked_for_again_under_the_same_token(
 ) -> None:
     """DynamoDB may answer the second time that it is done, or that it is there: both are right."""
     granted(world, 1)
-    client: Any = world.services._connection.client
     tokens: list[str] = []
 
-    def lose_the_first(body: bytes | None) -> None:
-        tokens.append(json.loads(body or b"{}")["ClientRequestToken"])
+    def lose_the_first(body: bytes) -> None:
+        tokens.append(json.loads(body)["ClientRequestToken"])
         if len(tokens) == 1:
-            raise ReadTimeoutError(endpoint_url="dynamodb")
+            raise wires.silence()
 
-    if isinstance(client, SdkShaped):
-        wires.meet(monkeypatch, client.wire.transport, "ExecuteTransaction", lose_the_first)
-    else:
-        original = client._endpoint._get_response
-
-        def get_response(request: Any, operation_model: Any, context: Any) -> Any:
-            response = original(request, operation_model, context)
-            try:
-                if operation_model.name == "ExecuteTransaction":
-                    lose_the_first(request.body)
-            except ReadTimeoutError as error:
-                return None, error
-            return response
-
-        monkeypatch.setattr(client._endpoint, "_get_response", get_response)
+    at_http(world, monkeypatch, "ExecuteTransaction", lose_the_first)
     usage = used(world, "a", 3)
     assert len(tokens) == 2
     assert len({*tokens}) == 1

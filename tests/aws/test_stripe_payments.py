@@ -9,7 +9,6 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from botocore.exceptions import ReadTimeoutError
 
 from chalicelib import metrics
 from chalicelib.api import stripe as webhook
@@ -19,6 +18,7 @@ from chalicelib.domain import ledger
 from chalicelib.domain.price_list import CreditPrice
 from chalicelib.domain.prices import Price
 from chalicelib.metrics import Metric
+from tests import wire as wires
 from tests.aws.api import BILLING, Api, user
 from tests.aws.damage import Change, damage, having, without
 from tests.aws.stripe_events import (
@@ -521,7 +521,7 @@ def test_an_outage_of_aws_asks_stripe_to_come_again(
     thing: dict[str, Any],
 ) -> None:
     event = sold.event(kind, thing)
-    silence = ReadTimeoutError(endpoint_url="https://dynamodb")
+    silence = wires.silence()
     with monkeypatch.context() as outage:
         fall_silent(sold.world, outage, operation, silence)
         assert sold.says(event) == (503, "unavailable")
@@ -534,9 +534,9 @@ def test_credits_of_a_purchase_are_bought_once_though_its_answer_was_lost(
 ) -> None:
     event = sold.event(PAID, payment())
     with monkeypatch.context() as outage:
-        silence = ReadTimeoutError(endpoint_url="https://dynamodb")
-        client = sold.world.services._connection.client
-        original = client._make_api_call
+        silence = wires.silence()
+        client = sold.world.services.dynamodb
+        original = client.call
 
         def lost(operation: str, arguments: Any) -> Any:
             found = original(operation, arguments)
@@ -544,7 +544,7 @@ def test_credits_of_a_purchase_are_bought_once_though_its_answer_was_lost(
                 raise silence
             return found
 
-        outage.setattr(client, "_make_api_call", lost)
+        outage.setattr(client, "call", lost)
         assert sold.says(event) == (503, "unavailable")
     assert sold.says(event) == BOUGHT
     assert moved(sold) == [("purchase", 500)]

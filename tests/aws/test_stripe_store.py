@@ -21,6 +21,12 @@ __all__ = ["events", "shop"]
 ADA = "ada@example.com"
 
 
+def put(store: StripeStore, about: str, part: str, attributes: Any) -> None:
+    """Writes an item, whatever is there."""
+    item = {"about": {"S": about}, "part": {"S": part}, **attributes}
+    store._client.call("PutItem", {"TableName": store._table, "Item": item})
+
+
 def interrupted(store: StripeStore, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Another writer is faster, so many times: between what is read and what is written."""
     read = store._item
@@ -31,12 +37,7 @@ def interrupted(store: StripeStore, monkeypatch: pytest.MonkeyPatch, times: int)
         if left[0] > 0:
             left[0] -= 1
             version = int(found["version"]["N"]) + 1 if found else 1
-            store._connection.put_item(
-                store._table,
-                about,
-                part,
-                attributes={**(found or {}), "version": {"N": str(version)}},
-            )
+            put(store, about, part, {**(found or {}), "version": {"N": str(version)}})
         return found
 
     monkeypatch.setattr(store, "_item", item)
@@ -80,7 +81,7 @@ def test_whoever_is_overtaken_again_and_again_gives_up_after_pauses_and_says_so(
     shop: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[int] = []
-    store = StripeStore(shop.restarted()._connection, "credits-dev-stripe", pauses.append)
+    store = StripeStore(shop.restarted().dynamodb, "credits-dev-stripe", pauses.append)
     interrupted(store, monkeypatch, 1_000)
     with pytest.raises(Contention, match=r"^what is known of customer#cus_1 is written too often"):
         store.learn("cus_1", Customer("1"))
@@ -136,7 +137,7 @@ def test_what_cannot_be_read_is_named(
 ) -> None:
     damaged = {"user_id": {"N": "1"}, "body": {"S": "{"}, "since": {"S": "x"}}
     store = shop.services.stripe
-    store._connection.put_item(store._table, about, part, attributes=damaged)
+    put(store, about, part, damaged)
     with pytest.raises(Unreadable) as refused:
         read(store)
     assert str(refused.value).startswith(f"stripe of {key}: ")
@@ -145,7 +146,7 @@ def test_what_cannot_be_read_is_named(
 def test_an_item_without_a_version_is_named(shop: World) -> None:
     store = shop.services.stripe
     attributes = {"user_id": {"S": "1"}}
-    store._connection.put_item(store._table, "customer#cus_1", "-", attributes=attributes)
+    put(store, "customer#cus_1", "-", attributes)
     with pytest.raises(Unreadable) as refused:
         store.learn("cus_1", Customer(None, ADA))
     assert str(refused.value) == "stripe of customer#cus_1: version is missing"

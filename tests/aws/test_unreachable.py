@@ -3,30 +3,28 @@
 from typing import Any
 
 import pytest
-from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
 from chalicelib.operations.adjustments import Adjustment, adjust
-from chalicelib.store.errors import FAULTS
+from chalicelib.store.wire.errors import NoAnswer
+from infra.faults import FAULTS
 from tests.aws.api import Api, user
 from tests.aws.world import World, at
+from tests.wire import silence
 
-SILENCES = [
-    ConnectTimeoutError(endpoint_url="https://dynamodb"),
-    ReadTimeoutError(endpoint_url="https://dynamodb"),
-]
+SILENCES = [silence(), NoAnswer("unreachable", is_timeout=True, is_connected=False)]
 
 
 def fall_silent(world: World, monkeypatch: pytest.MonkeyPatch, what: str, error: Exception) -> None:
     """From now on calls of an operation end without an answer, however often the SDK asks."""
-    client = world.services._connection.client
-    original = client._make_api_call
+    client = world.services.dynamodb
+    original = client.call
 
     def call(operation: str, arguments: Any) -> Any:
         if operation == what:
             raise error
         return original(operation, arguments)
 
-    monkeypatch.setattr(client, "_make_api_call", call)
+    monkeypatch.setattr(client, "call", call)
 
 
 @pytest.mark.parametrize("error", SILENCES)

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from chalicelib.store.ledger import LedgerStore
 from tests.aws.api import ADMIN, BACKEND, Api, Reply, user
 from tests.aws.world import World
+from tests.wire import cancelled
 
 MANY = "/api/credits/use-many"
 USE = "/api/credits/use"
@@ -219,11 +219,7 @@ def test_a_lost_answer_is_found_again(
         transact(self, items)
         if not lost:
             lost.append("once")
-            error: Any = {
-                "Error": {"Code": "TransactionCanceledException", "Message": ""},
-                "CancellationReasons": [{"Code": "DuplicateItem"}],
-            }
-            raise ClientError(error, "ExecuteTransaction")
+            raise cancelled("DuplicateItem")
 
     monkeypatch.setattr(LedgerStore, "_transact", lose_the_answer)
     monkeypatch.setattr(rich.services.ledger, "_pause", lambda _: None)

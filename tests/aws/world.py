@@ -13,7 +13,6 @@ from typing import Any
 
 import boto3
 import yaml
-from pynamodb.connection import Connection
 
 from chalicelib.aws import KeptSecret
 from chalicelib.domain.edits import Editor, EditorKind
@@ -44,6 +43,7 @@ from chalicelib.settings import Settings
 from chalicelib.store.anchors import Anchors
 from chalicelib.store.database import connect
 from chalicelib.store.reports import Reports
+from chalicelib.store.wire.client import Client
 from chalicelib.upkeep import Upkeep
 from tests.aws.bus import Bus
 from tests.aws.once import Stacks
@@ -80,14 +80,8 @@ def client(service: str, whose: str = "test") -> Any:  # noqa: ARG001 - it is pa
 
 
 @cache
-def _dynamodb() -> Any:
-    return connect(REGION).client
-
-
-def _connection() -> Connection:
-    connection = Connection(region=REGION)
-    connection._client = _dynamodb()
-    return connection
+def _dynamodb() -> Client:
+    return connect(REGION)
 
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
@@ -197,9 +191,7 @@ class World:
 
     def restarted(self) -> Services:
         """Fresh services, as a new process has them. One thread: moto is not safe with more."""
-        services = Services(
-            self.settings, clock=lambda: self.now, connection=_connection(), threads=1
-        )
+        services = Services(self.settings, clock=lambda: self.now, dynamodb=_dynamodb(), threads=1)
         services.queues = Queues(self.settings, client=client("sqs", "services"))
         services.upkeep = Upkeep(
             self.settings, client("sqs", "services"), client("cloudwatch", "services")

@@ -153,9 +153,8 @@ def _stored(
     ledgers: dict[str, list[Entry]] = defaultdict(list)
     markers: dict[str, tuple[str, int]] = {}
     links: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    client: Any = services._connection.client
-    table = services.settings.ledger_table
-    for item in every_item(client.scan, TableName=table, ConsistentRead=True):
+    asked = {"TableName": services.settings.ledger_table, "ConsistentRead": True}
+    for item in every_item(services.dynamodb, "Scan", asked):
         user_id, key = item["user_id"]["S"], item["entry"]["S"]
         if key == "operation":
             digest = user_id.removeprefix("operation#")

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -85,7 +84,7 @@ class Plan:
         tables = names_of_tables()
         keys = {"access_key": emulator.ACCESS_KEY, "secret_key": emulator.SECRET_KEY}
         url = self.endpoint_url
-        connection = connect(emulator.REGION, threads, endpoint_url=url, **keys)
+        dynamodb = connect(emulator.REGION, threads, endpoint_url=url, **keys)
         settings = Settings(
             stage=STAGE,
             region=emulator.REGION,
@@ -96,7 +95,7 @@ class Plan:
             allocations_queue_url="",
             expiries_queue_url="",
         )
-        return Services(settings, clock=self.clock(), connection=connection, threads=2)
+        return Services(settings, clock=self.clock(), dynamodb=dynamodb, threads=2)
 
 
 def names_of_tables() -> dict[str, str]:
@@ -110,7 +109,5 @@ def create_tables(services: Services) -> None:
     for name, table in names_of_tables().items():
         properties = declared[name]["Properties"]
         kept = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
-        client: Any = services._connection.client
-        client.create_table(
-            TableName=table, **{key: properties[key] for key in kept if key in properties}
-        )
+        asked = {key: properties[key] for key in kept if key in properties}
+        services.dynamodb.call("CreateTable", {"TableName": table, **asked})

@@ -17,12 +17,12 @@ def _entries_without_condition() -> AbstractContextManager[Any]:
     """An entry is put whatever is there: alone, in a transaction, and in a batch."""
 
     def append(self: LedgerStore, item: Item) -> bool:
-        self._client.put_item(TableName=self._table, Item=item)
+        self._client.call("PutItem", {"TableName": self._table, "Item": item})
         return True
 
     def transact(self: LedgerStore, items: Sequence[Item]) -> None:
         puts = [{"Put": {"TableName": self._table, "Item": item}} for item in items]
-        self._client.transact_write_items(TransactItems=puts)
+        self._client.call("TransactWriteItems", {"TransactItems": puts})
 
     stack = ExitStack()
     stack.enter_context(patch.multiple(LedgerStore, _append=append, _transact=transact))
@@ -35,7 +35,7 @@ def _batches_without_condition() -> AbstractContextManager[Any]:
 
     def insert(self: LedgerStore, drafts: Sequence[Draft]) -> Inserted:
         for each in drafts:
-            self._client.put_item(TableName=self._table, Item=each.item)
+            self._client.call("PutItem", {"TableName": self._table, "Item": each.item})
         return Inserted(list(drafts), [], [])
 
     return patch.object(LedgerStore, "insert", insert)

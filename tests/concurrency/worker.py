@@ -35,7 +35,7 @@ from chalicelib.operations.adjustments import NEVER, Adjustment, adjust
 from chalicelib.operations.holds import End
 from chalicelib.operations.on_request import Void
 from chalicelib.services import Services
-from chalicelib.store.errors import FAULTS
+from infra.faults import FAULTS
 
 from .plan import Plan
 from .plants import PLANTS

@@ -12,9 +12,9 @@ from chalicelib.domain.errors import Contention
 from chalicelib.event_bus import EventBus
 from chalicelib.jobs import outbox
 from chalicelib.store.database import Item
-from chalicelib.store.errors import FAULTS
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
 from chalicelib.store.mails import MailRecords, _Records, read_mail, record_id
+from infra.faults import FAULTS
 from tests.simulation import planted, planted_payments, planted_stripe
 from tests.simulation.planted import Bug, becomes, instead
 
@@ -22,7 +22,8 @@ from tests.simulation.planted import Bug, becomes, instead
 def _marker_after_the_entry(self: LedgerStore, items: Sequence[Item]) -> None:
     for item in items:
         condition = "attribute_not_exists(user_id)"
-        self._client.put_item(TableName=self._table, Item=item, ConditionExpression=condition)
+        put = {"TableName": self._table, "Item": item, "ConditionExpression": condition}
+        self._client.call("PutItem", put)
 
 
 def _mail_recorded_after_it_was_sent(
@@ -37,8 +38,7 @@ def _mail_recorded_after_it_was_sent(
         "expiration": {"N": str(int(time.time()))},
         "data": {"S": json.dumps(said)},
     }
-    client: Any = self._connection.client
-    client.put_item(TableName=self._table, Item=item)
+    self._client.call("PutItem", {"TableName": self._table, "Item": item})
     return said
 
 

@@ -21,7 +21,7 @@ from chalicelib.api import authorizer
 from chalicelib.api.issuer_keys import IssuerKeys
 from chalicelib.domain.errors import CreditsError
 from chalicelib.settings import TokenSettings
-from chalicelib.store.errors import FAULTS
+from infra.faults import FAULTS
 from tests.crashes.failures import Failures
 from tests.simulation import aws
 from tests.simulation import world as simulation

@@ -68,8 +68,6 @@ NAME = re.compile(
 )
 
 NOT_FROM_OUTSIDE = {
-    "chalicelib/store/wire/client.py _error": "what DynamoDB answers",
-    "chalicelib/store/wire/client.py _read": "the same",
     "chalicelib/store/wire/transport.py _made": "the proxy that an operator names",
     "infra/packages/advisories.py _documents": "a file that an operator brings",
     "infra/packages/advisories.py _instant": "the same, in a test of its own",

@@ -1,8 +1,8 @@
-"""AWS in memory, below botocore: exactly the operations Credits uses, strictly, and their failures.
+"""AWS in memory, below all clients: exactly the operations Credits uses, strictly, and failures.
 
-Clients are the real ones. What they would put on the wire is answered here (`before-send`), so the
-serializers, the parsers and the retries of the SDK all take part. An operation or a parameter that
-is not modelled stops the simulation by name: nothing is answered by guessing.
+Clients are the real ones. What the wire to DynamoDB would send is answered here, and so is what
+botocore would (`before-send`): their serializers, parsers and retries all take part. An operation
+or a parameter that is not modelled stops the simulation by name: nothing is answered by guessing.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ from botocore.retries import quota
 from chalicelib.store.database import connect
 from chalicelib.store.wire.client import Client
 from chalicelib.store.wire.errors import NoAnswer
-from chalicelib.store.wire.sdk_shaped import SdkShaped
-from chalicelib.store.wire.transport import Answer, Transport
+from chalicelib.store.wire.exchange import Answer
+from chalicelib.store.wire.transport import Transport
 from tests.simulation.dynamodb import MOST_PAGE_BYTES, NotModelledError, Refused, Table, Tables
 
 REGION = "eu-west-1"
@@ -390,14 +390,11 @@ def _attached(client: Any) -> Any:
 
 
 @cache
-def dynamodb() -> Any:
+def dynamodb() -> Client:
     """The client that the product makes for itself."""
-    with _quotas_known():
-        client: Any = connect(REGION, access_key="simulated", secret_key="simulated").client  # noqa: S106
-    if not isinstance(client, SdkShaped):
-        return _attached(client)
-    _WIRES.append(client.wire)
-    client.wire.transport = _Simulated(client.wire.transport.endpoint, 2, 5, 0)
+    client = connect(REGION, access_key="simulated", secret_key="simulated")  # noqa: S106
+    _WIRES.append(client)
+    client.transport = _Simulated(client.transport.endpoint, 2, 5, 0)
     return client
 
 

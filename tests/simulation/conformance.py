@@ -13,7 +13,6 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from chalicelib.store import partiql
-from chalicelib.store.database import every_item
 from tests.simulation.aws import Table
 
 Json = dict[str, Any]
@@ -352,20 +351,22 @@ _SEEN: dict[str, Callable[[Any, Json, Json], Json]] = {
     "list_objects_v2": lambda _client, _asked, found: {
         "keys": [each["Key"] for each in found.get("Contents", ())]
     },
-    "query": lambda client, asked, found: {"pages": _pages(client, asked, found)},
+    "query": lambda client, asked, found: {"pages": _pages(client.query, asked, found)},
     # In whatever order.
-    "scan": lambda client, asked, _found: {"items": _items(every_item(client.scan, **asked))},
+    "scan": lambda client, asked, found: {
+        "items": _items(item for page in _pages(client.scan, asked, found) for item in page)
+    },
     "transact_get_items": lambda _client, _asked, found: {
         "items": [response.get("Item") for response in found["Responses"]]
     },
 }
 
 
-def _pages(client: Any, asked: Json, page: Json) -> list[list[Json]]:
+def _pages(ask: Callable[..., Json], asked: Json, page: Json) -> list[list[Json]]:
     """Pages that have items: whether an empty one follows is for each database to decide."""
     pages = [page["Items"]]
     while "LastEvaluatedKey" in page:
-        page = client.query(**asked, ExclusiveStartKey=page["LastEvaluatedKey"])
+        page = ask(**asked, ExclusiveStartKey=page["LastEvaluatedKey"])
         pages.append(page["Items"])
     return [items for items in pages if items]
 

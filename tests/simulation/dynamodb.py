@@ -356,7 +356,8 @@ class Tables:
             items = [item for item in items if wanted.items() <= item.items()]
         if "ProjectionExpression" in parameters:
             words = parameters["ProjectionExpression"].split(",")
-            names = [parameters["ExpressionAttributeNames"][word.strip()] for word in words]
+            short = parameters.get("ExpressionAttributeNames", {})
+            names = [short[word] if word[0] == "#" else word for word in map(str.strip, words)]
             items = [{name: item[name] for name in names if name in item} for item in items]
         return {"Items": items, "Count": len(items), "ScannedCount": len(page), **more}
 

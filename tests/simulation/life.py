@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from hypothesis.stateful import RuleBasedStateMachine
 
 from chalicelib.domain.errors import CreditsError
-from chalicelib.store.errors import FAULTS
+from infra.faults import FAULTS
 from tests.simulation import acknowledged, answers, reference
 from tests.simulation.aws import Call, Message
 from tests.simulation.consuming import everything_is_heard

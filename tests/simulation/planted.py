@@ -9,7 +9,6 @@ from typing import Any
 from unittest.mock import patch
 
 from botocore.exceptions import BotoCoreError, ClientError
-from pynamodb.exceptions import PynamoDBException
 
 from chalicelib.api import account as account_routes
 from chalicelib.api import principal
@@ -27,6 +26,7 @@ from chalicelib.jobs import completeness, errors, records, sweeps, ticks, worker
 from chalicelib.jobs.notifications import _Sender
 from chalicelib.operations import adjustments, allocations, emails
 from chalicelib.queues import Queues
+from chalicelib.store import errors as store_errors
 from chalicelib.store import ledger as ledger_store
 from chalicelib.store import ledger_items, partiql
 from chalicelib.store import mails as mail_store
@@ -36,6 +36,7 @@ from chalicelib.store.ledger import Inserted, LedgerStore
 from chalicelib.store.ledger_reading import HistoryPage
 from chalicelib.store.reports import Reports
 from chalicelib.store.subscriptions import SubscriptionStore
+from chalicelib.store.wire.errors import ServiceError, WireError
 from infra.imports import importing
 from infra.imports import subscriptions as imported_subscriptions
 from tests.simulation.world import at
@@ -296,9 +297,8 @@ def _edits_in_two_writes(first: int) -> Bug:
     def write(self: SubscriptionStore, wanted: Any, present: Any, edit: Any) -> frozenset[str]:
         key = key_of(edit.version, self._new_id())
         statements = [self._edits.insertion(edit, key), self._statement(wanted, present)]
-        client: Any = self._connection.client
         for statement in (statements[first], statements[1 - first]):
-            client.execute_transaction(TransactStatements=[statement])
+            self._client.call("ExecuteTransaction", {"TransactStatements": [statement]})
         return frozenset()
 
     return becomes(SubscriptionStore, "_write", write)
@@ -359,8 +359,7 @@ def _amount_of_the_plan(_: Any, subscription: Any, catalogue: Any) -> Any:
 
 
 def _put(self: LedgerStore, item: Any) -> bool:
-    arguments = (self._table, item["user_id"]["S"], item["entry"]["S"])
-    self._connection.put_item(*arguments, attributes=item)
+    self._client.call("PutItem", {"TableName": self._table, "Item": item})
     return True
 
 
@@ -402,25 +401,22 @@ BUGS["an entry does not say which operation wrote it"] = becomes(
 )
 
 
-_client_of: Any = LedgerStore._client.fget  # type: ignore[attr-defined]
-
-
 class _Lagging:
     """A client whose queries may read what was there a moment ago."""
 
-    def __init__(self, store: LedgerStore) -> None:
-        self._client = _client_of(store)
+    def __init__(self, client: Any) -> None:
+        self._client = client
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def query(self, **asked: Any) -> Any:
-        return self._client.query(**{**asked, "ConsistentRead": False})
+    def call(self, operation: str, asked: Any) -> Any:
+        lagging = {"ConsistentRead": False} if operation == "Query" else {}
+        return self._client.call(operation, {**asked, **lagging})
 
 
-BUGS["an account is read as it was a moment ago"] = becomes(
-    LedgerStore, "_client", property(_Lagging)
-)
+@bug(LedgerStore, "account")
+def _account_of_a_moment_ago(original: Any, self: LedgerStore, user_id: str) -> Any:
+    """An account is read as it was a moment ago."""
+    with patch.object(self, "_client", _Lagging(self._client)):
+        return original(self, user_id)
 
 
 @bug(partiql, "update")
@@ -460,12 +456,10 @@ def _absent_column_resets(
 # --- Failures that must not be lost ---------------------------------------------------------------
 
 
-@bug(ledger_store, "error_code")
-def _timeouts_crash(_: Any, error: PynamoDBException | ClientError) -> Any:
+@bug(store_errors, "faults")
+def _timeouts_crash(original: Any, *others: Any) -> Any:
     """A timeout is not an outage but a crash."""
-    if isinstance(error, PynamoDBException):
-        return error.cause_response_code
-    return error.response["Error"]["Code"]
+    return (ServiceError, *(each for each in original(*others) if each is not WireError))
 
 
 @bug(workers, "handle_records")
@@ -483,7 +477,7 @@ def _throttled_message_given_up(original: Any, *given: Any) -> Any:
     def give_up(message: Any) -> None:
         try:
             handle(message)
-        except errors.FAILURES as error:
+        except errors.failures() as error:
             if not errors.is_passing(error):
                 raise
 
@@ -665,13 +659,14 @@ def _border_of_pages(original: Any, *asked: Any, **more: Any) -> HistoryPage:
 
 def _page_of(store: LedgerStore, user_id: str, first: str, last: str, **more: Any) -> Any:
     values = {":user": {"S": user_id}, ":first": {"S": first}, ":last": {"S": last}}
-    return store._client.query(
-        TableName=store._table,
-        KeyConditionExpression="user_id = :user AND entry BETWEEN :first AND :last",
-        ExpressionAttributeValues=values,
-        ConsistentRead=True,
+    asked = {
+        "TableName": store._table,
+        "KeyConditionExpression": "user_id = :user AND entry BETWEEN :first AND :last",
+        "ExpressionAttributeValues": values,
+        "ConsistentRead": True,
         **more,
-    )["Items"]
+    }
+    return store._client.call("Query", asked)["Items"]
 
 
 @bug(LedgerStore, "_items")

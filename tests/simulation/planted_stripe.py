@@ -10,11 +10,11 @@ from chalicelib.domain.billing import stands_at
 from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.subscriptions import SubscriptionStatus
 from chalicelib.domain.taken_back import Seen, TakenBack
-from chalicelib.store.errors import FAULTS
 from chalicelib.store.ledger import LedgerStore
 from chalicelib.store.stripe import Customer
 from chalicelib.stripe import contracts, webhook
 from chalicelib.stripe.errors import Waiting
+from infra.faults import FAULTS
 from tests.simulation.planted import becomes, both, bug
 from tests.simulation.planted_holds import BUGS
 

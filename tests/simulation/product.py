@@ -19,7 +19,7 @@ from unittest.mock import patch
 from botocore.exceptions import BotoCoreError
 
 from chalicelib.domain.errors import Contention, CreditsError
-from chalicelib.store.errors import FAULTS
+from infra.faults import FAULTS
 from tests.crashes.world import functions
 from tests.simulation import aws
 from tests.simulation.aws import Call, Json, Refused

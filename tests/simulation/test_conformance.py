@@ -22,14 +22,12 @@ def _differences(monkeypatch: pytest.MonkeyPatch, calls: Callable[[Calls], Any])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     partiql.install(monkeypatch)
     services = aws.Services(aws.create("dev"))
-    # A client asks everybody who could answer: moto would carry out our calls, too.
-    if not isinstance(aws.dynamodb(), SdkShaped):
-        aws.dynamodb().meta.events.unregister("before-send", botocore_stubber)
     with mock_aws(), aws.answering(services):
         moto = boto3.client("dynamodb", region_name=aws.REGION)
         create_tables(moto, services.state.dynamodb.tables.values())
+        ours = SdkShaped(aws.dynamodb())
         found = (
-            difference(aws.dynamodb(), moto, calls(Calls(seed, "dev", f"sequence{seed}")))
+            difference(ours, moto, calls(Calls(seed, "dev", f"sequence{seed}")))
             for seed in range(SEQUENCES)
         )
         return [each for each in found if each]
@@ -51,6 +49,7 @@ def test_the_bucket_in_memory_answers_as_in_moto(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     ours = aws.client("s3", 4)
+    # A client asks everybody who could answer: moto would carry out our calls, too.
     ours.meta.events.unregister("before-send", botocore_stubber)
     with mock_aws(), aws.answering(aws.Services()):
         moto = boto3.client("s3", region_name="us-east-1")

@@ -19,8 +19,6 @@ from types import SimpleNamespace
 from typing import Any, Self
 from unittest.mock import patch
 
-from pynamodb.connection import Connection
-
 from chalicelib.aws import KeptSecret
 from chalicelib.domain import calendar
 from chalicelib.domain.errors import Unreadable
@@ -396,12 +394,10 @@ class World:
 
     def restart(self) -> None:
         """A new process: whatever the old one knew is forgotten."""
-        connection = Connection(region=aws.REGION)
-        connection._client = aws.dynamodb()
         # One thread, and one order of calls for one seed.
         settings = SETTINGS if self.low_balance is None else sending_events(self.low_balance)
         self.services = Services(
-            settings, clock=lambda: self.clock, connection=connection, threads=1
+            settings, clock=lambda: self.clock, dynamodb=aws.dynamodb(), threads=1
         )
         self.services.event_bus = EventBus(settings, client=aws.client("events", 4))
         self.services.catalogue = _catalogue(catalogue_text(self.plans))

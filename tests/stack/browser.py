@@ -34,9 +34,9 @@ SWITCHES = (
 )
 
 MISSING = (
-    "There is no {} here, which the tests of the console need. On Debian and Ubuntu: "
-    "apt install chromium chromium-driver. To run all the others: "
-    "make test ARGS='--ignore-glob=tests/stack/test_console*'"
+    "There is no {} here, which the tests of the console and of the frontend kit need. On Debian "
+    "and Ubuntu: apt install chromium chromium-driver. To run all the others: "
+    "make test ARGS='--ignore-glob=tests/stack/test_console* --ignore=tests/stack/test_kit.py'"
 )
 
 
@@ -143,9 +143,9 @@ class Page:
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
         )
 
-    def picture(self, file: Path, width: int, *, is_dark: bool) -> None:
-        """A picture of the whole page, as high as it is."""
-        self.resize(width, 900, is_dark=is_dark)
+    def picture(self, file: Path, width: int, *, is_dark: bool, least: int = 900) -> None:
+        """A picture of the whole page, as high as it is, and at least so high."""
+        self.resize(width, least, is_dark=is_dark)
         self.resize(width, self.js("return document.documentElement.scrollHeight"), is_dark=is_dark)
         taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -288,6 +288,7 @@ def test_the_zone_files_of_the_system_are_never_read(tmp_path: Path) -> None:
         ZoneInfo.clear_cache()
         calendar._load.cache_clear()
         midnight.cache_clear()
+        calendar.period_at.cache_clear()
         assert midnight("Europe/Paris", date(2026, 7, 1)) == utc(2026, 6, 30, 22)
     finally:
         reset_tzpath(before)

@@ -1,83 +1,59 @@
 """The client of DynamoDB: how long it waits, how often it tries again, and what it is told."""
 
 import random
+import sys
 import time
-from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ConnectTimeoutError
-from pynamodb.connection import Connection
-from pynamodb.exceptions import PutError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib import metrics, retries
 from chalicelib.metrics import Metric
 from chalicelib.store import database, errors
+from chalicelib.store.conditions import is_still, when
+from chalicelib.store.database import number, text
 from chalicelib.store.errors import OutOfTime
 from chalicelib.store.throttling import patient
+from chalicelib.store.wire.client import MOST_ATTEMPTS
+from chalicelib.store.wire.credentials import Found
+from chalicelib.store.wire.errors import WireError
+from chalicelib.store.wire.exchange import Answer
+from chalicelib.store.wire.signing import Keys
 
 
-def client_error(code: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": "no"}}, "PutItem")
-
-
-def test_a_client_gives_up_in_seconds_and_has_a_connection_for_every_thread() -> None:
-    connection = database.connect(
+def test_a_client_gives_up_in_seconds_and_keeps_a_connection_for_every_thread() -> None:
+    client = database.connect(
         "eu-west-1",
         threads=20,
         endpoint_url="http://127.0.0.1:9",
         access_key="who",
         secret_key="secret",  # noqa: S106 - of nobody
     )
-    client = connection._client
-    assert client, "it is made before threads ask for it"
-    config: Any = client.meta.config
-    assert (config.connect_timeout, config.read_timeout) == (2, 5)
-    assert config.retries["total_max_attempts"] == 1 + 3
-    assert config.max_pool_connections == 20
-    assert config.user_agent.startswith("credits botocore/1.")
-    assert client.meta.region_name == "eu-west-1"
-    assert client.meta.endpoint_url == "http://127.0.0.1:9"
-    credentials = client._request_signer._credentials
-    assert (credentials.access_key, credentials.secret_key) == ("who", "secret")
+    transport = client.transport
+    assert (transport.connect_timeout, transport.read_timeout) == (2, 5)
+    assert (transport.endpoint.url, transport._most_kept) == ("http://127.0.0.1:9", 20)
+    assert MOST_ATTEMPTS == 1 + 3
+    assert client._credentials() == Keys("who", "secret")
 
 
-def test_a_client_waits_for_room_no_longer_than_an_invocation_can() -> None:
-    connection = database.connect("eu-west-1", access_key="who", secret_key="secret")  # noqa: S106
-    throttled = (None, {"Error": {"Code": "ThrottlingException"}})
+def test_a_client_finds_endpoint_and_credentials_by_itself_and_keeps_ten_connections_at_least(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    client = database.connect("eu-west-1")
+    assert isinstance(client._credentials, Found)
+    assert client.transport.endpoint.url == "https://dynamodb.eu-west-1.amazonaws.com"
+    assert client.transport._most_kept == 10
+
+
+def test_a_client_waits_for_room_no_longer_than_an_invocation_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = database.connect("eu-west-1", access_key="who", secret_key="secret")  # noqa: S106
+    throttled = Answer(400, {}, b'{"__type": "x#ThrottlingException"}')
+    monkeypatch.setattr(client.transport, "send", lambda *_: throttled)
     with patient(lambda: 0, 5_000), pytest.raises(OutOfTime):
-        connection.client.meta.events.emit(
-            "needs-retry.dynamodb.Query", response=throttled, attempts=1
-        )
-
-
-def test_a_client_has_ten_connections_at_least() -> None:
-    connection = database.connect("eu-west-1", access_key="who", secret_key="secret")  # noqa: S106
-    config: Any = connection.client.meta.config
-    assert config.max_pool_connections == 10
-
-
-def test_a_table_is_described_so_that_aws_need_not_be_asked() -> None:
-    connection = Connection(region="eu-west-1")
-    database.describe(connection, "t", ("user", "line"), by_zone=("zone", "user"))
-    assert connection.get_meta_table("t").data == {
-        "TableName": "t",
-        "KeySchema": [
-            {"AttributeName": "user", "KeyType": "HASH"},
-            {"AttributeName": "line", "KeyType": "RANGE"},
-        ],
-        "AttributeDefinitions": [
-            {"AttributeName": name, "AttributeType": "S"} for name in ("line", "user", "zone")
-        ],
-        "GlobalSecondaryIndexes": [
-            {
-                "IndexName": "by_zone",
-                "KeySchema": [
-                    {"AttributeName": "zone", "KeyType": "HASH"},
-                    {"AttributeName": "user", "KeyType": "RANGE"},
-                ],
-            },
-        ],
-    }
+        client.call("Query", {})
 
 
 def test_pauses_are_random_under_a_ceiling_that_doubles_up_to_half_a_second(
@@ -114,19 +90,30 @@ def test_every_race_that_was_lost_is_counted() -> None:
     metrics._counted.clear()
 
 
-def test_an_error_has_the_services_code_however_it_is_wrapped_and_no_code_without_an_answer() -> (
-    None
-):
-    assert errors.error_code(client_error("Throttled")) == "Throttled"
-    assert errors.error_code(PutError("no", client_error("Throttled"))) == "Throttled"
-    timeout = ConnectTimeoutError(endpoint_url="http://127.0.0.1:9")
-    assert errors.error_code(PutError("no", timeout)) is None
-    assert errors.error_code(PutError("no")) is None
+def test_the_faults_of_the_sdk_count_only_where_something_has_imported_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert errors.faults() == (WireError, OutOfTime, BotoCoreError, ClientError)
+    monkeypatch.delitem(sys.modules, "botocore.exceptions")
+    assert errors.faults() == (WireError, OutOfTime)
+
+
+def test_a_write_depends_on_the_version_that_was_read_though_it_may_have_none() -> None:
+    missing = {
+        "ConditionExpression": "attribute_not_exists (#0)",
+        "ExpressionAttributeNames": {"#0": "version"},
+    }
+    assert when(is_still(None)) == when(is_still({"user_id": text("1")})) == missing
+    assert when(is_still({"version": number(7)})) == {
+        "ConditionExpression": "#0 = :0",
+        "ExpressionAttributeNames": {"#0": "version"},
+        "ExpressionAttributeValues": {":0": {"N": "7"}},
+    }
 
 
 def test_attributes_are_written_as_dynamodb_has_them() -> None:
-    assert database.text("a") == {"S": "a"}
-    assert database.number(-5) == {"N": "-5"}
+    assert text("a") == {"S": "a"}
+    assert number(-5) == {"N": "-5"}
 
 
 def test_a_batch_has_as_many_keys_as_dynamodb_takes() -> None:

@@ -26,9 +26,9 @@ from botocore.exceptions import (
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
 )
-from pynamodb.exceptions import GetError
 
 from chalicelib.store.anchors import Anchored
+from chalicelib.store.wire.errors import NoAnswer, ServiceError
 from infra import reach, session
 from infra.__main__ import COMMANDS, main
 from infra.commands import completeness, verify
@@ -218,6 +218,26 @@ TROUBLE = {
         UnreachableError,
         "HTTPS_PROXY",
     ),
+    "an expired token, of DynamoDB": (
+        ServiceError("Query", 400, "ExpiredTokenException", {"message": "so it says"}),
+        CredentialsError,
+        SSO,
+    ),
+    "no right, of DynamoDB": (
+        ServiceError("Query", 400, "AccessDeniedException", {"message": "so it says"}),
+        AwsError,
+        "Ask the administrator of the account",
+    ),
+    "no answer, of DynamoDB": (
+        NoAnswer(f"{URL} took too long", is_timeout=True),
+        UnreachableError,
+        "HTTPS_PROXY",
+    ),
+    "a local stack that ended, of DynamoDB": (
+        NoAnswer("there is no connection to http://127.0.0.1:4566: ConnectionRefusedError"),
+        UnreachableError,
+        "make up",
+    ),
     "a local stack that ended": (
         EndpointConnectionError(endpoint_url="http://127.0.0.1:4566/"),
         UnreachableError,
@@ -232,8 +252,6 @@ def test_what_stands_in_the_way_is_said_with_what_to_type(name: str) -> None:
     found = explained(error)
     assert type(found) is kind
     assert fix in str(found)
-    # The store's errors have it as their cause.
-    assert str(explained(GetError("Failed to get item", error))) == str(found)
 
 
 def test_the_profile_to_log_in_with_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,14 +465,14 @@ def test_a_network_that_is_lost_while_a_command_works_is_no_traceback_either(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def lost(*_: object) -> Any:
-        raise GetError("Failed to get item", EndpointConnectionError(endpoint_url=URL))
+        raise NoAnswer(f"there is no connection to {URL}", is_connected=False)
 
     anchors = SimpleNamespace(find=lambda *_: Anchored(None, {}))
     services = SimpleNamespace(threads=1, anchors=anchors)
     monkeypatch.setattr(reach, "services_of", lambda *_: services)
     monkeypatch.setattr("chalicelib.jobs.audits.verify_user", lost)
     assert verify.main(["42"]) == 1
-    assert "error: AWS cannot be reached: Could not connect" in capsys.readouterr().err
+    assert "error: AWS cannot be reached: there is no connection to" in capsys.readouterr().err
 
 
 def test_a_count_that_is_lost_sight_of_is_said_to_go_on(

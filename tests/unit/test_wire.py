@@ -18,18 +18,20 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from chalicelib.store import database
-from chalicelib.store.errors import FAULTS, OutOfTime
+from chalicelib.store.errors import OutOfTime
 from chalicelib.store.partiql import cancelled_for
-from chalicelib.store.throttling import patient
+from chalicelib.store.throttling import ask_again, patient
 from chalicelib.store.wire import credentials
-from chalicelib.store.wire.client import MOST_ATTEMPTS, Client
+from chalicelib.store.wire.client import Client
 from chalicelib.store.wire.credentials import Found
 from chalicelib.store.wire.endpoints import endpoint_of
 from chalicelib.store.wire.errors import NoAnswer, ServiceError, WireError
+from chalicelib.store.wire.exchange import Answer
 from chalicelib.store.wire.retrying import Quota
+from chalicelib.store.wire.sdk_shaped import SdkShaped
 from chalicelib.store.wire.signing import Keys, signed
-from chalicelib.store.wire.transport import Answer, Transport
+from chalicelib.store.wire.transport import Transport
+from infra.faults import FAULTS
 
 KEYS = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 STS = "".join(
@@ -407,47 +409,31 @@ def test_a_clock_that_stays_wrong_ends_after_four_attempts(
 # --- In the shape of the SDK's client ------------------------------------------------------------
 
 
-def connected(monkeypatch: pytest.MonkeyPatch, *answers: Answer | WireError) -> Any:
-    """The client of a connection that sends by wire."""
-    monkeypatch.setattr(database, "SENDS_BY_WIRE", True)
-    keys: dict[str, Any] = {"access_key": "who", "secret_key": "secret"}
-    client: Any = database.connect("eu-west-1", **keys).client
-    monkeypatch.setattr(client.wire.transport, "send", Scripted(*answers).send)
-    return client
+def shaped(*answers: Answer | WireError) -> SdkShaped:
+    return SdkShaped(client(Scripted(*answers)))
 
 
-def test_a_connection_sends_by_wire_within_the_limits_of_the_sdk(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(database, "SENDS_BY_WIRE", True)
-    given: dict[str, Any] = {
-        "endpoint_url": "http://127.0.0.1:9",
-        "access_key": "who",
-        "secret_key": "secret",
-    }
-    client: Any = database.connect("eu-west-1", 20, **given).client
-    transport = client.wire.transport
-    assert (transport.connect_timeout, transport.read_timeout) == (2, 5)
-    assert (transport.endpoint.host, transport._most_kept) == ("127.0.0.1:9", 20)
-    assert MOST_ATTEMPTS == 1 + database.MOST_SDK_RETRIES
-    assert client.wire._credentials() == Keys("who", "secret")
-    found: Any = database.connect("eu-west-1").client
-    assert isinstance(found.wire._credentials, Found)
-
-
-def test_a_method_is_the_operation_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = connected(monkeypatch, answer('{"Items": []}'))
+def test_a_method_is_the_operation_of_its_name() -> None:
+    client = shaped(answer('{"Items": []}'))
     assert client.transact_get_items(TransactItems=[]) == {"Items": []}
     assert not hasattr(client, "_endpoint")
 
 
-def test_an_error_is_botocores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_botocores() -> None:
     body = '{"__type": "x#TransactionCanceledException", "CancellationReasons": [{"Code": "A"}]}'
-    client = connected(monkeypatch, answer(body, 400))
     with pytest.raises(ClientError) as raised:
-        client.execute_transaction(TransactStatements=[])
-    assert cancelled_for(raised.value) == {"A"}
+        shaped(answer(body, 400)).execute_transaction(TransactStatements=[])
+    said: Any = raised.value.response
+    assert said["CancellationReasons"] == [{"Code": "A"}]
+    assert said["Error"]["Code"] == "TransactionCanceledException"
     assert raised.value.operation_name == "ExecuteTransaction"
+
+
+def test_the_reasons_of_a_cancelled_transaction_are_read_from_its_error() -> None:
+    body = '{"__type": "x#TransactionCanceledException", "CancellationReasons": [{"Code": "A"}]}'
+    with pytest.raises(ServiceError) as raised:
+        client(Scripted(answer(body, 400))).call("ExecuteTransaction", {})
+    assert cancelled_for(raised.value) == {"A"}
 
 
 @pytest.mark.parametrize(
@@ -460,23 +446,19 @@ def test_an_error_is_botocores(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_is_not_answered_is_a_fault_of_botocores_kind(
-    slept: list[float], monkeypatch: pytest.MonkeyPatch, failure: NoAnswer, kind: type[Exception]
+    slept: list[float], failure: NoAnswer, kind: type[Exception]
 ) -> None:
-    client = connected(monkeypatch, failure)
     with pytest.raises(kind) as raised:
-        client.query(TableName="t")
+        shaped(failure).query(TableName="t")
     assert isinstance(raised.value, FAULTS)
     assert len(slept) == 3
 
 
-def test_a_throttled_table_is_waited_for_as_long_as_an_invocation_can(
-    slept: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_throttled_table_is_waited_for_as_long_as_an_invocation_can(slept: list[float]) -> None:
     throttled = [refusal("ThrottlingException")] * 6
-    client = connected(monkeypatch, *throttled, answer())
     with patient(lambda: 60_000, 5_000):
-        assert client.query(TableName="t") == {}
+        asked = client(Scripted(*throttled, answer()), ask_again=ask_again).call("Query", {})
+    assert asked == {}
     assert slept == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 4.0])
-    client = connected(monkeypatch, *throttled)
     with patient(lambda: 0, 5_000), pytest.raises(OutOfTime):
-        client.query(TableName="t")
+        client(Scripted(*throttled), ask_again=ask_again).call("Query", {})

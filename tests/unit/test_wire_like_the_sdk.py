@@ -29,8 +29,9 @@ from chalicelib.store.wire import retrying
 from chalicelib.store.wire.client import Client
 from chalicelib.store.wire.endpoints import endpoint_of
 from chalicelib.store.wire.errors import NoAnswer, ServiceError
+from chalicelib.store.wire.exchange import Answer
 from chalicelib.store.wire.signing import Keys
-from chalicelib.store.wire.transport import Answer, Transport
+from chalicelib.store.wire.transport import Transport
 
 REGION = "eu-west-1"
 NOW = 1_800_000_000.0

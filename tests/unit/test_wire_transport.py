@@ -1,5 +1,6 @@
 """The connections of the wire: kept open, closed by others, too slow, and never unverified."""
 
+import os
 import socket
 import ssl
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.store.wire import transport
+from chalicelib.store.wire import proxies, transport
 from chalicelib.store.wire.endpoints import Endpoint, endpoint_of
 from chalicelib.store.wire.errors import NoAnswer
 from chalicelib.store.wire.transport import Transport
@@ -105,8 +106,8 @@ def test_one_connection_serves_many_requests_as_it_is_told_to_send_them() -> Non
     lines = request.split(b"\r\n")
     assert lines[0] == b"POST / HTTP/1.1"
     assert sorted(lines[1:-2]) == [
-        b"Accept-Encoding: identity",
-        b"Content-Length: 2",
+        b"accept-encoding: identity",
+        b"content-length: 2",
         b"host: dynamodb",
         b"x-amz-target: x",
     ]
@@ -167,7 +168,7 @@ def test_an_answer_that_takes_too_long_is_none_and_its_connection_is_not_kept() 
         assert (raised.value.is_timeout, raised.value.is_connected) == (True, True)
         assert ours._idle == []
         assert ours.send({}, b"{}").status == 200
-        assert ours._idle[0].sock.gettimeout() == ours.read_timeout
+        assert ours._idle[0].gettimeout() == ours.read_timeout
 
 
 def test_a_server_that_is_not_there_was_not_asked() -> None:
@@ -203,10 +204,9 @@ def test_no_more_connections_are_kept_than_wanted() -> None:
         assert ours._idle == []
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For the right name, too; and one that is trusted is only good for its own name."""
+@pytest.fixture
+def secured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
+    """What a server that calls itself localhost secures its connections with; it is trusted."""
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     subprocess.run(
         [
@@ -219,14 +219,25 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sen
     )
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    transport._verifying.cache_clear()
+    yield context
+    transport._verifying.cache_clear()
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sent(
+    secured: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the right name, too; and one that is trusted is only good for its own name."""
+    certificate = os.environ["AWS_CA_BUNDLE"]
     heard: list[bytes] = []
 
     def serve(connection: socket.socket, _: int) -> None:
         try:
-            with context.wrap_socket(connection, server_side=True) as secured:
-                while request := asked(secured):
+            with secured.wrap_socket(connection, server_side=True) as talking:
+                while request := asked(talking):
                     heard.append(request)
-                    secured.sendall(ANSWER)
+                    talking.sendall(ANSWER)
         except OSError:
             return
 
@@ -239,33 +250,74 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sen
     server = Server(serve)
     port = server.endpoint.port
     try:
-        for name, trusted in (("localhost", ""), ("127.0.0.1", str(certificate))):
+        for name, trusted in (("localhost", ""), ("127.0.0.1", certificate)):
             with pytest.raises(NoAnswer, match="SSLCertVerificationError") as raised:
                 send(name, trusted)
             assert not raised.value.is_connected
         assert heard == []
-        assert send("localhost", str(certificate)) == 200
+        assert send("localhost", certificate) == 200
         ours = Transport(endpoint_of("eu-west-1", f"https://localhost:{port}"), 5, 5, 1)
         used = [ours.send({}, b"{}").status and ours._idle[0] for _ in range(3)]
         assert len({*used}) == 1, "one serves all three"
         ours._idle.pop().close()
     finally:
         server.close()
-        transport._verifying.cache_clear()
 
 
 def test_a_proxy_is_asked_for_a_tunnel_unless_the_host_needs_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     endpoint = endpoint_of("eu-west-1", environment={})
-    assert transport._made(endpoint, 2).host == endpoint.host
+    assert transport._proxy(endpoint) is None
     monkeypatch.setenv("HTTPS_PROXY", "http://me:p%40ss@proxy.example:3128")
-    found = transport._made(endpoint, 2)
+    found = proxies.asking(transport._proxy(endpoint) or "", endpoint, 2)
     assert (found.host, found.port) == ("proxy.example", 3128)
     assert vars(found)["_tunnel_host"] == endpoint.host
     assert vars(found)["_tunnel_headers"]["Proxy-Authorization"] == "Basic bWU6cEBzcw=="
     monkeypatch.setenv("NO_PROXY", "amazonaws.com")
-    assert transport._made(endpoint, 2).host == endpoint.host
+    assert transport._proxy(endpoint) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"HTTP/1.1 200 Connection established\r\n\r\n", 200),
+        (b"HTTP/1.1 407 Who are you?\r\n\r\n", None),
+        (b"what?\r\n\r\n", None),
+    ],
+    ids=["it opens", "it refuses", "it makes no sense"],
+)
+def test_the_tunnel_of_a_proxy_is_secured_to_the_endpoint_itself(
+    secured: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, said: bytes, status: int | None
+) -> None:
+    heard: list[bytes] = []
+
+    def serve(connection: socket.socket, _: int) -> None:
+        heard.append(connection.recv(65_536))
+        connection.sendall(said)
+        if status is None:
+            return
+        with secured.wrap_socket(connection, server_side=True) as tunnelled:
+            heard.append(asked(tunnelled))
+            tunnelled.sendall(LAST_ANSWER)
+
+    server = Server(serve)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.endpoint.port}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    ours = Transport(Endpoint(is_https=True, name="localhost", port=443, host="db"), 5, 5, 1)
+    monkeypatch.setattr("urllib.request.proxy_bypass", lambda _: False)
+    try:
+        if status is None:
+            with pytest.raises(NoAnswer) as raised:
+                ours.send({"host": "db"}, b"{}")
+            assert not raised.value.is_connected
+        else:
+            assert ours.send({"host": "db"}, b"{}").status == status
+            assert heard[1].startswith(b"POST / HTTP/1.1\r\nhost: db\r\n")
+    finally:
+        server.close()
+    assert heard[0].startswith(b"CONNECT localhost:443 HTTP/1.")
 
 
 # --- Endpoints -----------------------------------------------------------------------------------

@@ -61,10 +61,12 @@ def living_by(rules: ZoneInfo) -> Iterator[None]:
 
     with patch.object(calendar, "_load", loaded):
         calendar.midnight.cache_clear()
+        calendar.period_at.cache_clear()
         try:
             yield
         finally:
             calendar.midnight.cache_clear()
+            calendar.period_at.cache_clear()
 
 
 @pytest.fixture

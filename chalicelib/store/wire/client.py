@@ -10,16 +10,16 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import Any
 from urllib.parse import quote
 
 from .credentials import Source
 from .errors import NoAnswer, ServiceError
+from .exchange import Answer
 from .retrying import Quota, cost_of, is_passing, pause_after
 from .signing import signed
-from .transport import Answer, Transport
+from .transport import Transport
 
 Json = dict[str, Any]
 
@@ -124,6 +124,8 @@ class Client:
 
     def _is_corrected(self, answer: Answer, signed_at: float) -> bool:
         """Goes by AWS's clock from now on, if ours was to blame."""
+        from email.utils import parsedate_to_datetime
+
         try:
             theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
         except (KeyError, ValueError):

@@ -27,6 +27,11 @@ class Endpoint(NamedTuple):
     port: int
     host: str
 
+    @property
+    def url(self) -> str:
+        """The address, as messages name it."""
+        return f"{'https' if self.is_https else 'http'}://{self.host}"
+
 
 def endpoint_of(
     region: str, given: str | None = None, environment: Mapping[str, str] = os.environ

@@ -1,7 +1,4 @@
-"""The wire in the shape of botocore's client: for PynamoDB, Powertools, and the stores until then.
-
-Errors are botocore's own. This module goes once the stores know the wire's.
-"""
+"""The wire in the shape of botocore's client, for Powertools: its errors are botocore's own."""
 
 import re
 from collections.abc import Callable
@@ -24,8 +21,6 @@ from .errors import NoAnswer, ServiceError
 class SdkShaped:
     """Has a method for each operation, in botocore's spelling: ``query`` for ``Query``."""
 
-    _request_signer = None  # PynamoDB looks whether it has credentials: the wire finds its own
-
     def __init__(self, wire: Client) -> None:
         self.wire = wire
 
@@ -35,9 +30,6 @@ class SdkShaped:
         return partial(self._call, name.title().replace("_", ""))
 
     def _call(self, operation: str, /, **parameters: Any) -> Json:
-        return self._make_api_call(operation, parameters)
-
-    def _make_api_call(self, operation: str, parameters: Json) -> Json:
         try:
             return self.wire.call(operation, parameters)
         except ServiceError as error:

@@ -33,7 +33,7 @@ def signed(
     """
     if not (keys.access_key + keys.token).isprintable():  # else the error of HTTP would say them
         raise ValueError("the credentials have a character that no header may have")
-    at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    at = _written(int(now))
     all_of_them = {**headers, "x-amz-date": at}
     if keys.token:
         all_of_them["x-amz-security-token"] = keys.token
@@ -51,6 +51,11 @@ def signed(
         f"SignedHeaders={signed_names}, Signature={signature}"
     )
     return all_of_them
+
+
+@lru_cache(maxsize=4)
+def _written(second: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
 
 
 @lru_cache(maxsize=4)

@@ -8,23 +8,13 @@ are made for that.
 
 import os
 import select
+import socket
 import ssl
-from base64 import b64encode
 from functools import cache
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
 
 from .endpoints import Endpoint
 from .errors import NoAnswer
-
-
-class Answer(NamedTuple):
-    """An answer of HTTP; the names of its headers are in small letters."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
+from .exchange import Answer, Malformed, answer, request
 
 
 class Transport:
@@ -37,34 +27,32 @@ class Transport:
         self.connect_timeout = connect_timeout
         self.read_timeout = read_timeout
         self._most_kept = most_kept
-        self._idle: list[HTTPConnection] = []  # the last one was used last; one step each: atomic
+        self._idle: list[socket.socket] = []  # the last one was used last; one step each: atomic
 
     def send(self, headers: dict[str, str], body: bytes) -> Answer:
-        """The answer to a POST. Raises `NoAnswer`."""
+        """The answer to a POST. Raises `NoAnswer`, and ValueError for headers that none may be."""
+        wanted = request(headers, body)
         connection = self._connection()
         try:
-            connection.request("POST", "/", body, headers)
-            response = connection.getresponse()
-            content = response.read()
-            if response.headers.get("content-length") is None and not response.chunked:
-                raise HTTPException  # it broke off before it said how long it is
+            connection.sendall(wanted)
+            said, is_kept = answer(connection)
         except TimeoutError as error:
             connection.close()
-            raise NoAnswer("DynamoDB took too long to answer", is_timeout=True) from error
-        except (OSError, HTTPException) as error:
+            raise NoAnswer(f"{self.endpoint.url} took too long", is_timeout=True) from error
+        except (OSError, Malformed) as error:
             connection.close()
-            raise NoAnswer(f"the connection to DynamoDB broke: {type(error).__name__}") from error
+            broke = f"the connection to {self.endpoint.url} broke: {type(error).__name__}"
+            raise NoAnswer(broke) from error
         except BaseException:
             connection.close()  # half an answer must not wait there for the next request
             raise
-        if not response.will_close and len(self._idle) < self._most_kept:
+        if is_kept and len(self._idle) < self._most_kept:
             self._idle.append(connection)
         else:
             connection.close()
-        found = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, found, content)
+        return said
 
-    def _connection(self) -> HTTPConnection:
+    def _connection(self) -> socket.socket:
         while True:
             try:
                 connection = self._idle.pop()
@@ -74,43 +62,41 @@ class Transport:
                 return connection
             connection.close()
 
-    def _opened(self) -> HTTPConnection:
-        connection = _made(self.endpoint, self.connect_timeout)
+    def _opened(self) -> socket.socket:
         try:
-            connection.connect()
-            connection.sock.settimeout(self.read_timeout)
-        except (OSError, HTTPException) as error:
-            connection.close()
+            connection = _opened(self.endpoint, self.connect_timeout)
+        except OSError as error:
             raise NoAnswer(
-                f"DynamoDB cannot be reached at {self.endpoint.host}: {type(error).__name__}",
+                f"there is no connection to {self.endpoint.url}: {type(error).__name__}",
                 is_timeout=isinstance(error, TimeoutError),
                 is_connected=False,
             ) from error
+        connection.settimeout(self.read_timeout)
         return connection
 
 
-def _was_closed(connection: HTTPConnection) -> bool:
+def _was_closed(connection: socket.socket) -> bool:
     """Whether the server has closed it, or said something unasked."""
     poll = select.poll()
-    poll.register(connection.sock, select.POLLIN)
+    poll.register(connection, select.POLLIN)
     return bool(poll.poll(0))
 
 
-def _made(endpoint: Endpoint, timeout: float) -> HTTPConnection:
-    if not endpoint.is_https:
-        return HTTPConnection(endpoint.name, endpoint.port, timeout=timeout)
-    proxy = _proxy(endpoint)
-    if proxy is None:
-        return HTTPSConnection(endpoint.name, endpoint.port, timeout=timeout, context=_verifying())
-    parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-    connection = HTTPSConnection(
-        parts.hostname or "", parts.port or 8080, timeout=timeout, context=_verifying()
-    )
-    headers = {}
-    if parts.username is not None:
-        who = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Proxy-Authorization"] = f"Basic {b64encode(who.encode()).decode()}"
-    connection.set_tunnel(endpoint.name, endpoint.port, headers)
+def _opened(endpoint: Endpoint, timeout: float) -> socket.socket:
+    """A connection to an endpoint, verified. Raises OSError."""
+    if endpoint.is_https and (proxy := _proxy(endpoint)):
+        from .proxies import tunnel
+
+        connection = tunnel(proxy, endpoint, timeout)
+    else:
+        connection = socket.create_connection((endpoint.name, endpoint.port), timeout)
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if endpoint.is_https:
+            return _verifying().wrap_socket(connection, server_hostname=endpoint.name)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -508,7 +508,8 @@ function parametersOf(query: Record<string, unknown>): [string, string][] {
   });
 }
 
-function errorOf(problem: Problem): CreditsError {
+/** The error of a problem, also of one that your backend passes on. */
+export function errorOf(problem: Problem): CreditsError {
   if (problem.code === "hold_ended") return new HoldEndedError(problem);
   if (problem.code === "insufficient_credits") return new InsufficientCreditsError(problem);
   if (problem.code === "unauthenticated") return new UnauthenticatedError(problem);
