@@ -413,7 +413,7 @@ function emails(state) {
       "tr",
       {},
       h("td", { class: "when" }, ago(mail.sent_at ?? mail.posted_at, state)),
-      h("td", { class: "what" }, h("button", { type: "button", class: "link", onclick: () => showEmail(mail.transaction_id, preview) }, mail.subject ?? human(mail.type)), h("small", {}, human(mail.type), ` · line ${mail.transaction_id}`)),
+      h("td", { class: "what" }, h("button", { type: "button", class: "link", onclick: () => showEmail(mail.transaction_id, preview, "h2") }, mail.subject ?? human(mail.type)), h("small", {}, human(mail.type), ` · line ${mail.transaction_id}`)),
       h("td", { class: "end" }, h("span", { title: meaning }, badge(words, tone))),
     );
   };
@@ -424,17 +424,19 @@ function emails(state) {
   return h("div", { class: "columns even" }, h("div", {}, h("div", { class: "card flush" }, h("table", { class: "list" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "When"), h("th", { scope: "col" }, "Email"), h("th", { scope: "col", class: "end" }, "State"))), body)), more), preview);
 }
 
-async function showEmail(transactionId, area) {
+// heading: one level below that of what the email is shown in.
+async function showEmail(transactionId, area, heading = "h3") {
   area.replaceChildren(waiting(3));
   try {
     const mail = await get(`api/credits/transactions/${encodeURIComponent(transactionId)}/email`);
     const frame = frameOf(mail);
-    area.replaceChildren(h("h3", { tabindex: "-1" }, mail.subject), frame);
-    $("h3", area).focus();
+    const subject = h(heading, { tabindex: "-1", class: "subject" }, mail.subject);
+    area.replaceChildren(subject, frame);
+    subject.focus();
     area.scrollIntoView({ block: "nearest" });
   } catch (error) {
     const words = error.status === 404 ? Object.assign(new Error("This line is none that users get an email of, or they had none to get it at."), { title: "There is no email" }) : error;
-    area.replaceChildren(trouble(words, error.status === 404 ? null : () => showEmail(transactionId, area)));
+    area.replaceChildren(trouble(words, error.status === 404 ? null : () => showEmail(transactionId, area, heading)));
   }
 }
 

@@ -672,7 +672,8 @@ def test_an_action_is_done_with_the_keyboard_alone(page: Page, api: Api) -> None
     assert api.balance(ADA) == before + 3
 
 
-def test_a_screen_reader_is_told_what_there_is_and_what_happens(page: Page) -> None:
+def test_a_screen_reader_is_told_what_there_is_and_what_happens(page: Page, api: Api) -> None:
+    api.grant(ADA, 5, key="support-heard")
     show(page, ADA)
     wait_for(lambda: said(page) == ["support.ada@example.com"], "whose page it is")
     assert page.driver.title == "support.ada@example.com · Lighthouse"
@@ -694,11 +695,9 @@ def test_a_screen_reader_is_told_what_there_is_and_what_happens(page: Page) -> N
     heard = what_is_heard(page)
     assert nameless(heard) == []
     assert page.focused() == "Grant credits [heading]"
-    assert [each for each in heard if each[1] in ("This will happen", "Back", "Grant")] == [
-        ("heading", "This will happen"),
-        ("button", "Back"),
-        ("button", "Grant"),
-    ]
+    buttons = [("button", "Close"), ("button", "Back"), ("button", "Grant")]
+    assert [each for each in heard if each[0] == "button"] == buttons
+    assert ("heading", "This will happen") in heard
     press(page, "Back", "dialog")
     page.fill("dialog [name=amount]", "999999999")
     press(page, "Review", "dialog")
