@@ -1,7 +1,7 @@
 // One user: what they can spend, what expires when, when the next credits come or why not, what
 // happened, what they were told, and who edited their subscription.
 
-import { $, badge, button, card, credits, day, empty, endOfDay, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, said, say, select, signed, trouble, waiting, when } from "./dom.js";
+import { $, badge, button, card, credits, day, empty, endOfDay, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, place, said, say, select, signed, trouble, waiting, when } from "./dom.js";
 import { ask, get, userPath } from "./api.js";
 import { TYPES, lineCard, onChanged, openAction } from "./actions.js";
 import { statusBadge } from "./people.js";
@@ -46,7 +46,7 @@ async function load(state) {
     heading(state, subject),
     numbers(state),
     tabs(state),
-    h("p", { class: "zone-note" }, `Times are those of ${state.zone}.`),
+    h("p", { class: "zone-note" }, `Times are those of ${place(state.zone)}.`),
     { overview, history, emails, edits }[state.tab](state, subject),
   );
   $("#main").dataset.loaded = userId;
@@ -273,7 +273,6 @@ function historyTable(body) {
   );
 }
 
-// By the clock of the API, which is that of a stage.
 const ago = (instant, { zone, balance }) => [when(instant, zone), h("small", {}, fromNow(instant, new Date(balance.as_of)))];
 
 function historyRow(line, state, subject) {

@@ -8,14 +8,12 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -23,9 +21,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from infra.deployment import packaging
 from infra.local.stacks import LocalStack
 from tests.stack.api import Api
-from tests.stack.browser import Page, browser
+from tests.stack.browser import Page, browser, press, ready, settled, violations
 from tests.stack.conftest import wait_for
-from tests.stack.node import install
 
 ADA = "support-ada"
 WIDE, NARROW = 1280, 390
@@ -77,18 +74,6 @@ def sign_in(page: Page, button: str = ".welcome .main", user: str = "ada") -> No
     ready(page)
 
 
-def ready(page: Page) -> None:
-    wait_for(lambda: page.js("return document.documentElement.dataset.ready"), "the page")
-
-
-def settled(page: Page) -> None:
-    """Returns when every answer has come."""
-    script = (
-        "return !document.querySelector('.waiting') && document.querySelector('#progress').hidden"
-    )
-    wait_for(lambda: page.js(script), "all answers")
-
-
 def show(page: Page, user_id: str, tab: str = "") -> None:
     """Shows a user anew."""
     page.js("location.hash = '#/users'")
@@ -97,29 +82,6 @@ def show(page: Page, user_id: str, tab: str = "") -> None:
     wait_for(lambda: user_id in page.text(".crumbs"), f"the page of {user_id}")
     wait_for(lambda: page.js("return !!document.querySelector('#available')"), "what they have")
     settled(page)
-
-
-def press(page: Page, words: str, within: str = "body") -> None:
-    """Presses the one button with these words, as soon as it is there."""
-
-    def is_pressed() -> bool:
-        found = page.js(
-            "return [...document.querySelectorAll(`${arguments[0]} button`)].filter("
-            "(each) => each.innerText === arguments[1] && each.checkVisibility())",
-            within,
-            words,
-        )
-        # What an answer brings may take the place of a button that was just found.
-        with suppress(StaleElementReferenceException):
-            if len(found) == 1:
-                page.js(
-                    "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", *found
-                )
-                found[0].click()
-                return True
-        return False
-
-    wait_for(is_pressed, f"the button {words}")
 
 
 def do(page: Page, verb: str) -> None:
@@ -833,22 +795,6 @@ def blemishes(page: Page) -> list[str]:
         found += [f"{look}: {each}" for each in violations(page, only_colours=is_dark)]
         if page.js("return document.documentElement.scrollWidth") > width:
             found.append(f"{look}: wider than the window")
-    return found
-
-
-def violations(page: Page, *, only_colours: bool = False) -> list[str]:
-    """What axe finds, by rule and place."""
-    if not page.js("return !!window.axe"):
-        page.js((install() / "axe-core" / "axe.min.js").read_text(encoding="utf-8"))
-    options = {"iframes": False} | (
-        {"runOnly": ["color-contrast", "link-in-text-block"]} if only_colours else {}
-    )
-    found: list[str] = page.driver.execute_async_script(
-        "const done = arguments[arguments.length - 1];"
-        "axe.run(document, arguments[0]).then((all) => done(all.violations.flatMap("
-        "({id, nodes}) => nodes.map((node) => `${id}: ${node.target} ${node.failureSummary}`))))",
-        options,
-    )
     return found
 
 
