@@ -641,7 +641,7 @@ def test_a_screen_reader_is_told_what_there_is_and_what_happens(page: Page, api:
     assert page.driver.title == "support.ada@example.com · Lighthouse"
     heard = what_is_heard(page)
     assert nameless(heard) == []
-    places = {("navigation", "Console"), ("navigation", "About this user"), ("main", "")}
+    places = {("navigation", "Pages"), ("navigation", "About this user"), ("main", "")}
     cards = {("region", "Credits, in the order they are spent"), ("region", "Subscription")}
     assert {*places, *cards} <= {*heard}
     press(page, "Grant credits")
