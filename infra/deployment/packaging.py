@@ -65,8 +65,8 @@ LAMBDA_PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 TESTED_PYTHONS = ("3.11",)
 """Those that .github/workflows runs the whole test suite on. Add another one there first."""
 
-# Files that are no code and that nothing reads: Swagger's page, which Powertools would serve for its
-# own routes; a second database of timezones; what pip installed, with the digest of each file.
+# Files that are no code and that nothing reads: Swagger's page, which Powertools would serve for
+# routes of its own; a second database of timezones; what pip installed, with digests of all files.
 _UNUSED = (
     "aws_lambda_powertools/event_handler/openapi/swagger_ui/*.min.*",
     "dateutil/zoneinfo/dateutil-zoneinfo.tar.gz",
