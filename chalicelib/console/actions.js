@@ -109,7 +109,7 @@ const ACTIONS = {
       h("p", {}, `Takes back all that is left of batch ${batch.batch_id}, and nothing of another. What was used of it stays used.`),
       batch.source === "purchase" ? h("p", { class: "soon" }, "It was bought. If the money is paid back, refund the purchase instead: then the payment and the credits agree.") : null,
       why("The user sees it in their history and in the email."),
-      h("label", { class: "check" }, h("input", { type: "checkbox", name: "including_held" }), batch.held_amount ? `Take the ${number(batch.held_amount)} that are held, too: their jobs may fail` : "Take what is held of it, too"),
+      batch.held_amount === 0 ? null : h("label", { class: "check" }, h("input", { type: "checkbox", name: "including_held" }), batch.held_amount ? `Take the ${number(batch.held_amount)} that are held, too: their jobs may fail` : "Take what is held of it, too"),
       h("label", { class: "check" }, h("input", { type: "checkbox", name: "notify" }), "Tell the user by email"),
     ],
     path: ({ batch }) => `api/credits/batches/${encodeURIComponent(batch.batch_id)}/void`,

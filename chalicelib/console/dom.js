@@ -57,6 +57,15 @@ export const lastDay = (instant, zone) => day(new Date(new Date(instant) - 1).to
 // The local date, as 2026-12-31.
 export const isoDay = (instant, zone) => formatted(instant, zone, { year: "numeric", month: "2-digit", day: "2-digit" }).split("/").reverse().join("-");
 
+// The instant at which a local day ends: the first guess may be off by the zone's distance from UTC.
+export function endOfDay(date, zone) {
+  const midnight = new Date(`${date}T00:00:00Z`).getTime() + 86_400_000;
+  const local = (time) => Date.parse(`${formatted(time, zone, { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).replace(/(\d+)\/(\d+)\/(\d+), /, "$3-$2-$1T")}Z`);
+  let time = midnight;
+  for (let round = 0; round < 2; round += 1) time += midnight - local(time);
+  return new Date(time).toISOString();
+}
+
 export function when(instant, zone) {
   return h("time", { datetime: instant, title: `${moment(instant)} UTC` }, moment(instant, zone));
 }

@@ -193,13 +193,17 @@ def press(page: Page, words: str, within: str = "body") -> None:
     wait_for(is_pressed, f"the button {words}")
 
 
-def violations(page: Page) -> list[str]:
+def violations(page: Page, *, only_colours: bool = False) -> list[str]:
     """What axe finds, by rule and place."""
     if not page.js("return !!window.axe"):
         page.js((install() / "axe-core" / "axe.min.js").read_text(encoding="utf-8"))
+    options = {"iframes": False} | (
+        {"runOnly": ["color-contrast", "link-in-text-block"]} if only_colours else {}
+    )
     found: list[str] = page.driver.execute_async_script(
         "const done = arguments[arguments.length - 1];"
-        "axe.run(document, {iframes: false}).then((all) => done(all.violations.flatMap("
-        "(rule) => rule.nodes.map((node) => `${rule.id}: ${node.target} ${node.failureSummary}`))))"
+        "axe.run(document, arguments[0]).then((all) => done(all.violations.flatMap("
+        "({id, nodes}) => nodes.map((node) => `${id}: ${node.target} ${node.failureSummary}`))))",
+        options,
     )
     return found
