@@ -163,7 +163,7 @@ erase: $(READY)  ## erase a person's data, and keep the numbers: USER_ID=42 (SUB
 	@$(RUN) -m infra erase $(call option,user-id,USER_ID) $(call option,subject,SUBJECT) $(REPAIR)
 
 ##@ Proof and figures
-.PHONY: contract prove units cost bench capacity scale
+.PHONY: contract prove units cost bench capacity scale hot
 
 contract: $(READY) | writable  ## send thousands of generated requests against the API's contract (EXAMPLES=50 a route)
 	@CONTRACT_EXAMPLES=$(if $(value EXAMPLES),$(call exported,EXAMPLES),50) $(RUN) -m pytest -s tests/stack/test_contract.py
@@ -174,8 +174,8 @@ prove: $(READY) | writable  ## run every proof of the guarantee, three hours (PA
 units: $(READY) | writable  ## count requests and capacity units of each operation
 	@$(RUN) -m infra units
 
-cost: $(READY)  ## print what a month on AWS costs (USERS=50000 USAGES= READS= MAILS= SIZE= EVENTS=1)
-	@$(RUN) -m infra cost $(call option,users,USERS) $(call option,usages,USAGES) $(call option,reads,READS) $(call option,mails,MAILS) $(call option,size,SIZE) $(call flag,events,EVENTS)
+cost: $(READY)  ## print what a month on AWS costs (USERS= USAGES= READS= MAILS= SIZE= EVENTS=1 RIVAL=1)
+	@$(RUN) -m infra cost $(call option,users,USERS) $(call option,usages,USAGES) $(call option,reads,READS) $(call option,mails,MAILS) $(call option,size,SIZE) $(call flag,events,EVENTS) $(call flag,rival,RIVAL)
 
 bench: $(READY) | writable  ## measure CPU beside Celery and the SDK: bench/results.json (USERS= ROUNDS= CELERY=no)
 	@$(RUN) -m infra bench $(call option,users,USERS) $(call option,rounds,ROUNDS) $(if $(call is,CELERY,$(OFF)),--without-celery)
@@ -183,8 +183,11 @@ bench: $(READY) | writable  ## measure CPU beside Celery and the SDK: bench/resu
 capacity: $(READY)  ## simulate how long a month's turn takes on AWS, from what `make bench` measured
 	@$(RUN) -m infra capacity
 
-scale: $(READY) | writable  ## sweep a million users in one zone, and kill the sweep on its way (USERS=1000000)
+scale: $(READY) | writable  ## sweep a million users in one zone, and kill the sweep on its way (USERS=10000000)
 	@$(RUN) -m infra scale $(call option,users,USERS)
+
+hot: $(READY) | writable  ## measure one account that 1, 8 and 64 callers use at once: bench/hot.json (SECONDS=5)
+	@$(RUN) -m infra hot $(call option,seconds,SECONDS)
 
 ##@ Generated pages and pictures
 .PHONY: reference screenshots mails dashboard sample
@@ -192,8 +195,8 @@ scale: $(READY) | writable  ## sweep a million users in one zone, and kill the s
 reference: $(READY) | writable  ## write docs/api-reference.md from the contract
 	@$(RUN) -m infra reference
 
-screenshots: $(READY) | writable  ## picture both consoles, into docs/images (needs chromium and chromium-driver)
-	@SCREENSHOTS=1 $(RUN) -m pytest -q -n 0 tests/stack/test_console.py tests/stack/test_console_deployed.py -k pictured
+screenshots: $(READY) | writable  ## picture the console and the frontend kit, into docs/images (needs chromium)
+	@SCREENSHOTS=1 $(RUN) -m pytest -q -n 0 tests/stack/test_console.py tests/stack/test_console_deployed.py tests/stack/test_kit.py -k pictured
 
 mails: $(READY) | writable  ## picture the emails, into docs/images/mails; in your name: STAGE=prod (needs chromium)
 	@$(RUN) -m infra mails $(call option,stage,STAGE)

@@ -7,7 +7,7 @@ in ranges at the same time, and enqueue its users, a hundred a message. Lambda t
 invocation, and runs as many invocations at once as its poller has grown to. Each user takes CPU, a
 round trip, a part of another and write units. The table and its expiry index give out write units
 at their maximum rates. Users live where people live (`bench.population`). Latencies of AWS are
-assumptions, and are marked.
+assumptions, and are marked. The dollars are those of the simulated course (`bench.cost.PRICES`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import math
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 
 from rich.console import Console
 from rich.table import Table
 
 from bench import plots
+from bench.cost import HOURS, PRICES
 from bench.population import people
 from bench.report import RESULTS
 from chalicelib.domain import calendar
@@ -32,12 +36,22 @@ from chalicelib.jobs.records import FIRST_DELAY, LONGEST_DELAY, TIME_TO_HAND_BAC
 from chalicelib.jobs.sweeps import USERS_A_PAGE, USERS_A_RANGE
 from chalicelib.messages import SweepKind
 
+INDEX_UNITS_A_USER = Decimal("0.01")
+"""Of the sweep: a page of 1,000 keys of the zone's index is ten units."""
+
+INVOCATIONS_A_POLLER = 10
+"""Of a provisioned poller, at once."""
+
 PERIOD = Period(2027, 3)
 """The month that begins; another one moves some zones by an hour."""
 
 SOURCES = {
     "SQS pollers": (
-        "5 at first, 300 more a minute, 1,250 at most; provisioned mode grows three times faster",
+        "5 invocations at first, 300 more a minute, 1,250 at most",
+        "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html",
+    ),
+    "SQS pollers, provisioned": (
+        "2 to 200 always there, 10 invocations each, 1,000 more a minute; no maximum concurrency",
         "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html",
     ),
     "Lambda concurrency": (
@@ -77,7 +91,7 @@ SOURCES = {
         "https://docs.aws.amazon.com/ses/latest/dg/quotas.html",
     ),
 }
-"""Looked up in stored copies of these pages on 2026-11-23 and 2026-11-29. SES is named only. The
+"""Looked up in stored copies of these pages on 2026-11-23 to 2026-11-30. SES is named only. The
 simulation leaves out that a table grows: rates stay as they are."""
 
 
@@ -92,8 +106,9 @@ class Setting:
     memory_mb: int = 1024
     sweep_memory_mb: int = 512
     concurrency: int = 20
-    pollers_at_first: int = 5
-    pollers_a_minute: int = 300
+    pollers: int = 0
+    """Of `allocate-accounts`, in provisioned mode, always there; 0 is the usual mode."""
+    sweep_concurrency: int = 20
     warm_writes: int = 4_000
     warm_reads: int = 12_000
     shards: int = 32
@@ -120,6 +135,16 @@ class Setting:
         return sum(self.zones)
 
     @property
+    def at_first(self) -> int:
+        """Invocations of the worker when there is work suddenly."""
+        return INVOCATIONS_A_POLLER * self.pollers or 5
+
+    @property
+    def more_a_minute(self) -> int:
+        """By how many invocations of the worker Lambda grows."""
+        return 1_000 if self.pollers else 300
+
+    @property
     def vcpu(self) -> float:
         """The share of a CPU that a worker has."""
         return min(1.0, self.memory_mb / 1769)  # Python's threads share one
@@ -135,6 +160,10 @@ class Turn:
     most_concurrent: int
     most_receives: int
     """Per message: more than one if an invocation had no time left to wait for the table."""
+    invocations: int
+    """Of the worker."""
+    gb_seconds: float
+    """Of the worker and the sweep, as Lambda charges them, cold starts included."""
     curve: tuple[tuple[float, float], ...]
 
 
@@ -143,10 +172,8 @@ def handed_on(setting: Setting) -> list[tuple[float, int]]:
 
     The first invocation of a large zone hands on one page and divides the rest into ranges.
     """
-    page_seconds = setting.page_ms / 1000 + setting.sweep_cpu_ms / min(
-        1.0, setting.sweep_memory_mb / 1769
-    )
-    readers = [_grown_at(setting, reader) for reader in range(min(setting.concurrency, 1_250))]
+    page_seconds = _page_seconds(setting)
+    readers = [_grown_at(reader) for reader in range(min(setting.sweep_concurrency, 1_250))]
     waiting = [(0.0, zone, users) for zone, users in enumerate(setting.zones)]
     heapq.heapify(waiting)
     read: list[tuple[float, int, int]] = []
@@ -176,9 +203,15 @@ def handed_on(setting: Setting) -> list[tuple[float, int]]:
     return sorted(pages)
 
 
-def _grown_at(setting: Setting, place: int) -> float:
+def _page_seconds(setting: Setting) -> float:
+    """The time of the sweep for a page of 1,000 users."""
+    cpu = setting.sweep_cpu_ms / min(1.0, setting.sweep_memory_mb / 1769)
+    return setting.page_ms / 1000 + cpu
+
+
+def _grown_at(place: int, at_first: int = 5, more_a_minute: int = 300) -> float:
     """When the pollers have grown to this number of invocations at once."""
-    return max(0.0, (place + 1 - setting.pollers_at_first) / setting.pollers_a_minute * 60)
+    return max(0.0, (place + 1 - at_first) / more_a_minute * 60)
 
 
 def simulate(setting: Setting) -> Turn:
@@ -195,7 +228,7 @@ def simulate(setting: Setting) -> Turn:
     # Users are written no faster than the table, the index and reads give out units.
     pace = max(1 / table_rate, setting.expiring / index_rate, 1.5 / setting.warm_reads)
     free: list[float] = []
-    started, most_receives = 0, 0
+    started, most_receives, invocations, busy = 0, 0, 0, 0.0
     limit = min(setting.concurrency, 1_250)
     units_until, now, last = 0.0, 0.0, 0.0
     finished: list[tuple[float, int]] = []
@@ -205,7 +238,7 @@ def simulate(setting: Setting) -> Turn:
         receives += 1
         most_receives = max(most_receives, receives)
         # A slot: a new one when the pollers have grown to it, else the first that becomes free.
-        grown_at = _grown_at(setting, started)
+        grown_at = _grown_at(started, setting.at_first, setting.more_a_minute)
         can_grow = started < limit
         if can_grow and (not free or max(ready, grown_at) <= max(ready, free[0])):
             now = max(ready, grown_at)
@@ -221,6 +254,7 @@ def simulate(setting: Setting) -> Turn:
         worked = begin + -(-users // 100) * message_seconds
         end = max(worked, units_until if served else begin + patience)
         heapq.heappush(free, end)
+        invocations, busy = invocations + 1, busy + end - now
         if served < users:
             # On average: the pause is drawn from between half of this and all of it.
             delay = 0.75 * min(LONGEST_DELAY, FIRST_DELAY * 2 ** (receives - 1))
@@ -228,15 +262,9 @@ def simulate(setting: Setting) -> Turn:
         if served:
             finished.append((end, served))
         last = max(last, end)
-    finished.sort()
-    per_second: Counter[int] = Counter()
-    curve, credited = [(0.0, 0.0)], 0
-    for end, users in finished:
-        per_second[int(end)] += users
-        credited += users
-        curve.append((end, float(credited)))
-    step = max(1, len(finished) // 60)
-    most = max(per_second.values()) if last > 3 else setting.users / last
+    curve, most = _credited(finished)
+    if last <= 3:
+        most = setting.users / last
     return Turn(
         seconds=round(last, 1),
         enqueued_seconds=round(enqueued, 1),
@@ -245,8 +273,29 @@ def simulate(setting: Setting) -> Turn:
         ),
         most_concurrent=started,
         most_receives=most_receives,
-        curve=(*curve[::step], curve[-1]),
+        invocations=invocations,
+        gb_seconds=round(
+            busy * setting.memory_mb / 1024
+            + setting.users / 1000 * _page_seconds(setting) * setting.sweep_memory_mb / 1024,
+            1,
+        ),
+        curve=curve,
     )
+
+
+def _credited(
+    finished: list[tuple[float, int]],
+) -> tuple[tuple[tuple[float, float], ...], float]:
+    """How many have their credits at each moment, thinned out, and the most users of a second."""
+    finished.sort()
+    per_second: Counter[int] = Counter()
+    curve, credited = [(0.0, 0.0)], 0
+    for end, users in finished:
+        per_second[int(end)] += users
+        credited += users
+        curve.append((end, float(credited)))
+    step = max(1, len(finished) // 60)
+    return (*curve[::step], curve[-1]), max(per_second.values())
 
 
 def saturated(setting: Setting) -> str:
@@ -259,9 +308,10 @@ def saturated(setting: Setting) -> str:
             shards=10 * setting.shards,
         ),
         "the concurrency set": replace(setting, concurrency=10 * setting.concurrency),
-        "how fast pollers grow": replace(setting, pollers_a_minute=10 * setting.pollers_a_minute),
+        "how fast pollers grow": replace(setting, pollers=max(40, 10 * setting.pollers)),
         "the sweep's paging": replace(
             setting,
+            sweep_concurrency=10 * setting.sweep_concurrency,
             page_ms=setting.page_ms / 10,
             sweep_cpu_ms=setting.sweep_cpu_ms / 10,
             index_pages=10 * setting.index_pages,
@@ -299,24 +349,34 @@ def measured() -> Setting:
     return Setting(cpu_ms=cpu_ms, sweep_cpu_ms=sweep)
 
 
-def cases(setting: Setting) -> dict[str, Setting]:
-    """The cases: sizes, spread over the world or in one zone, as deployed and tuned."""
-    tuned = replace(
+def tuned(setting: Setting) -> Setting:
+    """With what a million in one zone within a minute takes."""
+    return replace(
         setting,
         memory_mb=1769,
         sweep_memory_mb=1769,
         concurrency=400,
-        pollers_a_minute=900,
+        pollers=2,
         warm_writes=40_000,
         warm_reads=40_000,
         page_ms=20,
     )
+
+
+def raised(setting: Setting) -> Setting:
+    """Beyond the usual quotas of an account, which AWS raises when it is asked."""
+    return replace(tuned(setting), warm_writes=120_000, warm_reads=200_000)
+
+
+def cases(setting: Setting) -> dict[str, Setting]:
+    """The cases: sizes, spread over the world or in one zone, as deployed and tuned."""
     found: dict[str, Setting] = {}
     for users in (10_000, 1_000_000, 10_000_000):
-        found[f"{users:,} over the world, as deployed"] = replace(setting, zones=busiest(users))
-        found[f"{users:,} over the world, tuned"] = replace(tuned, zones=busiest(users))
-        found[f"{users:,} in one zone, as deployed"] = replace(setting, zones=(users,))
-        found[f"{users:,} in one zone, tuned"] = replace(tuned, zones=(users,))
+        for where, zones in (("over the world", busiest(users)), ("in one zone", (users,))):
+            found[f"{users:,} {where}, as deployed"] = replace(setting, zones=zones)
+            found[f"{users:,} {where}, tuned"] = replace(tuned(setting), zones=zones)
+            if users > 1_000_000:
+                found[f"{users:,} {where}, quotas raised"] = replace(raised(setting), zones=zones)
     return found
 
 
@@ -330,21 +390,129 @@ def throttled(setting: Setting) -> dict[str, Setting]:
     }
 
 
+@dataclass(frozen=True)
+class Bill:
+    """What a turn costs, in dollars."""
+
+    units: Decimal
+    """Of DynamoDB: the same however fast."""
+    functions: Decimal
+    """Lambda and SQS."""
+    a_month: Decimal
+    """What is there between the turns, too: provisioned pollers."""
+    once: Decimal
+    """Warm throughput beyond that of a new table."""
+
+
+NEW = Setting()
+"""Of a new table: its warm throughput costs nothing."""
+
+
+def bill(setting: Setting, turn: Turn) -> Bill:
+    """The dollars of all users of a setting whose month begins at this instant."""
+    users = Decimal(setting.users)
+    expiring = Decimal(str(setting.expiring))
+    written, read = users * (1 + expiring), users * (Decimal("1.5") + INDEX_UNITS_A_USER)
+    # The index of expiries is written, too. It gives out units at its own rate, as fast at least.
+    warmed = 2 * (setting.warm_writes - NEW.warm_writes)
+    read_warmed = setting.warm_reads - NEW.warm_reads
+    return Bill(
+        units=written * PRICES["DynamoDB write unit"] + read * PRICES["DynamoDB read unit"],
+        functions=Decimal(str(turn.gb_seconds)) * PRICES["Lambda GB-second"]
+        + turn.invocations * PRICES["Lambda request"]
+        + users * 3 / 1000 * PRICES["SQS request"],
+        a_month=setting.pollers * HOURS * PRICES["Lambda event poller hour"],
+        once=max(0, warmed) * PRICES["DynamoDB provisioned write hour"]
+        + max(0, read_warmed) * PRICES["DynamoDB provisioned read hour"],
+    )
+
+
+def minute(turn: Turn) -> int:
+    """In which minute after midnight the last credit is there, the first being 1."""
+    return max(1, math.ceil(turn.seconds / 60))
+
+
+def _pollers(of: Setting) -> str:
+    return f"{of.pollers}, {of.concurrency // INVOCATIONS_A_POLLER}" if of.pollers else "none"
+
+
+def _standing(of: Setting) -> Bill:
+    return bill(of, simulate(replace(of, zones=(1,))))
+
+
+SETTINGS: tuple[tuple[str, Callable[[Setting], str]], ...] = (
+    ("warm writes a second: ledger, `expiring`", lambda of: f"{of.warm_writes:,}"),
+    ("warm reads a second: ledger", lambda of: f"{of.warm_reads:,}"),
+    ("`allocate-accounts`: invocations at once", lambda of: f"{of.concurrency:,}"),
+    ("`allocate-accounts`: provisioned pollers, least and most", _pollers),
+    ("`allocate-accounts`: memory, MB", lambda of: f"{of.memory_mb:,}"),
+    ("`sweep-zone`: memory, MB", lambda of: f"{of.sweep_memory_mb:,}"),
+    ("dollars once", lambda of: f"{_standing(of).once:,.2f}"),
+    ("dollars a month, whoever is due", lambda of: f"{_standing(of).a_month:,.2f}"),
+)
+"""What has to be set, and what it costs without any turn."""
+
+
+def markdown_of_settings(setting: Setting) -> str:
+    """What has to be set, as docs/scale.md shows it."""
+    sides = (setting, tuned(setting), raised(setting))
+    lines = ["| what | as deployed | tuned | quotas raised |", "|---|--:|--:|--:|"]
+    lines += [f"| {' | '.join((what, *map(told, sides)))} |" for what, told in SETTINGS]
+    return "\n".join(lines)
+
+
+def markdown(turns: Mapping[str, tuple[Setting, Turn]]) -> str:
+    """How long a turn takes and what it costs, as docs/scale.md shows it."""
+    head = (
+        "users",
+        "at the busiest instant",
+        "last credit, s after midnight",
+        "in minute",
+        "write units a second, at most",
+        "workers at once",
+        "dollars of it",
+    )
+    lines = [f"| {' | '.join(head)} |", f"|---{'|--:' * (len(head) - 1)}|"]
+    for name, (case, turn) in turns.items():
+        paid = bill(case, turn)
+        cells = (
+            name,
+            f"{case.users:,}",
+            f"{turn.seconds:,.0f}",
+            str(minute(turn)),
+            f"{turn.peak_writes:,.0f}",
+            f"{turn.most_concurrent:,}",
+            f"{paid.units + paid.functions:,.2f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main(words: list[str] | None = None) -> int:
     """Reads the command line, simulates, prints and draws; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.capacity")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--markdown", action="store_true", help="print the tables of docs/scale.md")
     arguments = parser.parse_args(words)
     if not RESULTS.exists():
         Console(stderr=True).print("error: nothing is measured yet. Measure first: make bench")
         return 1
-    asked = cases(measured()) | throttled(measured())
+    deployed = measured()
+    asked = cases(deployed) | throttled(deployed)
     turns = {name: (case, simulate(case)) for name, case in asked.items()}
     if arguments.json:
-        print(json.dumps({name: asdict(turn) for name, (_, turn) in turns.items()}, indent=1))
+        said = {
+            name: asdict(turn) | {"dollars": asdict(bill(case, turn))}
+            for name, (case, turn) in turns.items()
+        }
+        print(json.dumps(said, indent=1, default=str))
+        return 0
+    if arguments.markdown:
+        shown = {name: turns[name] for name in cases(deployed)}
+        print(markdown(shown), markdown_of_settings(deployed), sep="\n\n")
         return 0
     table = Table("users", "busiest instant", "last credit s", "enqueued s", title="A month's turn")
-    for column in ("writes/s at most", "concurrent", "receives", "held up by"):
+    for column in ("minute", "writes/s at most", "concurrent", "receives", "dollars", "held up by"):
         table.add_column(column, justify="right")
     for name, (case, turn) in turns.items():
         table.add_row(
@@ -352,16 +520,24 @@ def main(words: list[str] | None = None) -> int:
             f"{case.users:,}",
             f"{turn.seconds:,.0f}",
             f"{turn.enqueued_seconds:,.0f}",
+            str(minute(turn)),
             f"{turn.peak_writes:,.0f}",
             str(turn.most_concurrent),
             str(turn.most_receives),
+            f"{bill(case, turn).units + bill(case, turn).functions:,.2f}",
             saturated(case),
         )
-    Console(width=150).print(table)
+    console = Console(width=150)
+    console.print(table)
+    table = Table("what to set", "as deployed", "tuned", "quotas raised", title="Settings")
+    for what, told in SETTINGS:
+        sides = (deployed, tuned(deployed), raised(deployed))
+        table.add_row(what.replace("`", ""), *map(told, sides))
+    console.print(table)
     million = {
         name: turn.curve
         for name, (_, turn) in turns.items()
-        if name.startswith("1,000,000") and name in cases(measured())
+        if name.startswith("1,000,000") and name in cases(deployed)
     }
     plots.write(
         "turn",

@@ -1,6 +1,6 @@
 """What Credits costs a month on AWS: measured units times published prices.
 
-    python -m bench.cost [--users 1000000] [--usages 4] [--size small] [--json]        (make cost)
+    python -m bench.cost [--users 1000000] [--usages 4] [--size small] [--rival]        (make cost)
 
 `make units` and the tests count requests, capacity units and bytes. How often a product asks is an
 assumption; change it on the command line. Durations of functions are estimates and marked as such,
@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -31,8 +32,11 @@ PRICES = {
     "DynamoDB read unit": Decimal("0.125") / MILLION,
     "DynamoDB storage": Decimal("0.25"),
     "DynamoDB point-in-time recovery": Decimal("0.20"),
+    "DynamoDB provisioned write hour": Decimal("0.00065"),
+    "DynamoDB provisioned read hour": Decimal("0.00013"),
     "Lambda request": Decimal("0.20") / MILLION,
     "Lambda GB-second": Decimal("0.0000166667"),
+    "Lambda event poller hour": Decimal("0.00925"),
     "SQS request": Decimal("0.40") / MILLION,
     "API Gateway request": Decimal("3.50") / MILLION,
     "SES mail": Decimal("0.10") / 1000,
@@ -46,8 +50,24 @@ PRICES = {
     "S3 write": Decimal("0.005") / 1000,
     "S3 read": Decimal("0.0004") / 1000,
     "S3 storage": Decimal("0.023"),
+    # Of Celery's machines, for `--rival`. RDS with a standby in a second zone; ARM everywhere.
+    "RDS db.t4g.micro hour": Decimal("0.032"),
+    "RDS db.t4g.small hour": Decimal("0.065"),
+    "RDS db.t4g.medium hour": Decimal("0.129"),
+    "RDS db.t4g.large hour": Decimal("0.258"),
+    "RDS db.m7g.large hour": Decimal("0.337"),
+    "RDS db.m7g.xlarge hour": Decimal("0.674"),
+    "RDS db.m7g.2xlarge hour": Decimal("1.348"),
+    "RDS storage": Decimal("0.23"),
+    "ElastiCache node hour": Decimal("0.0128"),
+    "Fargate vCPU hour": Decimal("0.03238"),
+    "Fargate GB hour": Decimal("0.00356"),
+    "Load balancer hour": Decimal("0.0225"),
+    "Load balancer unit hour": Decimal("0.008"),
+    "Public IPv4 hour": Decimal("0.005"),
 }
-"""US dollars a unit (a GB is a GB-month, or a GB ingested), us-east-1, read on 2026-11-23."""
+"""US dollars a unit (a GB is a GB-month, or a GB ingested), us-east-1, read on 2026-11-23; those of
+an hour on 2026-11-30, in copies of AWS's price list of 2026-09-19."""
 
 SOURCES = {
     "DynamoDB": "https://aws.amazon.com/dynamodb/pricing/on-demand/",
@@ -60,6 +80,11 @@ SOURCES = {
     "KMS": "https://aws.amazon.com/kms/pricing/",
     "S3": "https://aws.amazon.com/s3/pricing/",
     "EventBridge": "https://aws.amazon.com/eventbridge/pricing/",
+    "RDS": "https://aws.amazon.com/rds/postgresql/pricing/",
+    "ElastiCache": "https://aws.amazon.com/elasticache/pricing/",
+    "Fargate": "https://aws.amazon.com/fargate/pricing/",
+    "Load balancer": "https://aws.amazon.com/elasticloadbalancing/pricing/",
+    "Public IPv4": "https://aws.amazon.com/vpc/pricing/",
 }
 
 SWEEPS = 11
@@ -393,6 +418,38 @@ def _price(price: Decimal) -> str:
     return f"{price * MILLION:g} / million" if price < Decimal("0.001") else f"{price:g}"
 
 
+def _scenario(options: Mapping[str, Any]) -> Scenario:
+    """The scenario of what was given; the rest is as usual."""
+    return Scenario(**{name: value for name, value in options.items() if value is not None})
+
+
+def _beside(
+    parser: argparse.ArgumentParser,
+    options: Mapping[str, Any],
+    *,
+    as_json: bool,
+    as_markdown: bool,
+) -> int:
+    """Prints the bills of the rivals, too."""
+    from bench import bills  # it needs what is above
+
+    for name in ("users", "size", "events"):
+        if options[name]:
+            parser.error(
+                f"argument --{name}: leave it out with --rival, which shows a thousand to ten "
+                "million users, both sizes of a stage, and no events"
+            )
+    scenario = _scenario(options)
+    if as_json:
+        print(json.dumps(bills.side_by_side(scenario), default=str))
+    elif as_markdown:
+        tables = (bills.markdown_of_sides(scenario), bills.markdown_of_machines(scenario))
+        print(*tables, bills.markdown_of_prices(), sep="\n\n")
+    else:
+        bills.show(scenario, Console(width=140))
+    return 0
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Reads the command line and prints the bill; the exit status."""
     parser = argparse.ArgumentParser(
@@ -400,9 +457,7 @@ def main(words: Sequence[str] | None = None) -> int:
         description="Prints what a month of Credits costs on AWS, in dollars.",
     )
     usual = Scenario()
-    parser.add_argument(
-        "--users", type=whole_number(), default=usual.users, help="default 1,000,000"
-    )
+    parser.add_argument("--users", type=whole_number(), help="default 1,000,000")
     parser.add_argument(
         "--expiring", type=number(most=1), default=usual.expiring, help="share on an expiring plan"
     )
@@ -421,15 +476,20 @@ def main(words: Sequence[str] | None = None) -> int:
         default=usual.months_kept,
         help="age of the ledgers (default 12)",
     )
-    parser.add_argument(
-        "--size", type=Size, choices=list(Size), default=usual.size, help="of the stage"
-    )
+    parser.add_argument("--size", type=Size, choices=list(Size), help="of the stage (default full)")
     parser.add_argument("--events", action="store_true", help="of a stage that sends events")
+    parser.add_argument(
+        "--rival",
+        action="store_true",
+        help="the usual design and Celery beside it, for a thousand to ten million users",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--markdown", action="store_true", help="print the tables of docs/cost.md")
     options = vars(parser.parse_args(words))
     as_json, as_markdown = options.pop("json"), options.pop("markdown")
-    scenario = Scenario(**options)
+    if options.pop("rival"):
+        return _beside(parser, options, as_json=as_json, as_markdown=as_markdown)
+    scenario = _scenario(options)
     bill = list(lines(scenario))
     if as_json:
         print(json.dumps([asdict(line) | {"dollars": line.dollars} for line in bill], default=str))

@@ -4,7 +4,7 @@
         database.endpoint, database.control("seed", ...)
 
 With it we measure the *client*: it gives DynamoDB's answers over loopback in a few microseconds,
-and holds a million users (items are kept as bytes). It knows the conditions, transactions and index
+and holds ten million users (`bench.crowd`). It knows the conditions, transactions and index
 queries that this project and its rivals in the benchmark use, and refuses everything else. It does
 not replace the emulator, which the tests run on. The units it reports follow DynamoDB's published
 rules and equal those of the emulator (`make units`).
@@ -23,12 +23,12 @@ import time
 import urllib.request
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.domain.ranges import place_of
+from bench.crowd import Crowd, Row
 
 Values = dict[str, Any]
 
@@ -48,6 +48,10 @@ INDEXES = {
 """The indexes, keys only: table, partition and sort key."""
 
 _LAST = "\U0010ffff"
+
+_quoted = json.encoder.encode_basestring
+"""A text as JSON: a page of an index has two thousand, for which `json.dumps` takes four times as
+long."""
 
 _DUPLICATE = "Duplicate primary key exists in table"
 
@@ -90,9 +94,10 @@ class Store:
 
     def __init__(self) -> None:
         self.tables: dict[str, dict[str, Partition]] = {name: {} for name in KEYS}
-        self.indexes: dict[str, defaultdict[str, list[tuple[str, str]]]] = {
+        self.indexes: dict[str, defaultdict[str, Sequence[Row]]] = {
             name: defaultdict(list) for name in INDEXES
         }
+        self.crowds: dict[str, Crowd] = {}
         self.messages: list[str] = []
         self.counts: Counter[str] = Counter()
         self.write_units = 0.0
@@ -130,11 +135,9 @@ class Store:
         rows = self.indexes[index].get(key, [])
         start, end = bisect_left(rows, (low, "")), bisect_right(rows, (high, _LAST))
         rows = rows[start : min(end, start + limit)]
+        begins = f'{{"{partition_name}":{{"S":{_quoted(key)}}},"{sort_name}":{{"S":'
         found = [
-            json.dumps(
-                {partition_name: {"S": key}, sort_name: {"S": sort}, "user_id": {"S": user_id}},
-                separators=(",", ":"),
-            ).encode()
+            f'{begins}{_quoted(sort)}}},"user_id":{{"S":{_quoted(user_id)}}}}}'.encode()
             for sort, user_id in rows
         ]
         more = b',"LastEvaluatedKey":%b' % found[-1] if found and start + limit < end else b""
@@ -181,9 +184,11 @@ class Store:
 
     def _find(self, table: str, key: Values) -> bytes | None:
         partition_name, sort_name = KEYS[table]
-        partition = self.tables[table].get(key[partition_name]["S"])
+        name = key[partition_name]["S"]
+        partition = self.tables[table].get(name)
         if partition is None:
-            return None
+            crowd = self.crowds.get(name.rpartition("-")[0]) if table == "subscriptions" else None
+            return crowd.item(name) if crowd else None
         return partition.get(key[sort_name]["S"] if sort_name else "")
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────
@@ -202,17 +207,18 @@ class Store:
         partition_name, sort_name = KEYS[table]
         key, sort = item[partition_name]["S"], item[sort_name]["S"] if sort_name else ""
         body = json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode()
+        before = self._find(table, item) if sort_name is None else None
+        if before is not None:
+            self._unindex(table, json.loads(before))
         partition = self.tables[table].get(key)
         if partition is None:
             partition = self.tables[table][key] = Partition()
-        if sort_name is None and partition.items:
-            self._unindex(table, json.loads(partition.items[0]))
         partition.put(sort, body)
-        units = _write_units(item) * factor
+        units = write_units(item) * factor
         for name, (of_table, index_partition, index_sort) in INDEXES.items():
             if of_table == table and index_partition in item and index_sort in item:
                 row = (item[index_sort]["S"], item["user_id"]["S"])
-                insort(self.indexes[name][item[index_partition]["S"]], row)
+                insort(self._rows(name, item[index_partition]["S"]), row)
                 units += 1
         self.write_units += units
         return units
@@ -220,11 +226,18 @@ class Store:
     def _unindex(self, table: str, item: Values) -> None:
         for name, (of_table, index_partition, index_sort) in INDEXES.items():
             if of_table == table and index_partition in item and index_sort in item:
-                rows = self.indexes[name][item[index_partition]["S"]]
+                rows = self._rows(name, item[index_partition]["S"])
                 row = (item[index_sort]["S"], item["user_id"]["S"])
                 place = bisect_left(rows, row)
                 if place < len(rows) and rows[place] == row:
                     del rows[place]
+
+    def _rows(self, index: str, key: str) -> list[Row]:
+        """The rows of a partition of an index, as a list that can be changed."""
+        rows = self.indexes[index][key]
+        if not isinstance(rows, list):
+            rows = self.indexes[index][key] = list(rows)
+        return rows
 
     def _TransactWriteItems(self, values: Values) -> bytes:  # noqa: N802
         writes = []
@@ -261,7 +274,7 @@ class Store:
 
     def _ExecuteStatement(self, values: Values) -> bytes:  # noqa: N802
         """A conditional insert: it is refused if the item exists."""
-        table, item = _inserted(values)
+        table, item = inserted(values)
         if self._find(table, item) is not None:
             raise Refused("DuplicateItemException", message=_DUPLICATE)
         return b'{"Items":[],"ConsumedCapacity":%b}' % _capacity(self._put(table, item))
@@ -270,7 +283,7 @@ class Store:
         """Conditional inserts, each by itself."""
         answers = []
         for statement in values["Statements"]:
-            table, item = _inserted(statement)
+            table, item = inserted(statement)
             if self._find(table, item) is None:
                 self._put(table, item)
                 answers.append(b"{}")
@@ -280,7 +293,7 @@ class Store:
 
     def _ExecuteTransaction(self, values: Values) -> bytes:  # noqa: N802
         """Conditional inserts, all or none."""
-        inserts = [_inserted(statement) for statement in values["TransactStatements"]]
+        inserts = [inserted(statement) for statement in values["TransactStatements"]]
         taken = [self._find(table, item) is not None for table, item in inserts]
         if any(taken):
             raise Refused(
@@ -306,18 +319,13 @@ class Store:
         return b"{}"
 
     def _control_seed(self, values: Values) -> bytes:
-        """Makes users of one zone and plan and, on request, the same ledger for each."""
+        """Makes users of one zone and plan."""
         item: Values = values["subscription"]
-        rows = self.indexes["by_timezone"][item["allocation_timezone"]["S"]]
-        for number in range(values["users"]):
-            user_id = f"{values['prefix']}-{number:07}"
-            spread = f"{place_of(user_id):08x}#{user_id}"
-            item = {**item, "user_id": {"S": user_id}, "spread": {"S": spread}}
-            body = json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode()
-            subscription = self.tables["subscriptions"][user_id] = Partition()
-            subscription.put("", body)
-            rows.append((spread, user_id))
-        rows.sort()
+        crowd = Crowd(values["prefix"], values["users"], item)
+        self.crowds[values["prefix"]] = crowd
+        zone = item["allocation_timezone"]["S"]
+        present = self.indexes["by_timezone"].get(zone)
+        self.indexes["by_timezone"][zone] = sorted((*present, *crowd)) if present else crowd
         return b"{}"
 
     def _control_write(self, values: Values) -> bytes:
@@ -328,6 +336,8 @@ class Store:
         """Empties a table and its indexes, so that the same work can be done again."""
         for table in values["tables"]:
             self.tables[table] = {}
+            if table == "subscriptions":
+                self.crowds.clear()
             for name, (of_table, *_) in INDEXES.items():
                 if of_table == table:
                     self.indexes[name].clear()
@@ -349,7 +359,7 @@ class Store:
         return json.dumps(answer).encode()
 
     def _control_sizes(self, _: Values) -> bytes:
-        """How many items each table holds."""
+        """How many items each table holds, without the crowds."""
         return json.dumps(
             {
                 name: sum(len(partition.keys) for partition in table.values())
@@ -377,7 +387,8 @@ def _read_units(size: int, *, consistent: bool | None) -> float:
     return max(1, -(-size // 4096)) * (1.0 if consistent else 0.5)
 
 
-def _write_units(item: Values) -> int:
+def write_units(item: Values) -> int:
+    """The units of a write: one a KB of names and values."""
     size = 0
     for name, value in item.items():
         ((_, inner),) = value.items()
@@ -449,7 +460,7 @@ def _updated(part: Values, present: bytes | None) -> Values:
     return item
 
 
-def _inserted(statement: Values) -> tuple[str, Values]:
+def inserted(statement: Values) -> tuple[str, Values]:
     """Table and item of an ``INSERT INTO "t" VALUE {'a': ?, ...}``."""
     table = statement["Statement"].split('"')[1]
     names = re.findall(r"'(\w+)' ?: ?\?", statement["Statement"])

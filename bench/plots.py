@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -99,6 +100,48 @@ def lines(
         f'<text x="{width / 2}" y="{height - 8}" text-anchor="middle">{escape(x_name)}</text>'
     )
     parts.append(f'<text x="{left}" y="{top - 6}" text-anchor="end">{escape(y_name)}</text>')
+    return _svg(width, height, title, parts)
+
+
+def decades(
+    title: str, series: Mapping[str, Sequence[tuple[float, float]]], x_name: str, y_name: str
+) -> str:
+    """One line for each series, on axes of powers of ten; what is less than 1 is shown as 1.
+
+    Each third line is dashed, so that one under it can be seen.
+    """
+    width, height, left, top, bottom, right = 740, 420, 80, 140, 50, 50
+    xs = [math.log10(x) for points in series.values() for x, _ in points]
+    most_y = math.ceil(max(math.log10(max(y, 1)) for points in series.values() for _, y in points))
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        along = (math.log10(x) - min(xs)) / (max(xs) - min(xs))
+        up = math.log10(max(y, 1)) / most_y
+        return left + along * (width - left - right), height - bottom - up * (height - top - bottom)
+
+    parts = []
+    for power in range(most_y + 1):
+        _, y = place(10 ** min(xs), 10**power)
+        parts.append(
+            f'<line x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{10**power:,}</text>'
+        )
+    for power in range(math.floor(min(xs)), math.ceil(max(xs)) + 1):
+        x, y = place(10**power, 1)
+        parts.append(f'<text x="{x:.1f}" y="{y + 18}" text-anchor="middle">{10**power:,}</text>')
+    for number, (name, points) in enumerate(series.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
+        dashes = ' stroke-dasharray="7 5"' if number % 3 == 2 else ""
+        parts.append(
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>'
+            f'<text x="{left + 10}" y="{44 + 18 * number}" style="fill:{colour}">'
+            f"{escape(name)}</text>"
+        )
+    parts.append(
+        f'<text x="{width / 2}" y="{height - 8}" text-anchor="middle">{escape(x_name)}</text>'
+        f'<text x="{left}" y="{top - 8}" text-anchor="end">{escape(y_name)}</text>'
+    )
     return _svg(width, height, title, parts)
 
 

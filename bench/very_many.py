@@ -36,7 +36,7 @@ from chalicelib.store.subscriptions import SubscriptionStore, UsersPage
 MILLIONS = 10_000_000
 MIDNIGHT = datetime(2026, 1, 31, 23, tzinfo=UTC)
 LAMBDA_SECONDS = 60.0
-READERS = Setting().concurrency
+READERS = Setting().sweep_concurrency
 
 PAGE_SECONDS = Setting().page_ms / 1000 + Setting().sweep_cpu_ms / (512 / 1769)
 """A page of 1,000 users, as it is deployed: its query, its CPU, and a request to SQS."""

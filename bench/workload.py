@@ -403,12 +403,12 @@ def prepare(database: Database, side: str, work: str, users: int) -> Callable[[]
     return lambda: act(user_ids)
 
 
-def peak_rss_mb() -> float:
-    """The most memory this process has had resident.
+def peak_rss_mb(process: int | str = "self") -> float:
+    """The most memory that a process has had resident: this one, or one by its id.
 
     From /proc, because `getrusage` includes the process that started this one.
     """
-    status = Path("/proc/self/status").read_text()
+    status = Path(f"/proc/{process}/status").read_text()
     return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
 
 

@@ -63,6 +63,7 @@ COMMANDS = {
     "bench": ("bench", "measure CPU beside what else a team would run"),
     "capacity": ("bench.capacity", "simulate how long a month's turn takes"),
     "scale": ("bench.scale", "sweep a million users"),
+    "hot": ("bench.hot", "measure one account that many callers use at once"),
 }
 """The module and the purpose of each command."""
 

@@ -1,4 +1,4 @@
-"""What holds for all tests: those of the console need a browser, and say so where there is none."""
+"""What holds for all tests: those of pages need a browser, and say so where there is none."""
 
 import gc
 import shutil
@@ -32,18 +32,20 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leaves out the console's tests on a machine that cannot run them.
+    """Leaves out the tests of the console and of the kit on a machine that cannot run them.
 
     Python and make are all that this repository asks of a machine; a browser is more than that.
     """
-    return True if collection_path.match("test_console*.py") and _lacks_browser() else None
+    is_of_pages = any(map(collection_path.match, ("test_console*.py", "test_kit.py")))
+    return True if is_of_pages and _lacks_browser() else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says what was left out, where it is seen."""
     if _lacks_browser():
         terminalreporter.write_line(
-            "The tests of the console were left out: they need Chromium and its driver. "
+            "The tests of the console and of the frontend kit were left out: they need Chromium "
+            "and its driver. "
             "On Debian and Ubuntu: apt install chromium chromium-driver",
             yellow=True,
         )

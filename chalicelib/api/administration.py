@@ -1,15 +1,17 @@
 """The routes for admins: manual adjustments, and running the monthly allocation."""
 
 from typing import Any
+from urllib.parse import unquote
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.fields import parse_boolean, parse_user_id
+from chalicelib.domain.fields import parse_boolean, parse_text, parse_user_id, place_of
 from chalicelib.domain.instants import format_instant
 from chalicelib.operations import allocations
 from chalicelib.operations.adjustments import adjust, read_adjustment
 from chalicelib.operations.allocations import Position, Zones
+from chalicelib.operations.on_request import Void, void_batch
 
 from . import cursors
 from .answers import Answer, performed
@@ -31,6 +33,32 @@ def allocate(call: Call) -> Answer:
     # A caller who takes back what is left cannot know the amount.
     taken = {"amount": outcome.entry.amount} if adjustment.up_to_available else {}
     return performed(outcome, dry_run=dry_run, **taken)
+
+
+def void(call: Call) -> Answer:
+    """Takes back all that is left of one credit batch, in the caller's name."""
+    call.principal.may_allocate()
+    key = call.idempotency_key()
+    body = call.body()
+    reason = body.required("description", parse_text)
+    notify = body.optional("notify", parse_boolean) is not False
+    including_held = body.optional("including_held", parse_boolean) is True
+    dry_run = body.optional("dry_run", parse_boolean) is True
+    body.finish()
+    user_id, number = place_of(unquote(call.path["batch_id"]), "credit batch")
+    caller = call.principal.caller
+    wanted = Void(
+        user_id,
+        number,
+        reason,
+        actor=caller,
+        caller=caller,
+        key=key,
+        notify=notify,
+        including_held=including_held,
+    )
+    outcome = void_batch(call.services, wanted, dry_run=dry_run)
+    return performed(outcome, dry_run=dry_run, taken=-outcome.entry.amount)
 
 
 def allocation_runs(call: Call) -> Answer:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain.entries import EntryType, LedgerEntry
-from chalicelib.domain.holds import active, earmarked
+from chalicelib.domain.holds import Hold, active, earmarked
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import NotAllocatedBecause
@@ -83,14 +83,16 @@ def balance_at(account: Account, as_of: datetime) -> Json:
             }
             for batch in account.batches
         ],
-        "holds": [
-            {
-                "hold_id": f"{whose}-{hold.number}",
-                "amount": hold.amount,
-                "expires_at": format_instant(hold.expires_at),
-            }
-            for hold in active(account.holds, as_of)
-        ],
+        "holds": [hold_line(whose, hold) for hold in active(account.holds, as_of)],
+    }
+
+
+def hold_line(user_id: str, hold: Hold) -> Json:
+    """An active hold."""
+    return {
+        "hold_id": batch_id(user_id, hold.number),
+        "amount": hold.amount,
+        "expires_at": format_instant(hold.expires_at),
     }
 
 

@@ -154,7 +154,7 @@ class Call:
         readers: list[Callable[[], object]] = []
         if "user_id" in path:
             readers.append(self.path_user_id)
-        for name in path.keys() & {"hold_id", "transaction_id"}:
+        for name in path.keys() & {"hold_id", "transaction_id", "batch_id"}:
             owner = unquote(path[name]).rpartition("-")[0]
             readers.append(partial(parse_user_id, "user_id", owner))
         if query and "user_id" in query:

@@ -96,6 +96,22 @@ def history(call: "Call") -> "Answer":
     return account.history(call)
 
 
+@_route("GET", "/api/credits/explain")
+def explanation(call: "Call") -> "Answer":
+    """Why credits could be taken at an instant, or could not."""
+    from . import explanations
+
+    return explanations.explanation(call)
+
+
+@_route("GET", "/api/credits/forecast")
+def outlook(call: "Call") -> "Answer":
+    """When a user's credits will run out."""
+    from . import forecasts
+
+    return forecasts.outlook(call)
+
+
 @_route("POST", "/api/credits/use")
 def use(call: "Call") -> "Answer":
     """Spend credits, oldest first."""
@@ -207,6 +223,14 @@ def allocate(call: "Call") -> "Answer":
     from . import administration
 
     return administration.allocate(call)
+
+
+@_route("POST", "/api/credits/batches/{batch_id}/void")
+def void(call: "Call") -> "Answer":
+    """Take back all that is left of one credit batch."""
+    from . import administration
+
+    return administration.void(call)
 
 
 @_route("POST", "/api/credits/allocation-runs")

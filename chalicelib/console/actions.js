@@ -4,8 +4,8 @@
 // The idempotency key is made with the form, before the first try, and kept until an answer has come:
 // to send the same again after a lost answer changes nothing twice.
 
-import { badge, button, credits, field, h, human, lastDay, localDay, newId, number, say, select, signed, trouble } from "./dom.js";
-import { Lost, ask, get, userPath } from "./api.js";
+import { badge, button, clock, credits, field, h, human, isoDay, lastDay, localDay, newId, number, said, say, select, signed, trouble, waiting } from "./dom.js";
+import { Lost, SLOW, ask, get, userPath } from "./api.js";
 import { planNames } from "./people.js";
 
 const MOST_PAGES = 20;
@@ -35,6 +35,18 @@ function lifetime() {
   return [field("They expire", life), asked];
 }
 
+// What undoes a void: a new batch, as like the old one as a grant can make it. Whole local days from
+// now on; the rest of today comes on top.
+function grantLike(batch, amount, zone, reason) {
+  const kept = { priority: batch.priority, ...(batch.source === "promotion" ? { source: batch.source } : {}) };
+  const date = (instant) => new Date(`${isoDay(instant, zone)}T12:00:00Z`);
+  const days = batch.expires_at && Math.round((date(batch.expires_at) - date(clock.now())) / 86_400_000) - 1;
+  return [
+    { kept, instead: "The batch itself does not come back. A new one of as many credits takes its place: with the same priority and, unless it ends today, the same end. It is younger, so among equals it is spent later." },
+    { amount: String(amount), description: reason, ...(batch.expires_at ? { life: "days", days: String(Math.max(1, days)) } : { life: "never" }) },
+  ];
+}
+
 const LIVES = { plan: () => "They expire as the credits of the user's plan do.", never: () => "They never expire.", days: (values) => `They expire after ${number(values.days)} days.` };
 
 // subject: whom and what it is about. Every action has a path and a body; `keyed` ones take a key.
@@ -43,7 +55,8 @@ const ACTIONS = {
     title: "Grant credits",
     verb: "Grant",
     keyed: true,
-    fields: () => [
+    fields: (subject) => [
+      subject.instead ? h("p", {}, subject.instead) : null,
       amount(),
       why("The user sees it in their history and in the email."),
       ...lifetime(),
@@ -56,9 +69,11 @@ const ACTIONS = {
       description: values.description,
       ...(values.life === "never" ? { expires_in_days: null } : values.life === "days" ? { expires_in_days: Number(values.days) } : {}),
       notify: values.notify === "on",
+      ...subject.kept,
     }),
     notes: (answer, values) => [LIVES[values.life](values)],
-    opposite: (subject, values, answer) => ["claw_back", subject, { amount: values.amount, description: `Undo ${answer.transaction_id}` }],
+    // Not a claw-back, which takes credits in the order of spending, whichever batch they are of.
+    opposite: (subject, values, answer) => ["void", { ...bare(subject), batch: { batch_id: answer.transaction_id } }, { description: `Undo ${answer.transaction_id}` }],
   },
   claw_back: {
     title: "Claw back credits",
@@ -79,7 +94,59 @@ const ACTIONS = {
       notify: values.notify === "on",
       ...(values.up_to_available === "on" ? { up_to_available: true } : {}),
     }),
-    opposite: (subject, values, answer) => ["grant", subject, { amount: String(Math.abs(answer.amount ?? values.amount)), description: `Undo ${answer.transaction_id}` }],
+    opposite: (subject, values, answer) => [
+      "grant",
+      { ...bare(subject), instead: "What was clawed back does not return to its batches. A new one of as many credits takes its place." },
+      { amount: String(Math.abs(answer.amount ?? values.amount)), description: `Undo ${answer.transaction_id}` },
+    ],
+  },
+  void: {
+    title: "Void a batch",
+    verb: "Void",
+    danger: true,
+    keyed: true,
+    fields: ({ batch }) => [
+      h("p", {}, `Takes back all that is left of batch ${batch.batch_id}, and nothing of another. What was used of it stays used.`),
+      batch.source === "purchase" ? h("p", { class: "soon" }, "It was bought. If the money is paid back, refund the purchase instead: then the payment and the credits agree.") : null,
+      why("The user sees it in their history and in the email."),
+      batch.held_amount === 0 ? null : h("label", { class: "check" }, h("input", { type: "checkbox", name: "including_held" }), batch.held_amount ? `Take the ${number(batch.held_amount)} that are held, too: their jobs may fail` : "Take what is held of it, too"),
+      h("label", { class: "check" }, h("input", { type: "checkbox", name: "notify" }), "Tell the user by email"),
+    ],
+    path: ({ batch }) => `api/credits/batches/${encodeURIComponent(batch.batch_id)}/void`,
+    body: (subject, values) => ({
+      description: values.description,
+      notify: values.notify === "on",
+      ...(values.including_held === "on" ? { including_held: true } : {}),
+    }),
+    notes: (answer, values, { batch }) => (batch.held_amount && values.including_held !== "on" ? [`${credits(batch.held_amount)} of it are held, and stay.`] : []),
+    opposite: (subject, values, answer) => {
+      if (subject.batch.granted_at === undefined) return null; // itself an undo, of a grant
+      const [more, again] = grantLike(subject.batch, answer.taken, subject.timezone, `Undo ${answer.transaction_id}`);
+      return ["grant", { ...bare(subject), ...more }, again];
+    },
+  },
+  refund: {
+    title: "Refund a purchase",
+    verb: "Refund",
+    danger: true,
+    // What was refunded before: the newest report of this payment.
+    prepare: async (subject) => ({ ...subject, before: await refundedBefore(subject) }),
+    fields: (subject) => [
+      h("p", {}, `${credits(subject.bought)} were bought with payment ${subject.payment_id}. The money is paid back where it was taken; here you say how many of the credits that comes to.`),
+      field(
+        "Credits refunded in all",
+        whole("amount", { min: 0, max: subject.bought, required: true, value: subject.bought }),
+        subject.before === null ? "Those of earlier refunds included." : subject.before ? `${number(subject.before)} so far. Less than that gives credits back.` : "None so far.",
+      ),
+      why("It is shown in their history."),
+    ],
+    path: () => "api/credits/refunds",
+    body: (subject, values) => ({ payment_id: subject.payment_id, amount: Number(values.amount), description: values.description }),
+    notes: (answer) => [
+      answer.unrecovered ? `${credits(answer.unrecovered)} had been used or are held: they stay unrecovered.` : null,
+      answer.expired_amount ? `${credits(answer.expired_amount)} of it have expired meanwhile and stay expired.` : null,
+    ].filter(Boolean),
+    opposite: (subject, values, answer) => (subject.before === null ? null : ["refund", { ...subject, before: Number(values.amount) }, { amount: String(subject.before), description: `Undo ${answer.transaction_id}` }]),
   },
   give_back: {
     title: "Give a usage back",
@@ -104,7 +171,7 @@ const ACTIONS = {
   allocate_due: {
     title: "Allocate what is due",
     verb: "Allocate",
-    fields: () => [field("Month", h("input", { type: "month", name: "period", required: true, value: new Date().toISOString().slice(0, 7) }), "Credits that came already do not come again.")],
+    fields: () => [field("Month", h("input", { type: "month", name: "period", required: true, value: new Date(clock.now()).toISOString().slice(0, 7) }), "Credits that came already do not come again.")],
     path: () => "api/credits/allocation-runs",
     body: (subject, values) => ({ period: values.period, user_id: subject.user_id }),
     said: (answer) => dueLines(answer.items, answer.not_judged),
@@ -144,6 +211,21 @@ const ACTIONS = {
     ],
   },
 };
+
+// Whom it is about, without what an earlier action added.
+const bare = ({ user_id, subscription, etag, timezone }) => ({ user_id, subscription, etag, timezone });
+
+// Null if it is further back than we look.
+async function refundedBefore({ user_id, payment_id, bought_at }) {
+  for (let page = 0, cursor = null; page < MOST_PAGES; page += 1) {
+    const found = await get("api/credits/history", { user_id, type: "refund", from: bought_at, limit: 100, cursor });
+    const newest = found.items.find((line) => line.payment_id === payment_id);
+    if (newest) return newest.refunded_amount;
+    cursor = found.next_cursor;
+    if (!cursor) return 0;
+  }
+  return null;
+}
 
 // --- Editing a subscription ----------------------------------------------------------------------
 
@@ -243,7 +325,8 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
   const title = h("h2", { id: titleId, tabindex: "-1" }, action.title);
   const about = subject.user_id ? h("p", { class: "about" }, `User ${subject.user_id}`) : null;
   const body = h("div", { class: "step" });
-  const dialog = h("dialog", { class: "action", "aria-labelledby": titleId }, h("div", { class: "top" }, h("div", {}, title, about), button("×", () => close(), { class: "close", "aria-label": "Close" })), body);
+  const leave = button("×", () => close(), { class: "close", "aria-label": "Close" });
+  const dialog = h("dialog", { class: "action", "aria-labelledby": titleId }, h("div", { class: "top" }, h("div", {}, title, about), leave), body, said());
   const state = { name, subject, action, key: key ?? crypto.randomUUID(), isUnknown, values, form: null };
   open = state;
   const from = document.activeElement;
@@ -254,8 +337,11 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
     if (from?.isConnected) from.focus();
     if (state.isDone || state.isUnknown) changed();
   });
+  // Whoever has sent something learns what became of it.
+  dialog.addEventListener("cancel", (event) => { if (leave.disabled) event.preventDefault(); });
   document.body.append(dialog);
   const step = (...parts) => {
+    leave.disabled = false;
     body.replaceChildren(...parts.flat().filter(Boolean));
     // Who reads with the ears hears the new step.
     title.focus();
@@ -292,37 +378,43 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
     if (action.method === "PATCH" && !Object.keys(action.body(subject, state.values)).length) {
       return showForm(Object.assign(new Error("Change a field first."), { title: "Nothing has changed" }));
     }
-    busy(pressed, "Checking …");
+    const stop = busy(pressed, "Checking …");
     try {
-      const { body: answer } = await request(true);
-      ready(answer);
+      const { body: answer, headers } = await request(true);
+      if (dialog.open) ready(answer, headers?.get("Idempotency-Replayed") === "true");
     } catch (error) {
-      if (error.status === 401) return;
+      if (error.status === 401 || !dialog.open) return;
       if (error.status === 412) return conflict();
       showForm(error);
+    } finally {
+      stop();
     }
   };
 
-  const ready = (answer) => {
+  const ready = (answer, isDone) => {
     const act = button(action.verb, () => send(act), { class: action.danger ? "danger" : "main" });
-    const isNothing = action.isNothing?.(answer);
+    const isNothing = isDone || action.isNothing?.(answer);
     state.form = null;
     step(
-      h("h3", {}, "This will happen"),
+      h("h3", {}, isDone ? "It was done already" : "This will happen"),
       ...outcome(answer),
       h("div", { class: "buttons" }, button("Back", () => showForm()), isNothing ? null : act),
     );
     say("Nothing has been done yet. Check what will happen.");
   };
 
+  const notesOf = (answer) => (action.notes?.(answer, state.values, subject) ?? []).map((words) => h("p", {}, words));
+
   const outcome = (answer) => {
-    const notes = (action.notes?.(answer, state.values) ?? []).map((words) => h("p", {}, words));
+    const notes = notesOf(answer);
     if (action.said) return [...action.said(answer, subject, state.values), ...notes];
     return [answer.transaction ? lineCard(answer.transaction, subject.timezone) : null, h("p", {}, `Then ${credits(answer.new_balance)} can be used.`), ...notes];
   };
 
   const send = async (pressed) => {
-    busy(pressed, "Sending …");
+    for (const other of body.querySelectorAll("button")) other.disabled = true;
+    leave.disabled = true;
+    const stop = busy(pressed, "Sending …");
     try {
       const { body: answer, headers } = await request(false);
       await done(answer, headers);
@@ -333,6 +425,8 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
       // The API has answered: whatever was unknown is known.
       state.isUnknown = false;
       showForm(error);
+    } finally {
+      stop();
     }
   };
 
@@ -342,7 +436,7 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
     const again = button("Send it again", () => send(again), { class: "main" });
     step(
       trouble(error),
-      h("p", {}, action.keyed || !action.method ? "It may have been done, or not. Send it again: it has the same key, so it is done once, however often you send it." : "It may have been done, or not. Send it again: if it was done, you are told that the subscription has changed."),
+      h("p", {}, action.keyed || !action.method ? "It may have been done, or not. Send it again: it is the same request, so it is done once, however often you send it." : "It may have been done, or not. Send it again: if it was done, you are told that the subscription has changed."),
       h("div", { class: "buttons" }, button("Close", close), again),
     );
     again.focus();
@@ -386,20 +480,35 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
       h("div", { class: "success" }, h("strong", {}, isReplay ? "It was done already, once" : "Done")),
       line ? lineCard(line, subject.timezone) : null,
       action.said ? action.said(answer, subject, state.values) : h("p", {}, `${credits(answer.new_balance)} can be used now.`),
+      action.said ? null : notesOf(answer),
       h("div", { class: "buttons" }, opposite ? button("Undo …", () => { close(); openAction({ name: opposite[0], subject: opposite[1], values: opposite[2] }); }) : null, finish),
     );
     say("Done.");
     finish.focus();
   };
 
+  const begin = async () => {
+    if (isUnknown) return lost(new Lost("Your session ended before the answer came."));
+    if (!action.prepare) return showForm();
+    step(waiting(4));
+    try {
+      subject = state.subject = await action.prepare(subject);
+      if (dialog.open) showForm();
+    } catch (error) {
+      if (error.status !== 401) step(trouble(error, begin));
+    }
+  };
   dialog.showModal();
-  if (isUnknown) lost(new Lost("Your session ended before the answer came."));
-  else showForm();
+  begin();
 }
 
+// Says beside what was pressed that an answer is awaited; what stops saying it.
 function busy(pressed, words) {
   pressed.disabled = true;
+  pressed.classList.add("busy");
   pressed.textContent = words;
+  const slow = setTimeout(() => pressed.before(h("small", { class: "slow" }, "The API is slow. Still waiting.")), SLOW);
+  return () => clearTimeout(slow);
 }
 
 // Which field a refusal is about, at the field itself.

@@ -1,7 +1,7 @@
 // The month: due against allocated per moment and zone, and who is missing; and whether the
 // machinery is well: alarms that ring, messages that failed for good.
 
-import { badge, button, card, empty, h, moment, number, trouble, waiting, when } from "./dom.js";
+import { badge, button, card, clock, empty, h, human, moment, number, trouble, waiting, when } from "./dom.js";
 import { get } from "./api.js";
 import { onChanged, openAction } from "./actions.js";
 import { personHref } from "./people.js";
@@ -20,7 +20,7 @@ function moved(period, months) {
 }
 
 export function showMonth(asked) {
-  const period = asked ?? new Date().toISOString().slice(0, 7);
+  const period = asked ?? new Date(clock.now()).toISOString().slice(0, 7);
   const month = h("div", {}, waiting(5));
   const machinery = h("div", {}, waiting(3));
   onChanged(() => fillMonth(month, period));
@@ -113,7 +113,7 @@ async function fillMachinery(area) {
     if (error.status !== 401) area.replaceChildren(trouble(error, () => fillMachinery(area)));
     return;
   }
-  area.replaceChildren(h("div", { class: "columns even" }, alarms(found.alarms), queues(found.queues)));
+  area.replaceChildren(h("div", { class: "columns even" }, alarms(found.alarms), queues(found.queues, found.alarms ?? [])));
 }
 
 function alarms(ringing) {
@@ -127,10 +127,13 @@ function alarms(ringing) {
   );
 }
 
-// A page of the repository, which the console does not know the address of, or a link of yours.
-const runbook = (place) => (/^https:/.test(place) ? h("a", { href: place, rel: "noreferrer" }, place) : h("code", {}, place));
+// A section of the runbook: a link where the stack was told its address. Tokens are in memory alone,
+// so it opens beside this page.
+const runbook = (place) => (/^https:/.test(place) ? h("a", { href: place, target: "_blank", rel: "noreferrer" }, human(place.split("#").pop().replaceAll("-", " "))) : h("code", {}, place));
 
-function queues(all) {
+const DEAD_LETTERS = "#dead-letters";
+
+function queues(all, ringing) {
   const count = (value) => (value === null ? "?" : number(value));
   const row = (queue) =>
     h(
@@ -145,7 +148,7 @@ function queues(all) {
   return card(
     "Queues",
     dead.length
-      ? h("p", { class: "trouble" }, h("span", {}, h("strong", {}, `${number(dead.reduce((sum, queue) => sum + queue.waiting, 0))} messages failed for good. `), "What to do: ", h("code", {}, "docs/operating.md#dead-letters")))
+      ? h("p", { class: "trouble" }, h("span", {}, h("strong", {}, `${number(dead.reduce((sum, queue) => sum + queue.waiting, 0))} messages failed for good. `), "What to do: ", runbook(ringing.find((alarm) => alarm.runbook.endsWith(DEAD_LETTERS))?.runbook ?? `docs/operating.md${DEAD_LETTERS}`)))
       : h("p", { class: "muted" }, "No message has failed for good."),
     h("table", { class: "list" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Queue"), h("th", { scope: "col", class: "end" }, "Waiting"), h("th", { scope: "col", class: "end" }, "At work"))), h("tbody", {}, all.filter(isWorth).map(row))),
   );

@@ -1,6 +1,6 @@
 // Finding somebody: by id, by address, or from a list.
 
-import { $, badge, button, day, empty, h, human, paged, select, trouble } from "./dom.js";
+import { $, address, badge, button, day, empty, h, human, paged, select, trouble, waiting } from "./dom.js";
 import { ask, get, userPath } from "./api.js";
 
 const STATUSES = [["", "Any status"], ["active", "Active"], ["paused", "Paused"], ["cancelled", "Cancelled"]];
@@ -29,17 +29,18 @@ export function showPeople(may) {
 }
 
 async function look(who, said, may) {
-  said.replaceChildren();
+  said.replaceChildren(...(who ? [waiting(1)] : []));
   if (!who) return;
   try {
     if (may.lists && who.includes("@")) {
       const { subscriptions } = await get("api/subscriptions", { email: who });
+      if (!said.isConnected) return; // they have gone on to another page
       if (subscriptions.length === 1) { location.hash = personHref(subscriptions[0].user_id); return; }
       if (subscriptions.length) { said.replaceChildren(h("p", {}, `${subscriptions.length} users have this address:`), table(subscriptions.map(row))); return; }
       // A user id may look like an address.
     }
     await ask("GET", userPath(who));
-    location.hash = personHref(who);
+    if (said.isConnected) location.hash = personHref(who);
   } catch (error) {
     const words = error.status === 404 ? Object.assign(new Error(`Nobody has the ${who.includes("@") ? "address" : "id"} ${who}. Ids tell capitals from small letters.`), { title: "Nobody found" }) : error;
     said.replaceChildren(trouble(words));
@@ -66,7 +67,7 @@ function row(person) {
   return h(
     "tr",
     {},
-    h("td", { class: "first" }, h("a", { href: personHref(person.user_id) }, person.email ?? person.user_id), person.email ? h("small", {}, person.user_id) : null),
+    h("td", { class: "first" }, h("a", { href: personHref(person.user_id) }, person.email ? address(person.email) : person.user_id), person.email ? h("small", {}, person.user_id) : null),
     h("td", { class: "plan" }, human(person.plan), h("small", {}, person.billing_interval)),
     h("td", { class: "status" }, statusBadge(person.status)),
     h("td", { class: "zone" }, person.timezone),

@@ -1,10 +1,11 @@
 // One user: what they can spend, what expires when, when the next credits come or why not, what
 // happened, what they were told, and who edited their subscription.
 
-import { $, badge, button, card, credits, day, empty, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, say, select, signed, trouble, waiting, when } from "./dom.js";
+import { $, badge, button, card, credits, day, empty, endOfDay, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, place, said, say, select, signed, trouble, waiting, when } from "./dom.js";
 import { ask, get, userPath } from "./api.js";
 import { TYPES, lineCard, onChanged, openAction } from "./actions.js";
 import { statusBadge } from "./people.js";
+import { settings } from "./session.js";
 
 const ROWS = 8;
 const MORE_ROWS = 50;
@@ -45,10 +46,16 @@ async function load(state) {
     heading(state, subject),
     numbers(state),
     tabs(state),
-    h("p", { class: "zone-note" }, `Times are those of ${state.zone}.`),
+    h("p", { class: "zone-note" }, `Times are those of ${place(state.zone)}.`),
     { overview, history, emails, edits }[state.tab](state, subject),
   );
   $("#main").dataset.loaded = userId;
+  if (page.isConnected && !state.isShown) {
+    state.isShown = true;
+    const title = state.subscription?.email ?? userId;
+    document.title = `${title} · ${settings.product}`;
+    say(title);
+  }
 }
 
 function unlessMissing(error) {
@@ -111,7 +118,7 @@ function tabs({ userId, tab, may }) {
 // --- Credits: batches and holds on a time line ---------------------------------------------------
 
 function overview(state, subject) {
-  return h("div", { class: "columns" }, h("div", {}, timeline(state), holds(state, subject), recent(state, subject)), h("div", {}, state.may.others ? aboutThem(state) : null));
+  return h("div", { class: "columns" }, h("div", {}, timeline(state, subject), holds(state, subject), recent(state, subject)), h("div", {}, state.may.others ? aboutThem(state) : null));
 }
 
 function recent(state, subject) {
@@ -125,7 +132,8 @@ function recent(state, subject) {
   return section;
 }
 
-function timeline({ balance, zone }) {
+function timeline(state, subject) {
+  const { balance, zone } = state;
   const batches = balance.batches;
   if (!batches.length) return card("Credits", empty("No credits are left", "What was granted has been used, or has expired."));
   const now = new Date(balance.as_of).getTime();
@@ -137,7 +145,7 @@ function timeline({ balance, zone }) {
   let shown = 0;
   const more = h("div", { class: "more" });
   const add = (count) => {
-    const rows = batches.slice(shown, shown + count).map((batch) => batchRow(batch, at, now, zone));
+    const rows = batches.slice(shown, shown + count).map((batch) => batchRow(batch, at, now, state, subject));
     body.append(...rows);
     shown += rows.length;
     const left = batches.length - shown;
@@ -159,7 +167,8 @@ function timeline({ balance, zone }) {
 
 const SOURCES = { plan: "Plan", purchase: "Bought", promotion: "Promotion", adjustment: "By hand", carried_over: "Carried over" };
 
-function batchRow(batch, at, now, zone) {
+function batchRow(batch, at, now, state, subject) {
+  const { zone } = state;
   const granted = new Date(batch.granted_at).getTime();
   const end = batch.expires_at ? new Date(batch.expires_at).getTime() : null;
   const left = at(granted);
@@ -168,7 +177,7 @@ function batchRow(batch, at, now, zone) {
   return h(
     "tr",
     {},
-    h("td", {}, SOURCES[batch.source] ?? "Granted", h("small", {}, day(batch.granted_at, zone))),
+    h("td", {}, h("button", { type: "button", class: "link", "aria-label": `${SOURCES[batch.source] ?? "Granted"}, batch ${batch.batch_id}`, onclick: (event) => openBatch(batch, event.target, state, subject) }, SOURCES[batch.source] ?? "Granted"), h("small", {}, day(batch.granted_at, zone))),
     h("td", { class: "bars" }, h("div", { class: "track", "aria-hidden": "true" }, h("i", { class: "now", style: { left: `${at(now)}%` } }), bar), h("small", { class: isSoon ? "soon" : "" }, end ? `through ${lastDay(batch.expires_at, zone)}` : "never expires")),
     h("td", { class: "end" }, h("strong", {}, number(batch.remaining_amount)), h("small", {}, batch.held_amount ? `${number(batch.held_amount)} held` : `of ${number(batch.granted_amount)}`)),
   );
@@ -264,45 +273,66 @@ function historyTable(body) {
   );
 }
 
+const ago = (instant, { zone, balance }) => [when(instant, zone), h("small", {}, fromNow(instant, new Date(balance.as_of)))];
+
 function historyRow(line, state, subject) {
   const what = line.description || TYPES[line.type] || human(line.type);
   return h(
     "tr",
     {},
-    h("td", { class: "when" }, when(line.effective_at, state.zone)),
+    h("td", { class: "when" }, ago(line.effective_at, state)),
     h("td", { class: "what" }, h("button", { type: "button", class: "link", onclick: () => openLine(line, state, subject) }, what), h("small", {}, badge(TYPES[line.type] ?? human(line.type)), line.actor && line.actor !== "system" ? ` by ${line.actor}` : "")),
     h("td", { class: "end" }, h("strong", { class: line.amount > 0 ? "up" : "" }, line.amount ? signed(line.amount) : h("span", { class: "muted" }, `${number(line.held_amount ?? line.released_amount ?? 0)} ${line.type === "hold" ? "held" : "free"}`))),
     h("td", { class: "end muted" }, number(line.balance_after)),
   );
 }
 
-let filter = { type: "", search: "", metadata: "" };
+let filter = { type: "", search: "", metadata: "", until: "" };
+const MOST_SEARCHES = 20;
 
 function history(state, subject) {
   const area = h("div", {});
   const type = select("type", [["", "All types"], ...Object.entries(TYPES)], filter.type, { "aria-label": "Type" });
   const search = h("input", { type: "search", name: "search", placeholder: "Text in description or metadata", "aria-label": "Search", value: filter.search, autocomplete: "off" });
   const metadata = h("input", { name: "metadata", placeholder: "Metadata, such as job=42", "aria-label": "Metadata", value: filter.metadata, autocomplete: "off", pattern: "[a-z0-9_]+=.+" });
+  const until = h("input", { type: "date", name: "until", value: filter.until });
   const fill = () => {
-    filter = { type: type.value, search: search.value.trim(), metadata: metadata.value.trim() };
+    filter = { type: type.value, search: search.value.trim(), metadata: metadata.value.trim(), until: until.value };
     const [key, ...value] = filter.metadata.split("=");
     const body = h("tbody", {});
+    const asked = {
+      user_id: state.userId,
+      limit: 25,
+      type: filter.type,
+      search: filter.search,
+      to: filter.until && endOfDay(filter.until, state.zone),
+      ...(key && value.length ? { [`metadata.${key}`]: value.join("=") } : {}),
+    };
     const more = paged(body, async (cursor) => {
-      const answer = await get("api/credits/history", {
-        user_id: state.userId,
-        limit: 25,
-        cursor,
-        type: filter.type,
-        search: filter.search,
-        ...(key && value.length ? { [`metadata.${key}`]: value.join("=") } : {}),
-      });
-      return { rows: answer.items.map((line) => historyRow(line, state, subject)), next: answer.next_cursor };
+      // One answer looks at a part of a long history: it can be empty and not be the last.
+      for (let left = MOST_SEARCHES; ; left -= 1) {
+        const answer = await get("api/credits/history", { ...asked, cursor });
+        cursor = answer.next_cursor;
+        if (answer.items.length || !cursor || left <= 1 || !body.isConnected) return { rows: answer.items.map((line) => historyRow(line, state, subject)), next: cursor };
+      }
     }, { none: empty("No line is like this", "Change or clear the filters."), label: "lines" });
     area.replaceChildren(h("div", { class: "card flush" }, historyTable(body)), more);
   };
-  const form = h("form", { class: "filters", role: "search", onsubmit: (event) => { event.preventDefault(); fill(); }, onchange: fill }, search, type, metadata, h("button", {}, "Search"));
+  const form = h("form", { class: "filters", role: "search", onsubmit: (event) => { event.preventDefault(); fill(); }, onchange: (event) => { if (event.target.matches("select, [type=date]")) fill(); } }, search, type, metadata, h("label", {}, "Through", until), h("button", {}, "Search"));
   fill();
   return h("div", {}, form, area);
+}
+
+// The line that granted a batch.
+async function openBatch(batch, pressed, state, subject) {
+  pressed.disabled = true;
+  try {
+    openLine(await get(`api/credits/transactions/${encodeURIComponent(batch.batch_id)}`), state, subject);
+  } catch (error) {
+    if (error.status !== 401) pressed.after(trouble(error));
+  } finally {
+    pressed.disabled = false;
+  }
 }
 
 // One line of the ledger: what it moved, what it told, and what can be done about it.
@@ -313,9 +343,12 @@ function openLine(line, state, subject) {
   const mail = h("div", {});
   const events = h("div", {});
   const act = (name, more, values) => { close(); openAction({ name, subject: { ...subject, ...more }, values }); };
+  // What is left of the batch that it granted.
+  const batch = state.balance.batches.find((each) => each.batch_id === line.transaction_id);
   const buttons = [
     may.reverses && line.type === "usage" ? button("Give back …", () => act("give_back", { transaction_id: line.transaction_id, most: -line.amount })) : null,
-    may.grants && line.type === "manual" && line.amount > 0 ? button("Claw back …", () => act("claw_back", {}, { amount: String(line.amount), description: `Undo ${line.transaction_id}` })) : null,
+    may.refunds && line.type === "purchase" ? button("Refund …", () => act("refund", { payment_id: line.payment_id, bought: line.amount, bought_at: line.effective_at })) : null,
+    may.grants && batch ? button("Void …", () => act("void", { batch }, { description: `Undo ${line.transaction_id}` })) : null,
     may.grants && line.type === "manual" && line.amount < 0 ? button("Grant again …", () => act("grant", {}, { amount: String(-line.amount), description: `Undo ${line.transaction_id}`, notify: "on" })) : null,
     may.support ? button("Email", () => showEmail(line.transaction_id, mail)) : null,
     may.support ? button("Events", () => showEvents(line.transaction_id, events)) : null,
@@ -330,6 +363,7 @@ function openLine(line, state, subject) {
       ["Took effect", when(line.effective_at, zone)],
       line.posted_at !== line.effective_at ? ["Written", when(line.posted_at, zone)] : null,
       ["By", line.actor],
+      batch ? ["Left of its batch", `${number(batch.remaining_amount)}, ${batch.expires_at ? `through ${lastDay(batch.expires_at, zone)}` : "never expires"}`] : null,
       line.allocation_period ? ["For the month", line.allocation_period] : null,
       line.payment_id ? ["Payment", line.payment_id] : null,
       line.price ? ["Price", new Intl.NumberFormat("en", { style: "currency", currency: line.price.currency }).format(line.price.amount / 100)] : null,
@@ -342,6 +376,7 @@ function openLine(line, state, subject) {
     buttons.length ? h("div", { class: "buttons start" }, buttons) : null,
     mail,
     events,
+    said(),
   );
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
@@ -376,8 +411,8 @@ function emails(state) {
     return h(
       "tr",
       {},
-      h("td", { class: "when" }, when(mail.sent_at ?? mail.posted_at, state.zone)),
-      h("td", { class: "what" }, h("button", { type: "button", class: "link", onclick: () => showEmail(mail.transaction_id, preview) }, mail.subject ?? human(mail.type)), h("small", {}, human(mail.type), ` · line ${mail.transaction_id}`)),
+      h("td", { class: "when" }, ago(mail.sent_at ?? mail.posted_at, state)),
+      h("td", { class: "what" }, h("button", { type: "button", class: "link", onclick: () => showEmail(mail.transaction_id, preview, "h2") }, mail.subject ?? human(mail.type)), h("small", {}, human(mail.type), ` · line ${mail.transaction_id}`)),
       h("td", { class: "end" }, h("span", { title: meaning }, badge(words, tone))),
     );
   };
@@ -388,17 +423,19 @@ function emails(state) {
   return h("div", { class: "columns even" }, h("div", {}, h("div", { class: "card flush" }, h("table", { class: "list" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "When"), h("th", { scope: "col" }, "Email"), h("th", { scope: "col", class: "end" }, "State"))), body)), more), preview);
 }
 
-async function showEmail(transactionId, area) {
+// heading: one level below that of what the email is shown in.
+async function showEmail(transactionId, area, heading = "h3") {
   area.replaceChildren(waiting(3));
   try {
     const mail = await get(`api/credits/transactions/${encodeURIComponent(transactionId)}/email`);
     const frame = frameOf(mail);
-    area.replaceChildren(h("h3", { tabindex: "-1" }, mail.subject), frame);
-    $("h3", area).focus();
+    const subject = h(heading, { tabindex: "-1", class: "subject" }, mail.subject);
+    area.replaceChildren(subject, frame);
+    subject.focus();
     area.scrollIntoView({ block: "nearest" });
   } catch (error) {
     const words = error.status === 404 ? Object.assign(new Error("This line is none that users get an email of, or they had none to get it at."), { title: "There is no email" }) : error;
-    area.replaceChildren(trouble(words, error.status === 404 ? null : () => showEmail(transactionId, area)));
+    area.replaceChildren(trouble(words, error.status === 404 ? null : () => showEmail(transactionId, area, heading)));
   }
 }
 

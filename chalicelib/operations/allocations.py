@@ -9,8 +9,9 @@ from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
-from chalicelib.domain import calendar, ledger
+from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.due import due_allocation
 from chalicelib.domain.edits import Editor
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import (
@@ -20,20 +21,14 @@ from chalicelib.domain.errors import (
     TimezoneUnknown,
     Unreadable,
 )
-from chalicelib.domain.ledger import Account, AllocationTerms
+from chalicelib.domain.ledger import Account
 from chalicelib.domain.plans import AllocateOn
 from chalicelib.domain.subscriptions import (
     NotAllocatedBecause,
     Subscription,
-    amount_for,
     due_periods,
-    due_top_up,
-    lifetime_of,
     monthly_amount,
     not_allocated_because,
-    periods_of,
-    sign_up_for,
-    topped_up_by,
 )
 from chalicelib.messages import Sweep, SweepKind
 from chalicelib.observability import correlation_id, logger
@@ -90,47 +85,17 @@ def next_due_allocation(
 ) -> LedgerEntry | None:
     """The oldest allocation still due to an account, None when nothing is."""
     catalogue = services.catalogue
-    through = account.allocated_through
-    # On top of the last period, so before the next.
-    if owed := due_top_up(subscription, catalogue, through, account.topped_up_at):
-        plan = catalogue.get(subscription.plan)
-        return ledger.top_up(
-            account,
-            owed,
-            subscription.timezone,
-            lifetime_of(subscription, catalogue),
-            now,
-            AllocationTerms(plan.priority, plan.balance_cap),
-        )
-    due = due_periods(subscription, catalogue, through, as_of, now)
-    if not due:
-        return None
-    period, plan = due[0], catalogue.get(subscription.plan)
-    signed = sign_up_for(subscription, period)
-    amount = monthly_amount(subscription, catalogue)
-    if subscription.allocation_amount is not None and amount < subscription.allocation_amount:
-        logger().warning(
-            "own amount above the cap of its plan",
-            user_id=account.user_id,
-            allocation_amount=subscription.allocation_amount,
-            allocated=amount,
-        )
-    return ledger.allocate(
-        account,
-        period,
-        amount_for(subscription, catalogue, period),
-        subscription.timezone,
-        lifetime_of(subscription, catalogue),
-        now,
-        AllocationTerms(
-            plan.priority,
-            plan.balance_cap,
-            signed.at if signed else None,
-            # A step up before the period was allocated is part of its amount; not of a sign-up's.
-            None if signed else topped_up_by(subscription, period),
-        ),
-        periods_of(subscription, catalogue).day,
-    )
+    entry = due_allocation(catalogue, account, subscription, as_of, now)
+    if entry and entry.begins_period and subscription.allocation_amount is not None:
+        amount = monthly_amount(subscription, catalogue)
+        if amount < subscription.allocation_amount:
+            logger().warning(
+                "own amount above the cap of its plan",
+                user_id=account.user_id,
+                allocation_amount=subscription.allocation_amount,
+                allocated=amount,
+            )
+    return entry
 
 
 class Saved(NamedTuple):

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from chalicelib.domain.damage import optional_of, value_of
 from chalicelib.domain.errors import Contention
 from chalicelib.domain.instants import to_milliseconds
+from chalicelib.domain.languages import Language, closest
 from chalicelib.domain.taken_back import TakenBack
 from chalicelib.retries import Pause, pause_with_jitter
 
@@ -36,10 +37,11 @@ Value = TypeVar("Value")
 
 
 class Customer(NamedTuple):
-    """Who a customer is to us, as far as it is known."""
+    """Who a customer is to us, as far as it is known; ``language``: that of their invoices."""
 
     user_id: str | None = None
     email: str | None = None
+    language: Language | None = None
 
     def with_more(self, said: "Customer") -> "Customer":
         """What is known after something was said: what is known already stays.
@@ -48,7 +50,11 @@ class Customer(NamedTuple):
         """
         if self.user_id and said.user_id and self.user_id != said.user_id:
             return self
-        return Customer(self.user_id or said.user_id, self.email or said.email)
+        return Customer(
+            self.user_id or said.user_id,
+            self.email or said.email,
+            self.language or said.language,
+        )
 
 
 class Wait(NamedTuple):
@@ -204,6 +210,7 @@ def _customer(item: Item) -> Customer:
     return Customer(
         optional_of(item, "user_id", as_text),
         optional_of(item, "email", as_text),
+        closest(optional_of(item, "language", as_text) or ""),
     )
 
 

@@ -59,6 +59,13 @@ class Object:
         """A text, of at most 5,000 characters: Stripe's own limit is lower everywhere."""
         return self._optional(name, _text)
 
+    def texts(self, name: str) -> list[str]:
+        """A list of texts."""
+        value = self._values.get(name) or []
+        if not isinstance(value, list):
+            raise InvalidInput.of(self._place(name), "must be a list")
+        return [_text(f"{self._place(name)}[{index}]", each) for index, each in enumerate(value)]
+
     def key(self, name: str) -> str:
         """The id that the object must have there."""
         value = self.reference(name)

@@ -59,15 +59,18 @@ def take_in(services: Services, event: Event) -> str:
 
 def _customer(services: Services, event: Event) -> str:
     customer = event.object
-    said = Customer(_user_id(customer.metadata("user_id")), _email(customer.text("email")))
+    locales = customer.texts("preferred_locales")  # the best first
+    language = next(filter(None, map(closest, locales)), None)
+    user_id = _user_id(customer.metadata("user_id"))
+    said = Customer(user_id, _email(customer.text("email")), language)
     _learn(services, customer.key("id"), said, event)
     return "customer"
 
 
 def _who(
     services: Services, event: Event, customer_id: str | None, said: str | None
-) -> tuple[str, str | None]:
-    """The user whom an event is about, and their address if it is known.
+) -> tuple[str, Customer]:
+    """The user whom an event is about, and what is known of them as a customer.
 
     Raises `Waiting` if nobody has said who it is yet.
     """
@@ -77,7 +80,7 @@ def _who(
     if known.user_id is None:
         who = f"customer {customer_id}" if customer_id else "the payment"
         raise Waiting(f"nothing says which user {who} is: metadata.user_id is missing")
-    return known.user_id, known.email
+    return known.user_id, known
 
 
 def _learn(services: Services, customer_id: str, said: Customer, event: Event) -> Customer:
@@ -110,7 +113,7 @@ def _check_user(customer_id: str, known: Customer, said: Customer) -> None:
 
 def _give_address(services: Services, customer: Customer, event: Event) -> None:
     """Gives their address to a user whom Stripe has brought, and who has none."""
-    user_id, email = customer
+    user_id, email = customer.user_id, customer.email
     if user_id is None or email is None:
         return
 
@@ -159,7 +162,7 @@ def _subscription(services: Services, event: Event) -> str:
     if report is None:
         return IGNORED
     customer_id = found.reference("customer")
-    user_id, email = _who(services, event, customer_id, _user_id(found.metadata("user_id")))
+    user_id, customer = _who(services, event, customer_id, _user_id(found.metadata("user_id")))
 
     def decide(present: Subscription | None) -> Subscription:
         before = present.contracts if present else ()
@@ -169,8 +172,8 @@ def _subscription(services: Services, event: Event) -> str:
         if len(contracts) > MOST_CONTRACTS:
             raise Waiting(f"user {user_id} has {MOST_CONTRACTS} other subscriptions, none over")
         timezone = _timezone(found, services.price_list.timezone)
-        language = closest(found.metadata("language") or "")
-        newcomer = Newcomer(user_id, email, timezone, language)
+        language = closest(found.metadata("language") or "") or customer.language
+        newcomer = Newcomer(user_id, customer.email, timezone, language)
         now = services.now()
         return reported(present, newcomer, contracts, event.seen_at, services.catalogue, now)
 

@@ -1,8 +1,8 @@
 """The alarms of infra/deployment/alarms.py as resources of the template.
 
 `complete` adds the alarms to the packaged template. Every alarm publishes to the topic
-`AlarmsTopic` when it starts and when it ends. Its description links to a section of
-docs/operating.md that says what to do.
+`AlarmsTopic` when it starts and when it ends. Its description leads to a section of
+docs/operating.md that says what to do, at the address that the parameter RunbookUrl says.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from infra.deployment.alarms import ROLLBACK_ALARMS, RUNBOOK, SYMPTOMS, metrics_of_small
+from infra.deployment.alarms import ROLLBACK_ALARMS, SYMPTOMS, metrics_of_small
 from infra.deployment.symptoms import Json, Part, PerStage, Statistic, Symptom
 
 
@@ -59,7 +59,7 @@ class Alarm:
             **({} if self.in_small else {"Condition": "IsFull"}),
             "Properties": {
                 "AlarmName": {"Fn::Sub": f"credits-${{Stage}}-{self.name}"},
-                "AlarmDescription": f"{meaning} See {RUNBOOK}#{symptom.name}",
+                "AlarmDescription": {"Fn::Sub": f"{meaning} See ${{RunbookUrl}}#{symptom.name}"},
                 "Namespace": symptom.namespace,
                 "MetricName": symptom.metric,
                 "Dimensions": [

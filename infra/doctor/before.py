@@ -14,11 +14,11 @@ from infra.session import AwsError
 
 
 class FindingsError(AwsError):
-    """A deployment would fail; the findings on the screen say why."""
+    """A deployment should not begin; the findings on the screen say why."""
 
 
 def look(site: Site, console: Console | None = None, *, is_heeded: bool = True) -> None:
-    """Shows all problems. Raises `FindingsError` for those that would make the deployment fail.
+    """Shows all problems. Raises `FindingsError` for those that stop a deployment.
 
     A check that could not be made does not stop a deployment. With findings ignored, nothing does.
     """
@@ -32,6 +32,6 @@ def look(site: Site, console: Console | None = None, *, is_heeded: bool = True) 
     if is_heeded and any(finding.stops for finding in findings):
         anyway = site.make("deploy", "IGNORE_FINDINGS=1")
         raise FindingsError(
-            "Not deployed: it would fail, for what is marked above. Nothing was changed.\n"
-            f"To try all the same: {anyway}"
+            "Not deployed, for what is marked above. Nothing was changed.\n"
+            f"To deploy all the same: {anyway}"
         )

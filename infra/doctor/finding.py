@@ -22,7 +22,7 @@ class State(StrEnum):
 class Finding:
     """The result of one check. ``fix`` is what to type or read next.
 
-    ``stops``: a deployment would fail because of it, so `make deploy` does not begin.
+    ``stops``: `make deploy` does not begin. The deployment would fail, or do what cannot be undone.
     """
 
     check: str

@@ -64,6 +64,8 @@ def product(site: Site) -> Iterator[Finding]:
             f"emails do not say whose they are: {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} not set",
             f"Set them under [{site.stage}] in infra/parameters.toml; docs/mail.md#in-your-name",
+            # An email that was sent in nobody's name cannot be called back.
+            stops=True,
         )
     else:
         name = products.product_of(site.parameters).name

@@ -115,9 +115,11 @@ class Site:
         stage = "" if self.is_local else f" STAGE={self.stage}"
         return f"make {target}{stage}{' ' if words else ''}{words}"
 
-    def needed(self, check: str, says: str, fix: str) -> Finding:
+    def needed(self, check: str, says: str, fix: str, *, stops: bool = False) -> Finding:
         """A finding about something that users would miss; without users it is only a warning."""
-        return (warning if self.stage in TRIALS else bad)(check, says, fix)
+        if self.stage in TRIALS:
+            return warning(check, says, fix)
+        return bad(check, says, fix, stops=stops)
 
 
 def found(call: Callable[[], Json]) -> Json | None:

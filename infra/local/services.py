@@ -12,8 +12,11 @@ from infra.local import emulator
 from infra.local.stacks import LocalStack
 
 
-def services_of_local(stack: LocalStack) -> Services:
-    """The services of a local stack, by its own clock, under the emulator's root user."""
+def services_of_local(stack: LocalStack, threads: int = THREADS) -> Services:
+    """The services of a local stack, by its own clock, under the emulator's root user.
+
+    ``threads``: how many may use them at once.
+    """
     return StageServices(
         replace(
             settings_of(stack.stage, emulator.REGION, stack),
@@ -22,7 +25,7 @@ def services_of_local(stack: LocalStack) -> Services:
         stack.client,
         connect(
             emulator.REGION,
-            THREADS,
+            threads,
             endpoint_url=stack.endpoint_url,
             access_key=emulator.ACCESS_KEY,
             secret_key=emulator.SECRET_KEY,

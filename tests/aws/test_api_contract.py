@@ -15,11 +15,14 @@ from botocore.exceptions import EndpointConnectionError
 
 from app import app
 from chalicelib.api import VERSION
+from chalicelib.api.forecasts import ASSUMPTIONS, WINDOWS
 from chalicelib.api.principal import Scope
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
 from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import Contention
+from chalicelib.domain.explanations import Decision, ReasonCode
+from chalicelib.domain.forecasts import NoRate
 from chalicelib.domain.plans import BillingInterval
 from chalicelib.domain.subscriptions import NotAllocatedBecause, SubscriptionStatus
 from chalicelib.operations import months
@@ -71,6 +74,11 @@ def test_the_words_of_the_file_are_those_of_the_code() -> None:
 
     assert words("Transaction", "type") == [kind.value for kind in EntryType]
     assert words("NotAllocatedBecause", "code") == [reason.value for reason in NotAllocatedBecause]
+    assert words("ExplainedDecision", "code") == [each.value for each in Decision]
+    assert words("ExplainedReason", "code") == [each.value for each in ReasonCode]
+    assert words("NoRateBecause", "code") == [each.value for each in NoRate]
+    assert words("Assumption", "code") == [*ASSUMPTIONS]
+    assert schemas["ForecastRate"]["properties"]["window_days"]["enum"] == [*WINDOWS]
     for schema in ("Subscription", "SubscriptionRequest", "SubscriptionChange"):
         assert words(schema, "status") == [status.value for status in SubscriptionStatus]
         assert words(schema, "billing_interval") == [each.value for each in BillingInterval]
@@ -189,6 +197,8 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
     world.now += timedelta(minutes=5)
     show("200", "GET", "/api/credits/allocation-schedule", ada)
     show("200", "GET", "/api/credits/balance", ada)
+    show("200", "GET", "/api/credits/explain?amount=71", ada)
+    show("200", "GET", "/api/credits/forecast", ada)
     show("200", "GET", "/api/credits/history?limit=3", ada)
     csv = {"Accept": "text/csv"}
     show("200", "GET", "/api/credits/history?limit=3", ada, headers=csv)
@@ -273,6 +283,10 @@ def show_purchases(made: Examples, world: World) -> None:
         "observed_at": "2025-06-02T11:35:00Z",
     }
     show("200", "POST", "/api/credits/refunds", BILLING, half)
+    world.now += timedelta(minutes=5)
+    goodwill = "42-2"
+    why = {"description": "Granted to the wrong user"}
+    show("200", "POST", f"/api/credits/batches/{goodwill}/void", ADMIN, why, key="void-7731")
 
 
 def show_support(made: Examples, world: World) -> None:

@@ -612,3 +612,153 @@ def test_a_page_that_was_begun_under_the_release_before_goes_on(
 ) -> None:
     assert cursors.encode(listing, position) == cursor
     assert cursors.decode(listing, cursor, ".*") == position
+
+
+# --- Why it was refused -------------------------------------------------------------------------
+
+EXPLAIN = "/api/credits/explain"
+
+
+def test_a_refusal_is_explained_by_the_account_as_it_was(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.grant("1", 20, "a", expires_in_days=1)
+    world.grant("1", 50, "b")
+    then = world.now = at("2026-01-16T23:00:00Z")  # midnight in Paris
+    asked = {"amount": 60, "description": "Export"}
+    assert api.post("/api/credits/use", user(), asked, key="k").status == 402
+    world.now += timedelta(days=3)
+    world.grant("1", 1000, "c")
+    found = api.get(f"{EXPLAIN}?at={format_instant(then)}&amount=60", user()).json
+    assert found["decision"] == {
+        "code": "insufficient_credits",
+        "words": "At 2026-01-16T23:00:00Z, 50 credits were available and 60 asked for: "
+        "10 too few, so none was taken.",
+    }
+    assert found["reasons"] == [
+        {
+            "code": "expired",
+            "words": "20 credits had expired, the last at 2026-01-16T23:00:00Z.",
+            "amount": 20,
+            "until": "2026-01-16T23:00:00Z",
+        }
+    ]
+    assert (found["available_amount"], found["missing_amount"]) == (50, 10)
+    assert [each["open_amount"] for each in found["batches"]] == [0, 50]
+    assert [each["transaction_id"] for each in found["latest_transactions"]] == ["1-2", "1-1"]
+    assert (found["transaction"], found["decides_the_same"]) == (None, None)
+
+
+def test_without_an_instant_the_present_is_explained(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.grant("1", 5, "a")
+    found = api.get(f"{EXPLAIN}?amount=6", user()).json
+    assert (found["at"], found["missing_amount"]) == (format_instant(world.now), 1)
+    assert api.get(EXPLAIN, user()).json["decision"]["code"] == "nothing_asked"
+
+
+def test_an_entry_is_explained_by_the_account_before_it(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.grant("1", 5, "a")
+    world.grant("1", 9, "b")
+    spend(api, 8, "k")
+    spend(api, 1, "l")
+    found = api.get(f"{EXPLAIN}?transaction_id=1-3", ADMIN).json
+    assert (found["amount"], found["decision"]["code"]) == (8, "covered")
+    assert [each["taken_amount"] for each in found["batches"]] == [5, 3]
+    assert found["transaction"] == api.get(HISTORY, user()).json["items"][1]
+    assert found["decides_the_same"] is True
+    first = api.get(f"{EXPLAIN}?transaction_id=1-1", user()).json
+    assert (first["batches"], first["latest_transactions"], first["amount"]) == ([], [], None)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("at=2099-01-01T00:00:00Z", "at"),
+        ("at=yesterday", "at"),
+        ("amount=0", "amount"),
+        ("amount=1000000001", "amount"),
+        ("amount=1.5", "amount"),
+        ("transaction_id=1-1&amount=5", "amount"),
+        ("transaction_id=1-1&at=2026-01-01T00:00:00Z", "at"),
+        ("transaction_id=1-1&user_id=1", "user_id"),
+        ("id=1-1", "id"),
+    ],
+)
+def test_what_cannot_be_explained_names_the_field(
+    world: World, api: Api, query: str, field: str
+) -> None:
+    world.subscribe("1")
+    world.grant("1", 5, "a")
+    reply = api.get(f"{EXPLAIN}?{query}", user())
+    assert reply.status == 400
+    assert [error["field"] for error in reply.json["errors"]] == [field]
+
+
+def test_nobody_is_told_how_somebody_elses_credits_were_taken(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.grant("1", 5, "a")
+    assert api.get(f"{EXPLAIN}?transaction_id=1-1", user("2")).status == 403
+    assert api.get(f"{EXPLAIN}?transaction_id=1-2", user("1")).status == 404
+    assert api.get(f"{EXPLAIN}?transaction_id=none", user("1")).status == 404
+    assert api.get(f"{EXPLAIN}?user_id=3", ADMIN).status == 404
+
+
+# --- When they run out --------------------------------------------------------------------------
+
+FORECAST = "/api/credits/forecast"
+
+
+def test_a_forecast_has_what_the_plan_brings_and_what_the_last_days_spent(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1", timezone="Pacific/Kiritimati", plan="starter")
+    world.allocate_at("2026-01-31T10:00:00Z")  # 1 February on Kiritimati, 14 hours ahead
+    world.now += timedelta(days=8)
+    spend(api, 70, "a")
+    found = api.get(FORECAST, user()).json
+    assert found["available_balance"] == 30
+    assert found["allocations"][0] == {
+        "on": "2026-03-01",
+        "at": "2026-02-28T10:00:00Z",
+        "amount": 100,
+    }
+    assert len(found["allocations"]) == 12
+    assert found["expiring_credits"][0] == {"amount": 30, "expires_at": "2026-03-03"}
+    week, month, quarter = found["rates"]
+    assert (week["spent_amount"], week["days"], week["window_days"]) == (70, 7, 7)
+    # 10 a day from the 9th on, today among them.
+    assert (week["runs_out_on"], week["no_rate_because"]) == ("2026-02-12", None)
+    assert month["no_rate_because"]["code"] == quarter["no_rate_because"]["code"] == "too_new"
+    assert (month["runs_out_on"], month["expiring_credits"]) == (None, [])
+
+
+def test_who_is_paused_and_has_nothing_is_promised_nothing(world: World, api: Api) -> None:
+    world.subscribe("1", status="paused")
+    found = api.get(FORECAST, user()).json
+    assert (found["allocations"], found["expiring_credits"]) == ([], [])
+    assert [each["no_rate_because"]["code"] for each in found["rates"]] == ["too_new"] * 3
+    assert api.get(FORECAST, user("7")).status == 404
+
+
+def test_credits_without_a_subscription_are_forecast_too(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.grant("1", 5, "a", expires_in_days=2)
+    assert world.services.subscriptions.remove("1")
+    found = api.get(f"{FORECAST}?user_id=1", ADMIN).json
+    assert (found["available_balance"], found["allocations"]) == (5, [])
+    assert found["expiring_credits"] == [{"amount": 5, "expires_at": "2026-01-17"}]
+
+
+def test_of_very_many_lines_the_latest_are_read_and_one_from_before_the_window_is_enough(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("1")
+    world.grant("1", 500, "a")
+    for day in range(20):
+        world.now += timedelta(days=1)
+        spend(api, 3, f"{day}")
+    monkeypatch.setattr("chalicelib.api.forecasts.ENTRIES_A_SEARCH", 11)
+    week, month, _ = api.get(FORECAST, user()).json["rates"]
+    assert (week["days"], week["spent_amount"], week["no_rate_because"]) == (7, 24, None)
+    assert (month["days"], month["spent_amount"], month["no_rate_because"]) == (10, 33, None)

@@ -131,6 +131,12 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ),
     (
         "POST",
+        "/api/credits/batches/1-1/void",
+        {"description": "Mistake"},
+        (401, 403, 403, 403, 403, 403, 403, 403, 200),
+    ),
+    (
+        "POST",
         "/api/credits/allocation-runs",
         {"period": "2026-01", "zones": ["Europe/Paris"]},
         (401, 403, 403, 403, 403, 403, 403, 403, 202),
@@ -160,7 +166,7 @@ def two_users(world: World) -> World:
 # --- Who may do what ----------------------------------------------------------------------------
 
 
-NAMED = {"user_id": "1", "transaction_id": "1-1", "period": "2026-01"}
+NAMED = {"user_id": "1", "transaction_id": "1-1", "batch_id": "1-1", "period": "2026-01"}
 
 
 def make_what_the_table_names(api: Api) -> None:

@@ -13,6 +13,7 @@ Json = dict[str, Any]
 ALLOCATE = "/api/credits/allocate"
 REVERSE = "/api/credits/reverse"
 REFUNDS = "/api/credits/refunds"
+VOID = "/api/credits/batches/1-1/void"
 RUNS = "/api/credits/allocation-runs"
 SUBSCRIPTION = "/api/subscriptions/1"
 
@@ -72,6 +73,8 @@ REQUESTS: tuple[tuple[str, Json], ...] = (
     ),
     ("/api/credits/holds/1-3/release", {}),
     (REFUNDS, {"payment_id": "pi_1", "amount": 20, "description": "Asked for it"}),
+    (VOID, {"description": "Mistake"}),
+    (VOID, {"description": "Fraud", "including_held": True, "notify": False}),
 )
 
 
@@ -113,6 +116,8 @@ def test_a_dry_run_of_what_was_done_shows_what_was_done(
         ("/api/credits/holds/1-1/release", {}, 404),
         (REFUNDS, {"payment_id": "pi_2", "amount": 1, "description": "Unknown"}, 404),
         (REFUNDS, {"payment_id": "pi_1", "amount": 51, "description": "Too much"}, 422),
+        ("/api/credits/batches/1-2/void", {"description": "No batch"}, 404),
+        ("/api/credits/batches/1-9/void", {"description": "No entry"}, 404),
     ],
 )
 def test_a_dry_run_is_refused_as_the_real_thing_is(

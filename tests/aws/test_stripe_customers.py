@@ -6,6 +6,7 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from chalicelib.domain.edits import Change, Editor, EditorKind
+from chalicelib.domain.languages import Language
 from chalicelib.store.stripe import Customer
 from tests.aws.stripe_events import ADA, Stripe, checkout, customer, payment, subscription
 from tests.aws.test_unreachable import fall_silent
@@ -25,6 +26,14 @@ def known(stripe: Stripe, name: str = "cus_1") -> Customer:
 def test_a_customer_says_who_they_are(stripe: Stripe, kind: str) -> None:
     assert stripe.sends(kind, customer(user_id="1")) == (200, "customer")
     assert known(stripe) == Customer("1", ADA)
+
+
+def test_the_first_language_that_a_customer_is_known_by_stays(stripe: Stripe) -> None:
+    german = Language.GERMAN
+    for locales, then in ((["fr"], None), (["de-AT", "en"], german), (["en"], german)):
+        person = customer(user_id="1") | {"preferred_locales": locales}
+        assert stripe.sends("customer.updated", person) == (200, "customer")
+        assert known(stripe) == Customer("1", ADA, then)
 
 
 @pytest.mark.parametrize(

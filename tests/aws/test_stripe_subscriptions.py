@@ -136,6 +136,35 @@ def test_the_language_of_a_newcomer_is_what_the_team_wrote_or_english(stripe: St
         assert stripe.user(f"{number}").language is expected
 
 
+@pytest.mark.parametrize(
+    ("locales", "metadata", "expected"),
+    [
+        (["de-CH"], {}, Language.GERMAN),
+        (["fr-FR", "de", "en"], {}, Language.GERMAN),
+        (["de"], {"language": "en-GB"}, Language.ENGLISH),
+        (["de"], {"language": "fr"}, Language.GERMAN),
+        (["fr", "auto", ""], {}, Language.ENGLISH),
+        ([], {}, Language.ENGLISH),
+        (None, {}, Language.ENGLISH),
+    ],
+)
+def test_a_newcomer_has_the_language_that_stripe_prefers_unless_the_team_wrote_one(
+    stripe: Stripe, locales: list[str] | None, metadata: dict[str, str], expected: Language
+) -> None:
+    person = customer() | {"preferred_locales": locales}
+    assert stripe.sends("customer.created", person) == (200, "customer")
+    assert stripe.sends(CREATED, subscription(metadata={"user_id": "1", **metadata})) == DONE
+    assert stripe.user().language is expected
+
+
+def test_a_language_that_stripe_prefers_later_changes_nobody_s(stripe: Stripe) -> None:
+    assert stripe.sends(CREATED, subscription()) == DONE
+    person = customer(email=None) | {"preferred_locales": ["de"]}
+    assert stripe.sends("customer.updated", person) == (200, "customer")
+    assert stripe.user().language is Language.ENGLISH
+    assert stripe.user().version == 1
+
+
 # --- Credits ------------------------------------------------------------------------------------
 
 

@@ -438,18 +438,20 @@ def test_only_the_alarms_of_the_stage_that_ring_are_asked_for(world: World) -> N
     assert (asked["AlarmNamePrefix"], asked["StateValue"]) == ("credits-dev-", "ALARM")
 
 
-def test_every_alarm_names_a_section_of_the_runbook_as_the_api_reads_it(world: World) -> None:
+@pytest.mark.parametrize("runbook", ["docs/operating.md", "https://wiki.example.com/credits"])
+def test_every_alarm_names_a_section_of_the_runbook_as_the_api_reads_it(
+    world: World, runbook: str
+) -> None:
     for symptom in SYMPTOMS:
-        description = Alarm(symptom, Part("sweeps", {})).resource()["Properties"][
-            "AlarmDescription"
-        ]
+        described = Alarm(symptom, Part("sweeps", {})).resource()["Properties"]["AlarmDescription"]
+        description = described["Fn::Sub"].replace("${RunbookUrl}", runbook)
         ringing = {"AlarmName": "credits-dev-x", "AlarmDescription": description}
         answer = {
             "MetricAlarms": [{**ringing, "StateUpdatedTimestamp": at("2026-01-01T00:00:00Z")}]
         }
         cloudwatch = Mock(**{"describe_alarms.return_value": answer})
         found = (Upkeep(world.settings, Mock(), cloudwatch).ringing() or [])[0]
-        assert found.runbook == f"docs/operating.md#{symptom.name}"
+        assert found.runbook == f"{runbook}#{symptom.name}"
         assert found.meaning.endswith(".")
 
 

@@ -207,6 +207,7 @@ def test_what_the_ledger_has_an_entry_of_is_not_said_again(
         (HOLDS, BACKEND, HOLD),
         ("/api/credits/purchases", BILLING, {"user_id": ANN, "amount": 5, "payment_id": "pi_1"}),
         (f"{HOLDS}/{ANN}-5/capture", BACKEND, {"amount": 3}),
+        (f"/api/credits/batches/{ANN}-1/void", ADMIN, {"description": "Mistake"}),
         # Said again, it is the same entry.
         (f"{HOLDS}/{ANN}-5/capture", ADMIN, {"amount": 3}),
     ):
@@ -255,6 +256,19 @@ def test_a_refused_end_of_a_hold_names_the_user_whose_hold_it_is(
     assert reply.status in (400, 403, 410)
     route = f"POST {HOLDS}/{{hold_id}}/{end}"
     assert_leaves(lines, reply, line(caller, route, reply.status, ANN))
+
+
+@pytest.mark.parametrize(
+    ("caller", "number", "status"),
+    [(BACKEND, 1, 403), (user(BOB), 1, 403), (ADMIN, 2, 404), (ADMIN, 99, 404)],
+)
+def test_a_refused_void_names_the_user_whose_batch_it_is(
+    api: Api, lines: Callable[[], list[Json]], caller: Caller, number: int, status: int
+) -> None:
+    body = {"description": "Mistake"}
+    reply = api.post(f"/api/credits/batches/{ANN}-{number}/void", caller, body, key="k")
+    route = "POST /api/credits/batches/{batch_id}/void"
+    assert_leaves(lines, reply, line(caller, route, status, ANN))
 
 
 def test_a_user_who_tries_to_end_their_own_hold_leaves_none(

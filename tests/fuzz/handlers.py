@@ -389,6 +389,9 @@ def _text(value: Json) -> str:
     return sendable(value if isinstance(value, str) else json.dumps(value))
 
 
+_ENTRY_NAMES = ("hold_id", "transaction_id", "batch_id")
+
+
 def route(method: str, path: str) -> Callable[[Json], bool]:
     """A route, with a request whose every part somebody made up."""
 
@@ -398,15 +401,15 @@ def route(method: str, path: str) -> Callable[[Json], bool]:
         request = request if isinstance(request, dict) else {}
         caller = request.get("caller")
         user_id = quote(_text(request.get("user_id", "42")), safe="%")
-        entry = quote(
-            _text(request.get("hold_id", request.get("transaction_id", "42-4"))), safe="%"
-        )
+        names = [request[name] for name in _ENTRY_NAMES if name in request]
+        entry = quote(_text(names[0] if names else "42-4"), safe="%")
         period = quote(_text(request.get("period", "2026-01")), safe="%")
         file = quote(_text(request.get("file", "main.js")), safe="%")
         places = {
             "user_id": user_id,
             "hold_id": entry,
             "transaction_id": entry,
+            "batch_id": entry,
             "period": period,
             "file": file,
         }
@@ -485,6 +488,11 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
         ),
         asked("admin", query={"user_id": "42", "cursor": CURSOR}),
         asked("admin", query={"user_id": "42", "search": "report"}),
+    ),
+    "GET /api/credits/forecast": (asked("user"), asked("admin", query={"user_id": "42"})),
+    "GET /api/credits/explain": (
+        asked("user", query={"at": "2026-01-31T00:00:00Z", "amount": "50"}),
+        asked("admin", query={"transaction_id": "42-2"}),
     ),
     "POST /api/credits/use": (keyed("user", amount=5, description="Report"),),
     "POST /api/credits/reverse": (
@@ -566,6 +574,11 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
         keyed("admin", user_id=42, amount=5, reason="Goodwill", expires_in_days=30),
         keyed("admin", user_id=42, amount=-5, reason="Moved", up_to_available=True),
         keyed("admin", user_id=42, amount=5, description="Try", dry_run=True),
+    ),
+    "POST /api/credits/batches/{batch_id}/void": (
+        keyed("admin", description="Mistake") | {"batch_id": "42-1"},
+        keyed("admin", description="Fraud", including_held=True, notify=False, dry_run=True)
+        | {"batch_id": "42%2D3"},
     ),
     "POST /api/credits/allocation-runs": (
         asked(

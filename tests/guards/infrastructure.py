@@ -637,6 +637,7 @@ _SINGLE: Rows = {
             ("TokenIssuer/AllowedPattern", ".*"),
             ("TokenAudience/MinLength", 0),
             ("TokenJwksUrl/AllowedPattern", ".*"),
+            ("RunbookUrl/AllowedPattern", ".*"),
             ("MailDomain/AllowedPattern", ".*"),
             ("ProductName/AllowedPattern", ".*"),
             ("ProductUrl/AllowedPattern", ".*"),

@@ -571,6 +571,12 @@ class Life(RuleBasedStateMachine):
 
         return intent, invoke
 
+    def void_of(self, who: str, batch: int, key: str) -> tuple[Intent, Callable[[], Reply]]:
+        """The same of an admin who takes back what is left of a batch."""
+        intent = Intent(f"void#admin#{key}", who, "void", None, "Mistake", usage=batch)
+        path = f"batches/{who}-{batch}/void"
+        return intent, self._post(path, ADMIN, {"description": "Mistake"}, key)
+
     def hold_of(
         self, who: str, amount: int, seconds: int, key: str, caller: Json
     ) -> tuple[Intent, Callable[[], Reply]]:
@@ -648,6 +654,8 @@ class Life(RuleBasedStateMachine):
             right |= answers.opened(who, line)
         elif intent.kind == "purchase":
             right["batch_id"] = f"{who}-{number}"
+        elif intent.kind == "void":
+            right["taken"] = -line.amount
         elif intent.kind != "manual":
             right["batches"] = answers.moves(who, line)
         if intent.kind == "reversal":
@@ -662,7 +670,9 @@ class Life(RuleBasedStateMachine):
         for ledger in self.oracle.visited(intent.user_id):
             try:
                 number = intent.usage
-                if number > len(ledger.lines):
+                if number > len(ledger.lines) or (
+                    intent.kind == "void" and number not in ledger.grants
+                ):
                     reasons.append((404, None))
                     continue
                 intent.line(ledger, self.profile.zones[0], self.world.clock)

@@ -372,9 +372,14 @@ class Machine(Charging, Holding, Selling, Paying, Office):
         drawn=troubles,
     )
     def claw_back(self, who: int, amount: int | None, more: int, key: str, drawn: Drawn) -> None:
-        """Some credits, or all there are, or more than that."""
+        """Some credits, or all there are, or more than that; or all of the newest batch."""
         user = self.user(who)
         ledger = self.oracle.ledger(user)
+        if amount is None and more > 1:
+            batch = max(+ledger.left or ledger.grants, default=1)
+            words = f"batch {batch} of {user} is voided, key {key}"
+            self.ask(words, drawn, "by hand", self.void_of(user, batch, key))
+            return
         amount = amount or ledger.available(ledger.time(self.world.clock)) + more
         if amount:
             words = f"{amount} credits of {user} are clawed back, key {key}"

@@ -77,7 +77,7 @@ class Intent:
     days: int | None = None
     silent: bool = False
     usage: int = 0
-    """Of a reversal the number of the usage, of an end that of the hold."""
+    """Of a reversal the number of the usage, of an end that of the hold, of a void of the batch."""
     seconds: int = 0
     """How long credits are to be held."""
     beyond: bool = False
@@ -102,8 +102,11 @@ class Intent:
         """
         if self.kind == "usage":
             return ledger.take("usage", self.amount or 0, now, self.operation, self.text)
-        if self.kind == "reversal":
-            return ledger.reverse(self.usage, self.amount, now, self.operation, self.text)
+        if self.kind in ("reversal", "void"):
+            how = (now, self.operation, self.text)
+            is_void = self.kind == "void"
+            of = self.usage
+            return ledger.void(of, *how) if is_void else ledger.reverse(of, self.amount, *how)
         amount = self.amount or 0
         if self.kind == "hold":
             asked = (amount, self.seconds, now, self.operation, self.text, timezone)

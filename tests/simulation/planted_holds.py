@@ -190,6 +190,24 @@ def _released_lives(original: Any, account: Any, number: int, *asked: Any, **how
     return replace(entry, batches=after)
 
 
+# --- Voids ----------------------------------------------------------------------------------------
+
+
+@bug(ledger, "void")
+def _void_of_all(original: Any, account: Any, batch: int, request: Any, now: Any, **_: Any) -> Any:
+    """A void takes what of the batch is held, too."""
+    return original(account, batch, request, now, including_held=True)
+
+
+@bug(ledger, "void")
+def _void_in_order(
+    original: Any, account: Any, batch: int, request: Any, now: Any, **how: Any
+) -> Any:
+    """A void takes as much as is left of the batch, in the order of spending."""
+    wanted = original(account, batch, request, now, **how)
+    return ledger.claw_back(account, -wanted.amount, request, now)
+
+
 # --- Mails ----------------------------------------------------------------------------------------
 
 BUGS["users are told that credits expire soon which are held for longer"] = becomes(

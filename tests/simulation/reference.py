@@ -847,6 +847,14 @@ class Ledger:
         legs = _taken(self.free(at), amount)
         return Line(kind, legs, at, at, self.through, operation, description=text)
 
+    def void(self, batch: int, now: datetime, operation: str, text: str) -> Line:
+        """All that is free of one batch."""
+        at = self.time(now)
+        taken = dict(self.free(at)).get(batch)
+        if not taken:
+            raise Forbidden
+        return Line("manual", ((batch, -taken),), at, at, self.through, operation, description=text)
+
     def hold(
         self, amount: int, seconds: int, now: datetime, operation: str, text: str, timezone: str
     ) -> Line:

@@ -9,6 +9,8 @@ from tests.simulation.machine import Machine
 from tests.simulation.planted_holds import BUGS, OF_HOLDS
 from tests.simulation.reference import Violation
 
+VOID = 50
+"""How a claw-back becomes a void: see `Machine.claw_back`."""
 RELEASED_MEANWHILE, CAPTURED_MEANWHILE = 5, 7
 """Amounts that choose a way: see `Holding.end_meanwhile`."""
 
@@ -61,7 +63,11 @@ def _live(life: Machine) -> None:
     life.story_of_a_reminder(0, 2, [])
     life.story_of_a_reminder(0, 10, [])
     life._grant_for_days("ada", 5)
+    life.grant("ada", 40, None, f"g{next(keys)}", [])
+    life.claw_back(0, None, VOID, f"v{next(keys)}", [])
     life.hold_all(0, -10, f"h{next(keys)}", 20 * 86_400, [])
+    for _ in range(2):
+        life.claw_back(0, None, VOID, f"v{next(keys)}", [])
     life.teardown()
 
 
@@ -71,6 +77,8 @@ def test_a_life_of_holds_is_as_the_reference_says() -> None:
     assert sum(line.type == "hold" for line in lines) >= 12
     assert {line.type for line in lines if line.ends} == {"usage", "release"}
     assert any(line.frees_dead for line in lines)
+    voids = [line.amount for line in lines if line.operation.startswith("void#")]
+    assert voids == [-40, -10]  # the third found nothing that is free
     assert any("is overtaken" in words for words in life.story)
 
 

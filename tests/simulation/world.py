@@ -629,6 +629,7 @@ __all__ = ["Context", "Killed", "Reply", "World", "at", "simulated", "ticks_betw
 _NAMED = (
     (3, "subscriptions", "user_id"),
     (4, "holds", "hold_id"),
+    (4, "batches", "batch_id"),
     (4, "transactions", "transaction_id"),
     (3, "months", "period"),
 )

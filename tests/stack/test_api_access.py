@@ -108,6 +108,10 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ),
     ("GET", "/api/credits/balance", None, (*BAD, 200, 200, 404, 404, 404)),
     ("GET", f"/api/credits/balance?user_id={ANN}", None, (*BAD, 200, 403, 200, 200, 200)),
+    ("GET", "/api/credits/forecast", None, (*BAD, 200, 200, 404, 404, 404)),
+    ("GET", f"/api/credits/forecast?user_id={ANN}", None, (*BAD, 200, 403, 200, 200, 200)),
+    ("GET", "/api/credits/explain", None, (*BAD, 200, 200, 404, 404, 404)),
+    ("GET", f"/api/credits/explain?user_id={ANN}", None, (*BAD, 200, 403, 200, 200, 200)),
     ("GET", "/api/credits/history", None, (*BAD, 200, 200, 404, 404, 404)),
     ("GET", f"/api/credits/history?user_id={ANN}", None, (*BAD, 200, 403, 200, 200, 200)),
     (
@@ -169,6 +173,15 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
             {"user_id": ANN, "amount": 1, "description": "Goodwill"},
         ),
         (*BAD, 403, 403, 403, 403, 200),
+    ),
+    (
+        *("POST", f"/api/credits/batches/{ANN}-1/void", {"description": "Mistake"}),
+        (*BAD, 403, 403, 403, 403, 200),
+    ),
+    # Who may void none is not told which there are.
+    (
+        *("POST", f"/api/credits/batches/{ANN}-2/void", {"description": "Mistake"}),
+        (*BAD, 403, 403, 403, 403, 404),
     ),
     (
         *("POST", "/api/credits/allocation-runs"),

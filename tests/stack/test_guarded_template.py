@@ -121,6 +121,8 @@ def test_the_reports_belong_to_the_account(template: Template, name: str) -> Non
         ("TokenIssuer", "https://issuer.example.com", "issuer.example.com"),
         ("TokenIssuer", "https://issuer.example.com", ""),
         ("TokenJwksUrl", "", "keys.json"),
+        ("RunbookUrl", "https://wiki.example.com/credits", "https://wiki.example.com/credits#top"),
+        ("RunbookUrl", "docs/operating.md", "javascript:alert(1)"),
         ("MailDomain", "mail.example.com", "credits@example.com"),
         ("ProductName", "Café & Co", "Lighthouse <b>"),
         ("ProductUrl", "https://app.example.com/credits", "http://app.example.com"),

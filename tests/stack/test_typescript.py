@@ -17,7 +17,7 @@ from tests.mutants import typescript
 from tests.mutants.__main__ import explained
 from tests.mutants.runner import Fate
 from tests.stack.api import Api
-from tests.stack.node import CLIENT, DEADLINE_SECONDS, NODE, install, npm
+from tests.stack.node import CLIENT, DEADLINE_SECONDS, NODE, build, npm
 
 USER = "typescript"
 
@@ -25,10 +25,7 @@ USER = "typescript"
 @pytest.fixture(scope="module")
 def program() -> Path:
     """The client, with types made from the contract as it is now, compiled."""
-    install()
-    npm("run", "generate")
-    npm("run", "build")
-    return CLIENT / "build" / "main.js"
+    return build() / "main.js"
 
 
 def run_program(program: Path, stack: LocalStack, token: str) -> subprocess.CompletedProcess[str]:
@@ -113,8 +110,19 @@ declare const report: { id: string };
 declare function offerMore(available: number): void;
 declare function crawl(job: { id: string }): Promise<string[]>;
 declare const job: { id: string; attempt: number };
-declare const user: { timezone: string };
+declare const user: { id: string; timezone: string };
+declare function write(report: { id: string }, transaction: string): void;
+declare function remove(report: { id: string }): void;
+declare function post(path: string, body: object): ReturnType<CreditsClient["use"]>;
+declare const asked: { key: string; transaction_id: string };
 """
+
+IMPORTS = {
+    "credits-client": "client.js",
+    "credits-client/react": "react/index.js",
+    "credits-client/texts/de": "texts/de.js",
+}
+"""What a page imports of the package, and where it is here."""
 
 
 @pytest.mark.parametrize("page", ["README.md", "clients/typescript/README.md"])
@@ -128,6 +136,8 @@ def test_what_a_page_shows_of_it_compiles(page: str, tmp_path: Path) -> None:
         for _, block in blocks
     )
     snippet = snippet.replace('from "./', f'from "{CLIENT / "src"}/')
+    for name, module in IMPORTS.items():
+        snippet = snippet.replace(f'from "{name}"', f'from "{CLIENT / "src" / module}"')
     (tmp_path / "snippet.tsx").write_text(snippet + AROUND, encoding="utf-8")
     (tmp_path / "node_modules").symlink_to(CLIENT / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
@@ -152,10 +162,18 @@ def test_the_client_needs_nothing_at_run_time() -> None:
 
 
 PROGRAM = """
+import { existsSync } from "node:fs";
 import { CreditsClient } from "credits-client";
-const credits = new CreditsClient({ url: "https://api.example.com", token: () => "t" });
-console.log(typeof credits.withHold);
-"""
+import { CreditsCard } from "credits-client/react";
+import { de } from "credits-client/texts/de";
+import { createElement } from "react";
+import { renderToStaticMarkup } from "react-dom/server";
+
+const client = new CreditsClient({ url: "https://api.example.com", token: () => "t" });
+console.log(typeof client.withHold);
+console.log(renderToStaticMarkup(createElement(CreditsCard, { client, texts: de })).replace(/<[^>]*>/g, " "));
+console.log(existsSync(new URL(import.meta.resolve("credits-client/styles.css"))));
+"""  # noqa: E501
 
 
 @pytest.mark.usefixtures("program")
@@ -170,11 +188,20 @@ def test_the_client_works_where_it_is_installed_from_its_archive(tmp_path: Path)
     files = {path.relative_to(installed).as_posix() for path in installed.rglob("*.*")}
     assert {"build/client.js", "build/client.d.ts", "build/react/index.d.ts"} <= files
     assert not [name for name in files if "test" in name or name.startswith("src/")]
+    # What is installed by whoever wants the components.
+    for peer in ("react", "react-dom", "scheduler"):
+        (app / "node_modules" / peer).symlink_to(CLIENT / "node_modules" / peer)
     (app / "main.js").write_text(PROGRAM)
     run = subprocess.run(
         [NODE / "node", "main.js"], cwd=app, capture_output=True, text=True, check=False
     )
-    assert (run.stdout, run.stderr) == ("function\n", "")
+    assert (run.stdout.split(), run.stderr) == (
+        ["function", "Ihre", "Credits", "Wird", "geladen", "…", "true"],
+        "",
+    )
+    # A server that draws pages has to know that hooks are for browsers.
+    entry = (installed / "build" / "react" / "index.js").read_text("utf-8")
+    assert entry.startswith('"use client";')
 
 
 def test_the_client_knows_every_code_of_a_problem() -> None:
@@ -186,8 +213,8 @@ def test_the_client_knows_every_code_of_a_problem() -> None:
 # --- The small mistakes that are tried on it (tests/mutants) -----------------------------------
 
 
-def mutants_of(*files: str) -> set[tuple[str, str, str]]:
-    client = typescript.Client(packaging.ROOT, files)
+def mutants_of(*files: str, lines: list[str] | None = None) -> set[tuple[str, str, str]]:
+    client = typescript.Client(packaging.ROOT, files, lines)
     list(client.try_all([]))
     return {mutant.key for mutant in client.mutants}
 
@@ -230,7 +257,8 @@ def test_a_mistake_in_the_client_is_noticed_by_its_own_tests() -> None:
 
 @pytest.mark.usefixtures("program")
 def test_every_survivor_of_the_client_that_is_explained_is_a_mutant_and_says_why() -> None:
-    there_are = mutants_of(*typescript.files_of(packaging.ROOT, typescript.CLIENT))
     reasons = explained(typescript.SURVIVORS)
+    files = typescript.files_of(packaging.ROOT, typescript.CLIENT)
+    there_are = mutants_of(*files, lines=[before for _, before, _ in reasons])
     assert {key for key in reasons if key not in there_are} == set()
     assert [key for key, why in reasons.items() if len(why) < 20] == []

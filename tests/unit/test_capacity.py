@@ -1,12 +1,32 @@
 """The simulation of a month's turn: what must hold whatever was measured."""
 
+import json
+import re
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import yaml
 
-from bench.capacity import Setting, busiest, handed_on, instants, saturated, simulate
+from bench.capacity import (
+    INVOCATIONS_A_POLLER,
+    Setting,
+    bill,
+    busiest,
+    cases,
+    handed_on,
+    instants,
+    markdown,
+    markdown_of_settings,
+    measured,
+    minute,
+    raised,
+    saturated,
+    simulate,
+    throttled,
+    tuned,
+)
 from bench.population import people
 from chalicelib.domain import calendar
 
@@ -60,8 +80,8 @@ def test_a_zone_of_very_many_is_paged_by_as_many_as_are_deployed_or_its_index_ca
     ten_million = Setting(zones=(10_000_000,))
     pages = 10_000 * (ten_million.page_ms / 1000 + ten_million.sweep_cpu_ms / (512 / 1769))
     assert simulate(ten_million).enqueued_seconds == pytest.approx(pages / 20, rel=0.2)
-    many = replace(ten_million, concurrency=1_000, pollers_a_minute=100_000)
-    assert simulate(many).enqueued_seconds == pytest.approx(10_000 / 300, rel=0.1)
+    quick = replace(ten_million, page_ms=1, sweep_cpu_ms=0.001)
+    assert simulate(quick).enqueued_seconds == pytest.approx(10_000 / 300, rel=0.1)
 
 
 def test_every_user_is_handed_on_once_however_their_zone_is_divided() -> None:
@@ -80,3 +100,61 @@ def test_everybody_has_one_instant_at_which_the_month_begins() -> None:
     # China and those who share its clock.
     assert sum(busiest(1_000_000)) == pytest.approx(1_000_000 * max(shares), abs=20)
     assert len(busiest(1_000_000)) > 5
+
+
+def test_the_page_shows_the_turns_and_their_settings_as_they_are_computed() -> None:
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    deployed = measured()
+    turns = {name: (case, simulate(case)) for name, case in cases(deployed).items()}
+    assert markdown(turns) in page
+    assert markdown_of_settings(deployed) in page
+    for name, case in throttled(deployed).items():
+        turn = simulate(case)
+        writes = name.rpartition(", ")[2].removesuffix(" writes/s")
+        assert re.search(rf"^\| {writes}[^|]*\| {turn.seconds:,.0f} \|", page, re.MULTILINE), name
+
+
+def test_the_settings_as_deployed_are_those_of_the_template() -> None:
+    document = yaml.safe_load((ROOT / "infra" / "resources.yaml").read_text(encoding="utf-8"))
+    concurrency = document["Mappings"]["Stages"]["prod"]["Concurrency"]
+    assert Setting().concurrency == Setting().sweep_concurrency == concurrency
+    config = json.loads((ROOT / ".chalice" / "config.json").read_text(encoding="utf-8"))
+    functions = config["lambda_functions"]
+    assert functions["allocate-accounts"]["lambda_memory_size"] == Setting().memory_mb
+    assert functions["sweep-zone"]["lambda_memory_size"] == Setting().sweep_memory_mb
+
+
+def test_a_turn_costs_its_units_and_more_for_time_that_is_waited() -> None:
+    setting = Setting(zones=(1_000_000,), expiring=0.0)
+    paid = bill(setting, simulate(setting))
+    assert paid.units == Decimal("0.625") + Decimal("1.51") * Decimal("0.125")
+    assert paid.once == paid.a_month == 0
+    slow = replace(setting, warm_writes=500)
+    waited = bill(slow, simulate(slow))
+    assert waited.units == paid.units
+    assert waited.functions > 5 * paid.functions
+
+
+def test_what_is_warmed_is_paid_once_and_pollers_by_the_hour() -> None:
+    paid = bill(tuned(Setting()), simulate(Setting(zones=(1,))))
+    assert paid.once == 2 * 36_000 * Decimal("0.00065") + 28_000 * Decimal("0.00013")
+    assert paid.a_month == 2 * 720 * Decimal("0.00925")
+
+
+def test_a_million_in_one_zone_have_their_credits_in_the_first_minute_when_tuned() -> None:
+    setting = replace(tuned(measured()), zones=(1_000_000,))
+    assert minute(simulate(setting)) == 1
+
+
+def test_an_invocation_is_paid_from_its_cold_start_to_its_end() -> None:
+    one = simulate(Setting(zones=(1,)))
+    assert one.invocations == 1
+    least = Setting().cold_ms / 1000 * Setting().memory_mb / 1024
+    assert least < one.gb_seconds < 2 * least
+
+
+def test_nobody_can_tune_a_queue_to_more_pollers_than_there_are() -> None:
+    """And provisioned mode takes the place of a maximum of concurrency."""
+    for setting in (tuned(Setting()), raised(Setting())):
+        assert 2 <= setting.pollers <= 200
+        assert setting.pollers <= setting.concurrency // INVOCATIONS_A_POLLER <= 2_000

@@ -422,10 +422,11 @@ def test_users_must_learn_whose_the_emails_are() -> None:
         given = {**PRODUCT, left_out: value}
         parameters = {name: said for name, said in given.items() if said is not None}
         found = only(mail.product(replace(SITE, parameters=parameters)))
-        assert (found.state, found.stops) == (State.BAD, False)
+        assert (found.state, found.stops) == (State.BAD, True)
         assert found.says.endswith(f": {left_out} is not set")
         assert "[prod] in infra/parameters.toml" in found.fix
-    assert only(mail.product(DEV)).state is State.WARNING
+    trial = only(mail.product(DEV))
+    assert (trial.state, trial.stops) == (State.WARNING, False)
     nobody = replace(SITE, parameters={**PRODUCT, "ProductName": "Credits"})
     assert only(mail.product(nobody)).state is State.BAD
 
@@ -987,6 +988,17 @@ def test_a_deployment_that_would_fail_is_not_begun_unless_told(
     text = looked_before(monkeypatch, stopping, is_heeded=False)
     assert "✗  names  taken" in text
     assert "python" not in text
+
+
+def test_a_deployment_to_prod_is_refused_while_emails_are_in_nobodys_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nobody = list(mail.product(replace(SITE, parameters={})))
+    with pytest.raises(AwsError, match="Not deployed, for what is marked above"):
+        looked_before(monkeypatch, nobody)
+    text = looked_before(monkeypatch, list(mail.product(replace(DEV, parameters={}))))
+    for parameter in PRODUCT:
+        assert parameter in text
 
 
 def test_what_would_not_make_a_deployment_fail_or_is_not_known_stops_none(

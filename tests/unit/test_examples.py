@@ -38,10 +38,10 @@ RUN = {
     ("README.md", "ts"): (1, "tests/stack/test_typescript.py"),
     ("clients/python/README.md", "python"): (9, "clients/python/tests/test_readme.py"),
     ("clients/typescript/README.md", "ts"): (1, "tests/stack/test_typescript.py"),
-    ("clients/typescript/README.md", "js"): (1, "tests/stack/test_typescript.py"),
-    ("clients/typescript/README.md", "tsx"): (1, "tests/stack/test_typescript.py"),
+    ("clients/typescript/README.md", "js"): (2, "tests/stack/test_typescript.py"),
+    ("clients/typescript/README.md", "tsx"): (3, "tests/stack/test_typescript.py"),
     # Made from the contract's examples, which are real answers (tests/aws/test_api_contract.py).
-    ("docs/api-reference.md", "json"): (41, "tests/unit/test_commands.py"),
+    ("docs/api-reference.md", "json"): (45, "tests/unit/test_commands.py"),
     ("docs/backends.md", "python"): (2, "tests/unit/test_backends.py, tests/stack/test_tokens.py"),
     ("docs/deploying.md", "yaml"): (1, "tests/stack/test_policies.py"),
     ("docs/django.md", "python"): (
@@ -49,7 +49,7 @@ RUN = {
         "clients/python/tests/test_readme.py, tests/aws/test_leads.py",
     ),
     ("docs/events.md", "python"): (1, "tests/consumer.py"),
-    ("docs/extending.md", "diff"): (23, "tests/unit/test_extending.py"),
+    ("docs/extending.md", "diff"): (24, "tests/unit/test_extending.py"),
     ("docs/extending.md", "python"): (3, "tests/unit/test_extending.py"),
     ("docs/extending.md", "sh"): (5, "tests/unit/test_extending.py"),
     ("docs/plan-changes.md", "toml"): (6, "tests/unit/test_plan_changes_page.py"),

@@ -105,6 +105,7 @@ INSTANT = "must be an instant in seconds since 1970"
         ("part", [1, "x", [], True], "must be an object"),
         ("metadata", [1, "x", [], True], "must be an object"),
         ("parts", [1, "x", {"b": 1}, True], "must be a list"),
+        ("texts", [1, "x", {"b": 1}, True], "must be a list"),
     ],
 )
 def test_a_field_of_another_type_is_refused(
@@ -120,6 +121,8 @@ def test_a_field_of_another_type_is_refused(
     ("call", "message"),
     [
         (lambda: of(a=[{}, 1]).parts("a"), "it.a[1]: must be an object"),
+        (lambda: of(a=["x", 1]).texts("a"), "it.a[1]: must be a text"),
+        (lambda: of(a=[None]).texts("a"), "it.a[0]: must be a text"),
         (lambda: of(a=[{}, {"b": 1}]).parts("a")[1].text("b"), f"it.a[1].b: {TEXT}"),
         (lambda: of(metadata={"a": 1}).metadata("a"), f"it.metadata.a: {TEXT}"),
         (lambda: of().key("a"), "it.a: is missing"),

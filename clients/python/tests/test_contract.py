@@ -42,6 +42,11 @@ ALL_OF_A_SUBSCRIPTION: dict[str, Any] = {
 # What is asked of each operation of the contract, with every argument there is.
 ASKS: Mapping[str, list[Callable[[Any], Any]]] = {
     "getAllocationSchedule": [lambda c: c.schedule(42)],
+    "forecastCredits": [lambda c: c.forecast("42")],
+    "explainCredits": [
+        lambda c: c.explain("42", at=datetime(2026, 1, 1, tzinfo=HOURS_AHEAD), amount=50),
+        lambda c: c.explain_transaction("42-10"),
+    ],
     "getBalance": [lambda c: c.balance("42", at=datetime(2026, 1, 1, tzinfo=HOURS_AHEAD))],
     "listHistory": [
         lambda c: c.history_page(
@@ -105,6 +110,10 @@ ASKS: Mapping[str, list[Callable[[Any], Any]]] = {
             metadata={"a": "b"},
         ),
         lambda c: c.allocate(42, 20, "Goodwill", dry_run=True),
+    ],
+    "voidBatch": [
+        lambda c: c.void_batch("42-2", "Mistake", key="k", notify=False, including_held=True),
+        lambda c: c.void_batch("42-2", "Mistake", dry_run=True),
     ],
     "runAllocations": [
         lambda c: c.allocation_preview_page("2026-01", zones=["UTC"], limit=5, cursor="abc"),

@@ -23,6 +23,7 @@ UNKNOWN: list[Callable[[Credits], Any]] = [
     lambda client: client.schedule("1"),
     lambda client: client.purchase("1", 5, "pi_1"),
     lambda client: client.allocate("1", 5, "Goodwill"),
+    lambda client: client.void_batch("1-1", "Mistake"),
     lambda client: client.reverse("1", "1-1", description="Empty"),
     lambda client: client.subscription("1"),
     lambda client: client.balance("1", at=NOW),

@@ -332,6 +332,14 @@ const CALLS: [string, Call, Partial<Request>][] = [
   ],
   ["transaction", (client) => client.transaction(`${USER}-7`), { method: "GET", path: "/v1/api/credits/transactions/a%2Fb%20c%3Fd%23%C3%A9%25-7" }],
   [
+    "voidBatch",
+    (client) => client.voidBatch(`${USER}-9`, { description: "Wrong" }, "void-9"),
+    {
+      method: "POST", path: "/v1/api/credits/batches/a%2Fb%20c%3Fd%23%C3%A9%25-9/void", headers: { "idempotency-key": "void-9" },
+      body: { description: "Wrong" },
+    },
+  ],
+  [
     "hold",
     (client) => client.hold({ user_id: USER, amount: 50, description: "Crawl", expires_in_seconds: 600 }, "crawl-17"),
     {
@@ -403,6 +411,7 @@ for (const [method, call] of [
   ["use", (client: CreditsClient) => client.use({ amount: 1, description: "x" })],
   ["reverse", (client: CreditsClient) => client.reverse({ transaction_id: "42-1", description: "x", user_id: "42" })],
   ["allocate", (client: CreditsClient) => client.allocate({ user_id: "42", amount: 1, description: "x" })],
+  ["voidBatch", (client: CreditsClient) => client.voidBatch("42-1", { description: "x" })],
   ["hold", (client: CreditsClient) => client.hold({ user_id: "42", amount: 1, description: "x" })],
 ] as const) {
   test(`${method} without a key makes one, which is the same in every attempt and another in every call`, async () => {

@@ -12,6 +12,8 @@ type QueryOf<Operation extends keyof operations> = NonNullable<operations[Operat
 
 export type AllocationSchedule = Schemas["AllocationSchedule"];
 export type Balance = Schemas["Balance"];
+export type Explanation = Schemas["Explanation"];
+export type Forecast = Schemas["Forecast"];
 export type HistoryPage = Schemas["HistoryPage"];
 export type Transaction = Schemas["Transaction"];
 export type TransactionType = Transaction["type"];
@@ -36,6 +38,8 @@ export type ReverseAnswer = Schemas["ReverseAnswer"];
 /** Negative amounts claw back; with `up_to_available`, at most the credits that are left. */
 export type AllocateRequest = Omit<Schemas["AllocateRequest"], "amount"> & { amount: number };
 export type AllocateAnswer = Schemas["AllocateAnswer"];
+export type VoidRequest = Schemas["VoidRequest"];
+export type VoidAnswer = Schemas["VoidAnswer"];
 export type HoldRequest = Schemas["HoldRequest"];
 export type HoldAnswer = Schemas["HoldAnswer"];
 export type Hold = Schemas["Hold"];
@@ -208,6 +212,16 @@ export class CreditsClient {
     return this.#data("GET", "/api/credits/balance", { query, signal });
   }
 
+  /** When the credits will run out, and what will come and expire until then. */
+  forecast(query?: QueryOf<"forecastCredits">, signal?: AbortSignal): Promise<Forecast> {
+    return this.#data("GET", "/api/credits/forecast", { query, signal });
+  }
+
+  /** Why an amount could be taken, or could not, now or at a past instant; or how a line of the history took what it took. */
+  explain(query?: QueryOf<"explainCredits">, signal?: AbortSignal): Promise<Explanation> {
+    return this.#data("GET", "/api/credits/explain", { query, signal });
+  }
+
   /** One page of the history, newest first; `metadata: { campaign: "42" }` asks for the entries with this pair. */
   historyPage(query?: HistoryQuery, signal?: AbortSignal): Promise<HistoryPage> {
     return this.#data("GET", "/api/credits/history", { query, signal });
@@ -260,6 +274,11 @@ export class CreditsClient {
   /** Makes a manual adjustment: grants or claws back credits. For admins. */
   allocate(body: AllocateRequest, key: string = crypto.randomUUID()): Promise<AllocateAnswer> {
     return this.#keyed("/api/credits/allocate", body, key);
+  }
+
+  /** Takes back all that is left of one batch, even if older ones are open. For admins. */
+  voidBatch(batchId: string, body: VoidRequest, key: string = crypto.randomUUID()): Promise<VoidAnswer> {
+    return this.#keyed(`/api/credits/batches/${encodeURIComponent(batchId)}/void`, body, key);
   }
 
   // --- Holds: for backends and admins ----------------------------------------------------------------
@@ -489,7 +508,8 @@ function parametersOf(query: Record<string, unknown>): [string, string][] {
   });
 }
 
-function errorOf(problem: Problem): CreditsError {
+/** The error of a problem, also of one that your backend passes on. */
+export function errorOf(problem: Problem): CreditsError {
   if (problem.code === "hold_ended") return new HoldEndedError(problem);
   if (problem.code === "insufficient_credits") return new InsufficientCreditsError(problem);
   if (problem.code === "unauthenticated") return new UnauthenticatedError(problem);

@@ -47,6 +47,7 @@ from .answers import (
     UseAnswer,
     UseManyAnswer,
     Versioned,
+    VoidAnswer,
 )
 from .client import AsyncCredits, AsyncHeld, Credits, Held
 from .errors import (
@@ -155,4 +156,5 @@ __all__ = [
     "UseManyAnswer",
     "VersionConflict",
     "Versioned",
+    "VoidAnswer",
 ]

@@ -161,6 +161,109 @@ class HistoryPage:
     next_cursor: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExplainedDecision:
+    """What became of an amount: ``code`` for programs, ``words`` for people."""
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainedReason:
+    """Why credits could not be taken: they were ``held`` or ``expired``, or there were none."""
+
+    code: str
+    words: str
+    amount: int
+    until: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainedBatch:
+    """A credit batch as it was; ``open_amount`` of it could be taken."""
+
+    batch_id: str
+    remaining_amount: int
+    expires_at: datetime | None
+    held_amount: int
+    open_amount: int
+    taken_amount: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """A decision about credits, made again by the account as it was.
+
+    ``decides_the_same``: whether it takes the same credits as the entry that is explained.
+    """
+
+    at: datetime
+    amount: int | None
+    decision: ExplainedDecision
+    available_amount: int
+    missing_amount: int
+    reasons: tuple[ExplainedReason, ...]
+    batches: tuple[ExplainedBatch, ...]
+    holds: tuple[BalanceHold, ...]
+    transaction: Transaction | None
+    decides_the_same: bool | None
+    latest_transactions: tuple[Transaction, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastAllocation:
+    """Credits that will be allocated, on a local day."""
+
+    on: date
+    at: datetime
+    amount: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoRateBecause:
+    """Why a window justifies no guess: ``code`` for programs, ``words`` for people."""
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastRate:
+    """What comes of it if spending goes on as in the last ``window_days``.
+
+    ``runs_out_on``: None if the credits last, and without a rate.
+    """
+
+    window_days: int
+    days: int
+    spent_amount: int
+    runs_out_on: date | None
+    expiring_credits: tuple[ExpiringCredits, ...]
+    no_rate_because: NoRateBecause | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assumption:
+    """What a forecast takes for granted: ``code`` for programs, ``words`` for people."""
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """When the credits will run out; ``allocations`` and ``expiring_credits`` if none is spent."""
+
+    as_of: datetime
+    until: date
+    available_balance: int
+    allocations: tuple[ForecastAllocation, ...]
+    expiring_credits: tuple[ExpiringCredits, ...]
+    rates: tuple[ForecastRate, ...]
+    assumptions: tuple[Assumption, ...]
+
+
 # --- What was done --------------------------------------------------------------------------------
 
 
@@ -283,6 +386,18 @@ class RefundAnswer:
     given_back: int
     expired_amount: int
     unrecovered: int
+    dry_run: bool | None = None
+    transaction: Transaction | None = None
+    replayed: bool = _replayed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoidAnswer:
+    """All ``taken`` credits were taken back from one batch."""
+
+    new_balance: int
+    transaction_id: str
+    taken: int
     dry_run: bool | None = None
     transaction: Transaction | None = None
     replayed: bool = _replayed()

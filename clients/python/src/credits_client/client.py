@@ -215,6 +215,9 @@ class Credits(_Client[httpx.Client]):
 
     schedule = _sending(routes.schedule)
     balance = _sending(routes.balance)
+    forecast = _sending(routes.forecast)
+    explain = _sending(routes.explain)
+    explain_transaction = _sending(routes.explain_transaction)
     history_page = _sending(routes.history_page)
     history_pages = _paging(routes.history_page)
     history = _listing(routes.history_page)
@@ -223,6 +226,7 @@ class Credits(_Client[httpx.Client]):
     use_many = _sending(routes.use_many)
     reverse = _sending(routes.reverse)
     allocate = _sending(routes.allocate)
+    void_batch = _sending(routes.void_batch)
 
     hold = _holding(routes.hold)
     capture = _sending(routes.capture)
@@ -392,6 +396,9 @@ class AsyncCredits(_Client[httpx.AsyncClient]):
 
     schedule = _sending_async(routes.schedule)
     balance = _sending_async(routes.balance)
+    forecast = _sending_async(routes.forecast)
+    explain = _sending_async(routes.explain)
+    explain_transaction = _sending_async(routes.explain_transaction)
     history_page = _sending_async(routes.history_page)
     history_pages = _paging_async(routes.history_page)
     history = _listing_async(routes.history_page)
@@ -400,6 +407,7 @@ class AsyncCredits(_Client[httpx.AsyncClient]):
     use_many = _sending_async(routes.use_many)
     reverse = _sending_async(routes.reverse)
     allocate = _sending_async(routes.allocate)
+    void_batch = _sending_async(routes.void_batch)
 
     hold = _holding_async(routes.hold)
     capture = _sending_async(routes.capture)

@@ -106,6 +106,25 @@ def balance(
     return _get("/api/credits/balance", answers.Balance, {"user_id": user_id, "at": at})
 
 
+def forecast(user_id: UserId | None = None) -> Request[answers.Forecast]:
+    """When the credits will run out, and what will come and expire until then."""
+    return _get("/api/credits/forecast", answers.Forecast, {"user_id": user_id})
+
+
+def explain(
+    user_id: UserId | None = None, *, at: datetime | None = None, amount: int | None = None
+) -> Request[answers.Explanation]:
+    """Why an amount could be taken, or could not: now, or at a past instant."""
+    query = {"user_id": user_id, "at": at, "amount": amount}
+    return _get("/api/credits/explain", answers.Explanation, query)
+
+
+def explain_transaction(transaction_id: str) -> Request[answers.Explanation]:
+    """How a line of the history took what it took."""
+    query = {"transaction_id": transaction_id}
+    return _get("/api/credits/explain", answers.Explanation, query)
+
+
 def history_page(
     user_id: UserId | None = None,
     *,
@@ -246,6 +265,30 @@ def allocate(  # noqa: PLR0913 - the fields of the API
     }
     kept = {"expires_in_days": expires_in_days}
     return _post("/api/credits/allocate", answers.AllocateAnswer, body, kept, key=_key(key))
+
+
+def void_batch(
+    batch_id: str,
+    description: str,
+    *,
+    key: str | None = None,
+    notify: bool | None = None,
+    including_held: bool | None = None,
+    dry_run: bool | None = None,
+) -> Request[answers.VoidAnswer]:
+    """Takes back all that is left of one batch, even if older ones are open. For admins.
+
+    What of it is held stays, unless ``including_held``. With ``dry_run`` nothing is written, and
+    the answer has the ``transaction`` that would be.
+    """
+    body = {
+        "description": description,
+        "notify": notify,
+        "including_held": including_held,
+        "dry_run": dry_run,
+    }
+    route, path = "/api/credits/batches/{batch_id}/void", _path(batch_id=batch_id)
+    return _post(route, answers.VoidAnswer, body, path=path, key=_key(key))
 
 
 # --- Holds ----------------------------------------------------------------------------------------

@@ -1,92 +1,126 @@
-import { useCallback, useEffect, useId, useState } from "react";
-import type { AllocationSchedule, CreditsClient } from "../client.js";
+import { useCallback, useEffect, useId, useState, type ReactNode } from "react";
+import type { AllocationSchedule } from "../client.js";
+import { fill } from "./fill.js";
+import { useSettings, type CreditsSettings, type ResolvedSettings } from "./CreditsProvider.js";
 import { Trouble } from "./Trouble.js";
+import { useCredits } from "./useCredits.js";
 import { useLoaded } from "./useLoaded.js";
 
-export interface CreditsCardProps {
-  client: CreditsClient;
-  /** The language of numbers and dates; the default is the browser's. */
-  locale?: string;
-  /** The present time, in milliseconds; for tests and previews. */
-  now?: () => number;
-}
+export interface CreditsCardProps extends CreditsSettings {}
 
-/** Shows a user's credits, which are reserved, when more come, and which expire. It has no styles: style the class names yourself. */
-export function CreditsCard({ client, locale, now = Date.now }: CreditsCardProps) {
+/** Shows a user's credits, which are reserved, when more come, and which expire. Style it with `styles.css`, or your own. */
+export function CreditsCard(props: CreditsCardProps) {
   const title = useId();
-  const { value, error, isLoading, reload } = useLoaded(useCallback((signal: AbortSignal) => client.schedule(undefined, signal), [client]));
+  const settings = useSettings(props);
+  const { texts, getMore, lowBalance } = settings;
+  const { available, pending, schedule, error, isLoading, refresh } = useCredits(props);
   return (
     <section className="credits-card" aria-labelledby={title} aria-busy={isLoading}>
-      <h2 id={title}>Your credits</h2>
-      {error ? <Trouble error={error} onRetry={reload} /> : null}
-      {value ? <Contents client={client} schedule={value} locale={locale} now={now} onDue={reload} /> : null}
-      {!value && !error ? <p>Loading …</p> : null}
+      <h2 id={title}>{texts.yourCredits}</h2>
+      {error ? <Trouble error={error} texts={texts} onRetry={refresh} /> : null}
+      {schedule && available !== null ? (
+        <>
+          <p className={`credits-balance${pending ? " credits-pending" : ""}`}>
+            {fill(texts, texts.available, { amount: <strong>{available.toLocaleString(settings.locale)}</strong> }, available)}
+          </p>
+          {getMore && available <= lowBalance ? <div className="credits-more">{getMore({ available, missing: 0 })}</div> : null}
+          <Contents settings={settings} schedule={schedule} onDue={refresh} />
+        </>
+      ) : null}
+      {!schedule && !error ? <p>{texts.loading}</p> : null}
     </section>
   );
 }
 
-interface ContentsProps {
-  client: CreditsClient;
+interface PartProps {
+  settings: ResolvedSettings;
   schedule: AllocationSchedule;
-  locale: string | undefined;
-  now: () => number;
-  onDue: () => void;
 }
 
-function Contents({ client, schedule, locale, now, onDue }: ContentsProps) {
+function Contents({ settings, schedule, onDue }: PartProps & { onDue: () => void }) {
+  const { texts, locale } = settings;
   const count = (number: number) => number.toLocaleString(locale);
-  const day = (date: string) => formatDay(date, locale);
   const lasting = schedule.current_balance - schedule.expiring_credits.reduce((sum, { amount }) => sum + amount, 0);
   return (
     <>
-      <p className="credits-balance">
-        <strong>{count(schedule.current_balance)}</strong> available
+      <Parts amounts={[...schedule.expiring_credits.map(({ amount }) => amount), lasting]} />
+      <Reserved settings={settings} schedule={schedule} />
+      <h3>{texts.nextCredits}</h3>
+      <p className="credits-next">
+        <Next settings={settings} schedule={schedule} onDue={onDue} />
       </p>
-      <Reserved client={client} schedule={schedule} locale={locale} />
-      <h3>Next credits</h3>
-      {schedule.next_allocation_date && schedule.next_allocation_at ? (
-        <p className="credits-next">
-          +{count(schedule.allocation_amount)}
-          {schedule.balance_cap ? `, filling up to ${count(schedule.balance_cap)},` : ""} on <time dateTime={schedule.next_allocation_at}>{day(schedule.next_allocation_date)}</time>
-          , <Countdown until={schedule.next_allocation_at} now={now} onDue={onDue} />
-        </p>
-      ) : (
-        <p className="credits-next">None. {schedule.not_allocated_because?.words}</p>
-      )}
-      <h3>What expires</h3>
+      <h3>{texts.whatExpires}</h3>
       <ul className="credits-expiring">
-        {schedule.expiring_credits.map(({ amount, expires_at }) => (
-          <li key={expires_at}>
-            {count(amount)} can be used through <time dateTime={dayBefore(expires_at)}>{day(dayBefore(expires_at))}</time>
-          </li>
-        ))}
-        {lasting > 0 ? <li>{count(lasting)} never expire</li> : null}
-        {schedule.current_balance === 0 ? <li>Nothing: there are no credits.</li> : null}
+        {schedule.expiring_credits.map(({ amount, expires_at }) => {
+          const last = dayBefore(expires_at);
+          const date = <time dateTime={last}>{formatDay(last, locale)}</time>;
+          return <li key={expires_at}>{fill(texts, texts.usableThrough, { amount: count(amount), date }, amount)}</li>;
+        })}
+        {lasting > 0 ? <li>{fill(texts, texts.neverExpire, { amount: count(lasting) }, lasting)}</li> : null}
+        {schedule.current_balance === 0 ? <li>{texts.noCredits}</li> : null}
       </ul>
     </>
   );
 }
 
+/** The lines of what expires, as parts of a bar. It says nothing that they do not say. */
+function Parts({ amounts }: { amounts: number[] }) {
+  const parts = amounts.filter((amount) => amount > 0);
+  if (parts.length === 0) return null;
+  return (
+    <div className="credits-bar" aria-hidden="true">
+      {parts.map((amount, place) => (
+        <span key={place} style={{ flexGrow: amount }} />
+      ))}
+    </div>
+  );
+}
+
+/** When the next credits come, and how many; or why none do. */
+function Next({ settings, schedule, onDue }: PartProps & { onDue: () => void }): ReactNode {
+  const { texts, locale, now } = settings;
+  const { next_allocation_at, next_allocation_date, allocation_amount, balance_cap, not_allocated_because } = schedule;
+  if (next_allocation_date && next_allocation_at) {
+    const gaps = {
+      amount: allocation_amount.toLocaleString(locale),
+      cap: balance_cap?.toLocaleString(locale),
+      date: <time dateTime={next_allocation_at}>{formatDay(next_allocation_date, locale)}</time>,
+      countdown: <Countdown until={next_allocation_at} settings={settings} now={now} onDue={onDue} />,
+    };
+    return fill(texts, balance_cap ? texts.nextUpTo : texts.next, gaps, allocation_amount);
+  }
+  if (!not_allocated_because) return texts.noNext;
+  const { code, words } = not_allocated_because;
+  return fill(texts, texts.noNextBecause, { reason: texts.reasons[code] ?? words });
+}
+
 /** What is set aside for jobs that are under way. If it cannot be had, the card does without it. */
-function Reserved({ client, schedule, locale }: Pick<ContentsProps, "client" | "schedule" | "locale">) {
+function Reserved({ settings, schedule }: PartProps) {
+  const { texts, locale, store } = settings;
   // A schedule that is loaded again asks for the holds again, too.
-  const load = useCallback((signal: AbortSignal) => client.balance(undefined, signal), [client, schedule]);
+  const load = useCallback((signal: AbortSignal) => store.balance(signal), [store, schedule]);
   const holds = useLoaded(load).value?.holds.filter(({ amount }) => amount > 0) ?? [];
   if (holds.length === 0) return null;
   return (
     <ul className="credits-reserved">
-      {holds.map(({ hold_id, amount, expires_at }) => (
-        <li key={hold_id}>
-          {amount.toLocaleString(locale)} reserved until{" "}
-          <time dateTime={expires_at}>{formatInstant(expires_at, schedule.timezone, locale)}</time>
-        </li>
-      ))}
+      {holds.map(({ hold_id, amount, expires_at }) => {
+        const time = <time dateTime={expires_at}>{formatInstant(expires_at, schedule.timezone, locale)}</time>;
+        return <li key={hold_id}>{fill(texts, texts.reserved, { amount: amount.toLocaleString(locale), time }, amount)}</li>;
+      })}
     </ul>
   );
 }
 
+interface CountdownProps {
+  until: string;
+  settings: ResolvedSettings;
+  now: () => number;
+  onDue: () => void;
+}
+
 /** The remaining time, to the second; loads again when it is over. */
-function Countdown({ until, now, onDue }: { until: string; now: () => number; onDue: () => void }) {
+function Countdown({ until, settings, now, onDue }: CountdownProps) {
+  const { texts } = settings;
   const left = () => Math.max(0, Math.ceil((Date.parse(until) - now()) / 1000));
   const [seconds, setSeconds] = useState(left);
   useEffect(() => {
@@ -102,7 +136,8 @@ function Countdown({ until, now, onDue }: { until: string; now: () => number; on
   const two = (number: number) => String(Math.floor(number)).padStart(2, "0");
   const days = Math.floor(seconds / 86_400);
   const time = `${two((seconds % 86_400) / 3600)}:${two((seconds % 3600) / 60)}:${two(seconds % 60)}`;
-  return <span role="timer">{isDue ? "any moment now" : `in ${days ? `${days} ${days === 1 ? "day" : "days"} and ` : ""}${time}`}</span>;
+  const said = days ? fill(texts, texts.inDaysAndTime, { days, time }, days) : fill(texts, texts.inTime, { time });
+  return <span role="timer">{isDue ? texts.anyMoment : said}</span>;
 }
 
 /** A local date in words. It is in the user's timezone already, so the browser's timezone must not move it. */

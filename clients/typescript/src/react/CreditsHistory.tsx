@@ -1,132 +1,97 @@
-import { useCallback, useId, useState } from "react";
-import type { CreditsClient, HistoryPage, Transaction, TransactionType } from "../client.js";
+import { useId, useState, type ReactNode } from "react";
+import type { Transaction, TransactionType } from "../client.js";
+import { useSettings, type CreditsSettings, type ResolvedSettings } from "./CreditsProvider.js";
+import { fill } from "./fill.js";
 import { Trouble } from "./Trouble.js";
-import { useLoaded } from "./useLoaded.js";
+import { useHistory } from "./useHistory.js";
 
-const NAMES: Record<TransactionType, string> = {
-  allocation: "Monthly credits",
-  usage: "Used",
-  expiration: "Expired",
-  manual: "Changed by hand",
-  reversal: "Given back",
-  hold: "Reserved",
-  release: "Free again",
-  purchase: "Bought",
-  refund: "Refunded",
-};
-
-export interface CreditsHistoryProps {
-  client: CreditsClient;
+export interface CreditsHistoryProps extends CreditsSettings {
   /** The timezone of the times; the default is the browser's. */
-  timeZone?: string;
-  locale?: string;
+  timeZone?: string | undefined;
   /** Lines on a page. */
-  pageSize?: number;
+  pageSize?: number | undefined;
 }
 
 /** Everything that happened to a user's credits, newest first: by type, and page by page. */
-export function CreditsHistory({ client, timeZone, locale, pageSize = 20 }: CreditsHistoryProps) {
+export function CreditsHistory({ timeZone, pageSize, ...props }: CreditsHistoryProps) {
   const title = useId();
   const group = useId();
   const [type, setType] = useState<TransactionType | null>(null);
-  const { lines, error, isLoading, hasMore, more, reload } = useLines(client, type, pageSize);
+  const settings = useSettings(props);
+  const { texts, locale } = settings;
+  const { lines, error, isLoading, hasMore, more, retry } = useHistory({ ...props, type, pageSize });
+  const shown = fill(texts, texts.linesShown, { count: lines.length.toLocaleString(locale) }, lines.length);
   return (
     <section className="credits-history" aria-labelledby={title} aria-busy={isLoading}>
-      <h2 id={title}>History</h2>
+      <h2 id={title}>{texts.history}</h2>
       <fieldset>
-        <legend>Show</legend>
-        {[null, ...(Object.keys(NAMES) as TransactionType[])].map((choice) => (
+        <legend>{texts.show}</legend>
+        {[null, ...(Object.keys(texts.types) as TransactionType[])].map((choice) => (
           <label key={choice ?? ""}>
             <input type="radio" name={group} checked={type === choice} onChange={() => setType(choice)} />
-            {choice ? NAMES[choice] : "Everything"}
+            {choice ? texts.types[choice] : texts.everything}
           </label>
         ))}
       </fieldset>
-      {error ? <Trouble error={error} onRetry={reload} /> : null}
+      {error ? <Trouble error={error} texts={texts} onRetry={retry} /> : null}
       <ol>
         {lines.map((line) => (
-          <Line key={line.transaction_id} line={line} timeZone={timeZone} locale={locale} />
+          <Line key={line.transaction_id} line={line} settings={settings} timeZone={timeZone} />
         ))}
       </ol>
-      {!error && !isLoading && lines.length === 0 && !hasMore ? <p>Nothing of this kind has happened yet.</p> : null}
+      {!error && !isLoading && lines.length === 0 && !hasMore ? <p>{texts.nothingYet}</p> : null}
       {hasMore && !error ? (
         <button type="button" onClick={more} disabled={isLoading}>
-          Show older
+          {texts.showOlder}
         </button>
       ) : null}
       <p role="status" className="credits-said">
-        {isLoading ? "Loading …" : lines.length === 1 ? "1 line is shown." : `${lines.length} lines are shown.`}
+        {isLoading ? texts.loading : shown}
       </p>
     </section>
   );
 }
 
-function Line({ line, timeZone, locale }: { line: Transaction; timeZone: string | undefined; locale: string | undefined }) {
+interface LineProps {
+  line: Transaction;
+  settings: ResolvedSettings;
+  timeZone: string | undefined;
+}
+
+function Line({ line, settings, timeZone }: LineProps) {
+  const { texts, locale } = settings;
   const when = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short", ...(timeZone && { timeZone }) });
+  const balance = line.balance_after.toLocaleString(locale);
   return (
     <li className={`credits-line credits-${line.type}`}>
-      <span className="credits-what">{line.description}</span> <span className="credits-type">{NAMES[line.type]}</span>{" "}
+      <span className="credits-what">{whatOf(line, settings)}</span> <span className="credits-type">{texts.types[line.type]}</span>{" "}
       <time dateTime={line.effective_at}>{when.format(new Date(line.effective_at))}</time>{" "}
-      <strong className="credits-amount">{changeOf(line, locale)}</strong>{" "}
-      {line.left_out_amount ? <span className="credits-left-out">{leftOutOf(line, locale)} </span> : null}
-      <span className="credits-balance-after">balance {line.balance_after.toLocaleString(locale)}</span>
+      <strong className="credits-amount">{changeOf(line, settings)}</strong>{" "}
+      {line.left_out_amount ? <span className="credits-left-out">{leftOutOf(line, settings)} </span> : null}
+      <span className="credits-balance-after">{fill(texts, texts.balanceAfter, { balance }, line.balance_after)}</span>
     </li>
   );
 }
 
+/** What a line is about. The system's own words can be translated; those of people stay. */
+function whatOf({ actor, type, description, allocation_period }: Transaction, { texts, locale }: ResolvedSettings): ReactNode {
+  const words = actor === "system" ? texts.described[type] : undefined;
+  if (words === undefined) return description;
+  const month = new Intl.DateTimeFormat(locale, { month: "long", year: "numeric", timeZone: "UTC" });
+  return fill(texts, words, { month: allocation_period && month.format(new Date(allocation_period)) });
+}
+
 /** What a line did. A hold moves no credits, and its end moves only what is used. */
-function changeOf(line: Transaction, locale: string | undefined): string {
-  if (line.type === "hold") return `${(line.held_amount ?? 0).toLocaleString(locale)} reserved`;
-  if (line.type === "release") return `${(line.released_amount ?? 0).toLocaleString(locale)} free again`;
+function changeOf(line: Transaction, { texts, locale }: ResolvedSettings): ReactNode {
+  const held = line.held_amount ?? 0;
+  const released = line.released_amount ?? 0;
+  if (line.type === "hold") return fill(texts, texts.amountReserved, { amount: held.toLocaleString(locale) }, held);
+  if (line.type === "release") return fill(texts, texts.amountFree, { amount: released.toLocaleString(locale) }, released);
   return line.amount.toLocaleString(locale, { signDisplay: "exceptZero" });
 }
 
 /** What an allocation left out, because the credits that were there fill the plan's cap. */
-function leftOutOf({ left_out_amount, balance_cap }: Transaction, locale: string | undefined): string {
-  return `${(left_out_amount ?? 0).toLocaleString(locale)} left out: filled up to ${(balance_cap ?? 0).toLocaleString(locale)}`;
-}
-
-interface Older {
-  /** The listing of these lines; pages of another choice are ignored. */
-  of: AsyncGenerator<HistoryPage, void>;
-  lines: Transaction[];
-  hasMore: boolean;
-  error: unknown;
-  isLoading: boolean;
-}
-
-/** The lines so far. Pages are loaded one by one; late pages of an earlier choice are dropped. */
-function useLines(client: CreditsClient, type: TransactionType | null, pageSize: number) {
-  const first = useLoaded(
-    useCallback(
-      async (signal: AbortSignal) => {
-        const pages = client.historyPages({ limit: pageSize, ...(type && { type }) }, signal);
-        const { value } = await pages.next();
-        return { pages, lines: value?.items ?? [], hasMore: !!value?.next_cursor };
-      },
-      [client, type, pageSize],
-    ),
-  );
-  const [kept, setOlder] = useState<Older | null>(null);
-  const older = kept && kept.of === first.value?.pages ? kept : null;
-  const more = async () => {
-    if (!first.value) return;
-    const of = first.value.pages;
-    const lines = older?.lines ?? [];
-    setOlder({ of, lines, hasMore: true, error: null, isLoading: true });
-    try {
-      const { value } = await of.next();
-      setOlder({ of, lines: [...lines, ...(value?.items ?? [])], hasMore: !!value?.next_cursor, error: null, isLoading: false });
-    } catch (error) {
-      setOlder({ of, lines, hasMore: false, error, isLoading: false });
-    }
-  };
-  return {
-    lines: [...(first.value?.lines ?? []), ...(older?.lines ?? [])],
-    hasMore: (older ?? first.value)?.hasMore ?? false,
-    error: first.error ?? older?.error,
-    isLoading: first.isLoading || !!older?.isLoading,
-    more: () => void more(),
-    reload: first.reload,
-  };
+function leftOutOf({ left_out_amount, balance_cap }: Transaction, { texts, locale }: ResolvedSettings): ReactNode {
+  const amount = left_out_amount ?? 0;
+  return fill(texts, texts.leftOut, { amount: amount.toLocaleString(locale), cap: balance_cap?.toLocaleString(locale) }, amount);
 }

@@ -1,85 +1,9 @@
 import assert from "node:assert/strict";
-import { afterEach, before, test } from "node:test";
-import { GlobalWindow } from "happy-dom";
-import type { ReactElement } from "react";
-import { FakeApi, problem, type Answer, type Request } from "../api.test-double.js";
-import { CreditsClient, type AllocationSchedule, type HistoryPage, type Transaction } from "../client.js";
+import { test } from "node:test";
+import { problem, type Answer } from "../api.test-double.js";
+import type { CreditsClient, HistoryPage, Transaction } from "../client.js";
 import { CreditsCard, CreditsHistory } from "./index.js";
-
-// Where it is another day than in the timezones of the users below.
-process.env["TZ"] = "Pacific/Honolulu";
-
-const NOON = Date.parse("2026-05-30T12:00:00Z");
-
-const SCHEDULE: AllocationSchedule = {
-  next_allocation_date: "2026-06-01",
-  allocation_amount: 500,
-  current_balance: 1290,
-  expiring_credits: [{ amount: 40, expires_at: "2026-05-31" }],
-  next_allocation_at: "2026-06-01T04:00:00Z",
-  timezone: "America/New_York",
-  not_allocated_because: null,
-  balance_cap: null,
-};
-
-function line(number: number, type: Transaction["type"], amount: number): Transaction {
-  const at = "2026-05-01T04:00:00Z";
-  return {
-    transaction_id: `42-${number}`, type, amount, balance_after: 100 + number, description: `Line ${number}`, actor: "system",
-    effective_at: at, posted_at: "2026-05-03T09:30:00Z", allocation_period: null, batches: [],
-    hold_id: null, held_amount: null, released_amount: null, metadata: {},
-    payment_id: null, price: null, refunded_amount: null, unrecovered_amount: null,
-    left_out_amount: null, balance_cap: null,
-  };
-}
-
-let window: GlobalWindow;
-let react: typeof import("react");
-let dom: typeof import("react-dom/client");
-let unmount = () => {};
-let rerender = async (_: ReactElement) => {};
-
-before(async () => {
-  window = new GlobalWindow();
-  Object.assign(globalThis, { window, document: window.document, IS_REACT_ACT_ENVIRONMENT: true });
-  react = await import("react");
-  dom = await import("react-dom/client");
-});
-
-afterEach(() => unmount());
-
-/** Renders an element and waits for what it loads. */
-async function render(element: ReactElement) {
-  const container = document.createElement("div");
-  document.body.append(container);
-  const root = dom.createRoot(container);
-  unmount = () => {
-    react.act(() => root.unmount());
-    container.remove();
-  };
-  rerender = (other) => settle(() => root.render(other));
-  await rerender(element);
-  return container;
-}
-
-async function settle(work: () => void) {
-  await react.act(async () => {
-    work();
-    for (let turn = 0; turn < 10; turn += 1) await new Promise((resolve) => setImmediate(resolve));
-  });
-}
-
-const words = (element: Element | null) => (element?.textContent ?? "").replace(/\s+/g, " ").trim();
-
-/** A client whose balance has these holds; `answer` gives the other answers, and counts only those requests. */
-function clientOf(
-  answer: (request: Request, number: number) => Answer | Promise<Answer>,
-  balance: () => Answer | Promise<Answer> = () => ({ body: { holds: [] } }),
-) {
-  let number = 0;
-  const api = new FakeApi((request) => (request.path.endsWith("/balance") ? balance() : answer(request, number++)));
-  return { api, client: new CreditsClient({ url: "https://api.example.com/v1", token: () => "t", fetch: api.fetch, sleep: api.sleep }) };
-}
+import { choose, clientOf, descriptions, later, line, NOON, press, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
 
 test("the card shows the balance, what comes and what expires", async () => {
   const { client } = clientOf(() => ({ body: SCHEDULE }));
@@ -121,8 +45,7 @@ test("a card that is taken away waits for no holds", async () => {
   const client = { schedule: () => Promise.resolve(SCHEDULE), balance } as unknown as CreditsClient;
   await render(<CreditsCard client={client} locale="en" now={() => NOON} />);
   unmount();
-  unmount = () => {};
-  assert.deepEqual(signals.map(({ aborted }) => aborted), [true]);
+    assert.deepEqual(signals.map(({ aborted }) => aborted), [true]);
 });
 
 test("a card whose holds cannot be had, or come late, shows the rest", async () => {
@@ -136,8 +59,7 @@ test("a card whose holds cannot be had, or come late, shows the rest", async () 
     assert.ok(!card.querySelector("[role=alert]"));
     unmount();
   }
-  unmount = () => {};
-});
+  });
 
 test("a card asks for the holds again when it asks for the credits again", async (t) => {
   t.mock.timers.enable({ apis: ["setInterval"] });
@@ -166,6 +88,7 @@ test("the card says why nothing comes", async () => {
   const card = await render(<CreditsCard client={client} locale="en" />);
   assert.equal(words(card.querySelector(".credits-next")), "None. The subscription is paused.");
   assert.equal(words(card.querySelector(".credits-expiring")), "Nothing: there are no credits.");
+  assert.ok(!card.querySelector(".credits-bar"));
 });
 
 test("an expired session is told, and the card comes back", async () => {
@@ -213,18 +136,6 @@ test("the history can be of one type", async () => {
   assert.match(words(history), /Nothing of this kind has happened yet\./);
 });
 
-/** A promise, and what keeps it. */
-function later<Value>() {
-  let keep: (value: Value) => void = () => {};
-  const promise = new Promise<Value>((resolve) => (keep = resolve));
-  return { promise, keep };
-}
-
-const choose = (history: Element, name: string) =>
-  settle(() => [...history.querySelectorAll("label")].find((label) => words(label) === name)?.querySelector("input")?.click());
-const press = (element: Element, name: string) =>
-  settle(() => [...element.querySelectorAll("button")].find((button) => words(button) === name)?.click());
-const descriptions = (history: Element) => [...history.querySelectorAll(".credits-what")].map(words);
 
 test("a card of several batches adds them up, and a far month is counted in days", async () => {
   const schedule = { ...SCHEDULE, expiring_credits: [{ amount: 40, expires_at: "2026-06-01" }, { amount: 50, expires_at: "2026-07-15" }] };
@@ -365,27 +276,24 @@ test("a late page of another choice is not shown among the lines of this one", a
 });
 
 test("a late answer to another choice does not take the place of this one's", async () => {
-  const slow = later<IteratorResult<HistoryPage, void>>();
+  const slow = later<HistoryPage>();
   const page = (items: Transaction[]): HistoryPage => ({ items, next_cursor: null });
   const client = {
-    historyPages: ({ type }: { type?: string }) => ({
-      next: () => (type === "usage" ? slow.promise : Promise.resolve({ done: false, value: page([line(7, "expiration", -1)]) })),
-    }),
+    historyPage: ({ type }: { type?: string }) => (type === "usage" ? slow.promise : Promise.resolve(page([line(7, "expiration", -1)]))),
   } as unknown as CreditsClient;
   const history = await render(<CreditsHistory client={client} locale="en" />);
   await choose(history, "Used");
   await choose(history, "Expired");
-  await settle(() => slow.keep({ done: false, value: page([line(2, "usage", -1)]) }));
+  await settle(() => slow.keep(page([line(2, "usage", -1)])));
   assert.deepEqual(descriptions(history), ["Line 7"]);
 });
 
 test("a late failure of another choice is not told", async () => {
   const slow = later<void>();
-  const answered = { done: false, value: { items: [line(7, "expiration", -1)], next_cursor: null } };
+  const answered: HistoryPage = { items: [line(7, "expiration", -1)], next_cursor: null };
   const client = {
-    historyPages: ({ type }: { type?: string }) => ({
-      next: () => (type === "usage" ? slow.promise.then(() => Promise.reject(new Error("late"))) : Promise.resolve(answered)),
-    }),
+    historyPage: ({ type }: { type?: string }) =>
+      type === "usage" ? slow.promise.then(() => Promise.reject(new Error("late"))) : Promise.resolve(answered),
   } as unknown as CreditsClient;
   const history = await render(<CreditsHistory client={client} locale="en" />);
   await choose(history, "Used");
@@ -438,6 +346,7 @@ test("a card that loads, fails, and loads again is this page, whatever its style
     section(false),
     heading,
     '<p class="credits-balance"><strong>1,290</strong> available</p>',
+    '<div class="credits-bar" aria-hidden="true"><span style="flex-grow: 40;"></span><span style="flex-grow: 1250;"></span></div>',
     "<h3>Next credits</h3>",
     '<p class="credits-next">+500 on <time datetime="2026-06-01T04:00:00Z">June 1, 2026</time>, <span role="timer">in 1 day and 16:00:00</span></p>',
     "<h3>What expires</h3>",
@@ -501,7 +410,8 @@ test("what the API could say of no next credits is shown, and a single credit th
   const { client } = clientOf(() => ({ body: { ...SCHEDULE, ...none, current_balance: 1, expiring_credits: [] } }));
   const card = await render(<CreditsCard client={client} locale="en" />);
   assert.equal(words(card.querySelector(".credits-next")), "None.");
-  assert.deepEqual([...card.querySelectorAll(".credits-expiring li")].map(words), ["1 never expire"]);
+  assert.deepEqual([...card.querySelectorAll(".credits-expiring li")].map(words), ["1 never expires"]);
+  assert.equal(card.querySelectorAll(".credits-bar span").length, 1);
 });
 
 test("a card that is told no time takes the clock's", async (t) => {
@@ -546,8 +456,7 @@ test("a card has one timer, and a second one when credits are due; drawn again i
     unmount();
     assert.equal(running.size, 0);
   }
-  unmount = () => {};
-});
+  });
 
 test("the remaining time is counted in days, hours, minutes and seconds", async () => {
   const { client } = clientOf(() => ({ body: SCHEDULE }));

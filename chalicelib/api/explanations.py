@@ -1,0 +1,100 @@
+"""Why credits could be taken at an instant, or could not; and how an entry took what it took."""
+
+import re
+
+from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.explanations import BatchThen, Explanation, Reason, explain, explain_entry
+from chalicelib.domain.fields import MAXIMUM_AMOUNT, parse_text, parse_user_id, place_of
+from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.domain.ledger import Account
+
+from .answers import Answer, Json, batch_id, hold_line, line
+from .calls import Call, ensure_user
+
+LATEST_LINES = 5
+"""How many lines of the history from before that instant are shown."""
+
+
+def explanation(call: Call) -> Answer:
+    """The account at an instant, and what became of an amount; or how an entry came about."""
+    query = call.authenticated().query()
+    user_id = query.optional("user_id", parse_user_id)
+    instant = query.optional("at", parse_instant)
+    amount = query.optional("amount", _parse_amount)
+    transaction_id = query.optional("transaction_id", parse_text)
+    if transaction_id is not None:
+        for name, value in {"user_id": user_id, "at": instant, "amount": amount}.items():
+            if value is not None:
+                query.reject(name, "must be left out with transaction_id, which says it already")
+    query.finish()
+    if transaction_id is not None:
+        return _of_entry(call, *place_of(transaction_id))
+    services, whose = call.services, call.principal.reads_credits_of(user_id)
+    if instant is not None and instant > services.now():
+        raise InvalidInput.of(
+            "at", f"must not be in the future; it is {format_instant(services.now())} now"
+        )
+    ledger = services.ledger
+    account = ledger.account_at(whose, instant) if instant else ledger.account(whose)
+    ensure_user(services, whose, has_entries=account.last is not None)
+    return _answer(call, account, explain(account, amount, instant or services.now()))
+
+
+def _of_entry(call: Call, user_id: str, number: int) -> Answer:
+    ledger = call.services.ledger
+    whose = call.principal.reads_credits_of(user_id)
+    entry = ledger.entry(whose, number)
+    before = ledger.account_after(whose, number - 1) if number > 1 else Account(whose)
+    return _answer(call, before, explain_entry(before, entry), line(entry))
+
+
+def _answer(
+    call: Call, account: Account, found: Explanation, transaction: Json | None = None
+) -> Answer:
+    latest = call.services.ledger.history(account.user_id, account.next_number, LATEST_LINES)
+    return Answer(
+        {
+            "at": format_instant(found.at),
+            "amount": found.amount,
+            "decision": {"code": found.decision.value, "words": found.words},
+            "available_amount": found.available,
+            "missing_amount": found.missing,
+            "reasons": [_reason(each) for each in found.reasons],
+            "batches": [_batch(account.user_id, each) for each in found.batches],
+            "holds": [hold_line(account.user_id, hold) for hold in found.holds],
+            "transaction": transaction,
+            "decides_the_same": found.takes_the_same,
+            "latest_transactions": [line(entry) for entry in latest],
+        }
+    )
+
+
+def _reason(reason: Reason) -> Json:
+    return {
+        "code": reason.code.value,
+        "words": reason.words,
+        "amount": reason.amount,
+        "until": reason.until and format_instant(reason.until),
+    }
+
+
+def _batch(user_id: str, then: BatchThen) -> Json:
+    batch = then.batch
+    return {
+        "batch_id": batch_id(user_id, batch.number),
+        "remaining_amount": batch.remaining,
+        "expires_at": batch.expires_at and format_instant(batch.expires_at),
+        "held_amount": then.held,
+        "open_amount": then.open,
+        "taken_amount": then.taken,
+    }
+
+
+def _parse_amount(field: str, value: object) -> int:
+    """An amount as a text of digits."""
+    if isinstance(value, str) and _AMOUNT.fullmatch(value) and int(value) <= MAXIMUM_AMOUNT:
+        return int(value)
+    raise InvalidInput.of(field, f"must be a whole number from 1 to {MAXIMUM_AMOUNT:,}")
+
+
+_AMOUNT = re.compile(r"[1-9][0-9]{0,9}")

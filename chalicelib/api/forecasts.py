@@ -1,0 +1,94 @@
+"""When a user's credits will run out, at the rates of the days before."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from itertools import islice
+
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.fields import parse_user_id
+from chalicelib.domain.forecasts import (
+    NOTHING,
+    Forecast,
+    Rate,
+    Spending,
+    forecast,
+    spending_of,
+)
+from chalicelib.domain.instants import format_instant
+from chalicelib.domain.ledger import Account
+from chalicelib.store.ledger_reading import ENTRIES_A_SEARCH
+
+from .answers import Answer, Json
+from .calls import Call, ensure_user
+
+WINDOWS = (7, 30, 90)
+"""The rates: what was spent a day in the last so many days."""
+
+ASSUMPTIONS = {
+    "subscription_stays": "The subscription and its plan stay as they are.",
+    "spending_goes_on": "Credits are spent evenly, a day's at its end, today's whole.",
+    "holds_lapse": "Holds that are open now lapse unused at their end.",
+    "nothing_is_bought": "Nothing is bought, granted by hand, given back or refunded.",
+}
+
+
+def outlook(call: Call) -> Answer:
+    """What will come and expire, and when the credits run out at each rate."""
+    query = call.authenticated().query()
+    user_id = query.optional("user_id", parse_user_id)
+    query.finish()
+    services, whose = call.services, call.principal.reads_credits_of(user_id)
+    now = services.now()
+    latest = _latest(call, whose, now - timedelta(days=max(WINDOWS)))
+    ensure_user(services, whose, has_entries=bool(latest))
+    account = Account(whose, latest[0] if latest else None)
+    subscription = services.subscriptions.find(whose)
+
+    def at(rate: Rate) -> Forecast:
+        return forecast(services.catalogue, subscription, account, now, rate)
+
+    certain, moment = at(NOTHING), account.time(now)
+    return Answer(
+        {
+            "as_of": format_instant(moment),
+            "until": certain.until.isoformat(),
+            "available_balance": account.available_balance(moment),
+            "allocations": [
+                {"on": each.on.isoformat(), "at": format_instant(each.at), "amount": each.amount}
+                for each in certain.grants
+            ],
+            "expiring_credits": _expiring(certain),
+            "rates": [_at_rate(spending_of(latest, now, days), at) for days in WINDOWS],
+            "assumptions": [{"code": code, "words": words} for code, words in ASSUMPTIONS.items()],
+        }
+    )
+
+
+def _latest(call: Call, whose: str, since: datetime) -> list[LedgerEntry]:
+    """The latest entries down to the first from before ``since``, as far as they are read."""
+    found: list[LedgerEntry] = []
+    for entry in islice(call.services.ledger.newest_first(whose), ENTRIES_A_SEARCH):
+        found.append(entry)
+        if entry.posted_at < since:
+            break
+    return found
+
+
+def _at_rate(spending: Spending, at: Callable[[Rate], Forecast]) -> Json:
+    found = at(spending.rate) if spending.rate else None
+    because = spending.because
+    return {
+        "window_days": spending.window_days,
+        "days": max(0, spending.days),
+        "spent_amount": max(0, spending.spent),
+        "runs_out_on": found and found.runs_out_on and found.runs_out_on.isoformat(),
+        "expiring_credits": _expiring(found) if found else [],
+        "no_rate_because": because and {"code": because.value, "words": because.words},
+    }
+
+
+def _expiring(found: Forecast) -> list[Json]:
+    return [
+        {"amount": amount, "expires_at": day.isoformat()}
+        for day, amount in sorted(found.expiring.items())
+    ]

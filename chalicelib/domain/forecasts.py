@@ -1,0 +1,236 @@
+"""When credits will run out: what will come and go by the rules, and a guess about spending.
+
+Grants, expiries and the ends of holds are exact: the decisions that will be made are made now, on
+the account as it will be. Only the rate of spending is a guess, so there is one forecast for each
+rate, and one for none.
+
+    100 on the 1st, which live 30 days; 40 were spent in the last 7 days
+    at that rate   they run out on the 18th: 5 are wanted that day, and 3 are there
+    at none        100 expire on the 31st
+"""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+from . import calendar, ledger
+from .due import due_allocation
+from .entries import SYSTEM, EntryType, LedgerEntry
+from .ledger import Account, Request
+from .plans import PlanCatalogue
+from .subscriptions import Subscription, next_allocation, not_allocated_because
+
+HORIZON_DAYS = 365
+"""How many days a forecast looks ahead."""
+
+MOST_GRANTS = 50
+"""More than a forecast can meet: one a month, and the months and steps that are owed already."""
+
+_FORESEEN = Request("forecast", SYSTEM, "")
+_MILLISECOND = timedelta(milliseconds=1)
+_DAY = timedelta(days=1)
+
+
+class Rate(NamedTuple):
+    """So many credits in so many days, spread evenly; whole credits at the end of each day."""
+
+    credits: int
+    days: int
+
+    def through(self, day: int) -> int:
+        """All that is spent by the end of the so many-th day."""
+        return self.credits * day // self.days
+
+
+NOTHING = Rate(0, 1)
+
+
+class Grant(NamedTuple):
+    """Credits that will be allocated: when, on which local date, and how many."""
+
+    at: datetime
+    on: date
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What becomes of an account at a rate, until ``until`` or until it runs out.
+
+    ``runs_out_on``: the first local date whose credits are not there; None if they last.
+    ``expiring``: what expires unused, by the local date on which it is gone.
+    """
+
+    until: date
+    grants: tuple[Grant, ...]
+    expiring: dict[date, int]
+    runs_out_on: date | None
+
+
+def forecast(
+    catalogue: PlanCatalogue,
+    subscription: Subscription | None,
+    account: Account,
+    now: datetime,
+    rate: Rate = NOTHING,
+) -> Forecast:
+    """What becomes of an account, if its user spends at a rate from today on.
+
+    Holds are taken to lapse unused at their end, and the subscription to stay as it is.
+    """
+    return _Course(catalogue, subscription, account, now, rate).run()
+
+
+@dataclass
+class _Course:
+    """An account on its way through the days to come."""
+
+    catalogue: PlanCatalogue
+    subscription: Subscription | None
+    account: Account
+    now: datetime
+    rate: Rate
+    grants: list[Grant] = field(default_factory=list)
+    expiring: Counter[date] = field(default_factory=Counter)
+
+    def run(self) -> Forecast:
+        zone = self._timezone
+        today = calendar.local_date(zone, self.now)
+        until = today + HORIZON_DAYS * _DAY
+        # The instant at which each day ends: `ends[0]` is the end of today.
+        ends = [calendar.midnight(zone, today + (day + 1) * _DAY) for day in range(HORIZON_DAYS)]
+        runs_out, spent_days = None, 0
+        moment = self.account.time(self.now)
+        while runs_out is None and moment < ends[-1]:
+            self._grant(moment)
+            self._expire(moment)
+            upcoming = min([*self._changes_after(moment), ends[-1]])
+            days = bisect_right(ends, upcoming)
+            short = self._spend(spent_days, days, upcoming - _MILLISECOND)
+            runs_out = None if short is None else today + (short - 1) * _DAY
+            spent_days, moment = days, upcoming
+        return Forecast(until, tuple(self.grants), dict(self.expiring), runs_out)
+
+    @property
+    def _timezone(self) -> str:
+        return calendar.known_or_utc(self.subscription.timezone) if self.subscription else "UTC"
+
+    def _after(self, entry: LedgerEntry) -> None:
+        self.account = self.account._replace(last=entry)
+
+    def _grant(self, at: datetime) -> None:
+        """Everything that is due by then."""
+        if self.subscription is None or not_allocated_because(self.subscription, self.catalogue):
+            return
+        for _ in range(MOST_GRANTS):
+            entry = due_allocation(self.catalogue, self.account, self.subscription, at, at)
+            if entry is None:
+                return
+            self._after(entry)
+            on = calendar.local_date(self._timezone, at)
+            self.grants.append(Grant(at, on, entry.amount))
+
+    def _expire(self, at: datetime) -> None:
+        entry = ledger.expire(self.account, at)
+        if entry is None:
+            return
+        ends = {batch.number: batch.expires_at for batch in self.account.batches}
+        for leg in entry.legs:
+            # What a hold has kept beyond its expiry is gone when the hold is over.
+            expired_at = ends[leg.batch]
+            assert expired_at is not None  # noqa: S101 - it has expired
+            gone_at = max(expired_at, self.now)
+            self.expiring[calendar.local_date(self._timezone, gone_at)] -= leg.amount
+        self._after(entry)
+
+    def _changes_after(self, moment: datetime) -> Iterable[datetime]:
+        """When the account changes by itself next."""
+        if self.subscription is not None:
+            upcoming = next_allocation(
+                self.subscription, self.catalogue, self.account.allocated_through, moment
+            )
+            if upcoming and upcoming.at > moment:
+                yield upcoming.at
+        ends = [batch.expires_at for batch in self.account.batches]
+        ends += [hold.expires_at for hold in self.account.holds]
+        yield from (end for end in ends if end is not None and end > moment)
+
+    def _spend(self, before: int, through: int, at: datetime) -> int | None:
+        """Spends what the days after day ``before`` take; the first that is not covered, if any."""
+        available = self.account.available_balance(at)
+        spent = self.rate.through(before)
+        if self.rate.through(through) - spent > available:
+            days = range(before + 1, through + 1)
+            return next(day for day in days if self.rate.through(day) - spent > available)
+        if amount := self.rate.through(through) - spent:
+            self._after(ledger.use(self.account, amount, _FORESEEN, at))
+        return None
+
+
+class NoRate(StrEnum):
+    """Why a window justifies no rate."""
+
+    TOO_NEW = "too_new"
+    NOTHING_SPENT = "nothing_spent"
+    TOO_MANY_LINES = "too_many_lines"
+
+    @property
+    def words(self) -> str:
+        """A sentence for people."""
+        return _NO_RATE[self]
+
+
+_NO_RATE = {
+    NoRate.TOO_NEW: "The ledger is younger than that.",
+    NoRate.NOTHING_SPENT: "Nothing was spent in that time.",
+    NoRate.TOO_MANY_LINES: "The lines that were read are of less than a day.",
+}
+
+
+class Spending(NamedTuple):
+    """What was spent in the last so many days, and why that makes no rate, if so.
+
+    ``days``: fewer than those of the window if its lines were too many to read.
+    """
+
+    window_days: int
+    days: int
+    spent: int
+    because: NoRate | None
+
+    @property
+    def rate(self) -> Rate | None:
+        """The guess; None if none is justified."""
+        return None if self.because else Rate(self.spent, self.days)
+
+
+def spending_of(newest_first: Sequence[LedgerEntry], now: datetime, window_days: int) -> Spending:
+    """What the latest entries say of a window that ends now.
+
+    They go back to one from before the window, to the first of the ledger, or as far as was read.
+    A usage that was given back was not spent.
+    """
+    known_since = newest_first[-1].posted_at if newest_first else now
+    days = min(window_days, (now - known_since) // _DAY)
+    is_whole_ledger = not newest_first or newest_first[-1].number == 1
+    spent = spent_since(newest_first, now - days * _DAY)
+    because = None
+    if days < window_days and is_whole_ledger:
+        because = NoRate.TOO_NEW
+    elif days < 1:
+        because = NoRate.TOO_MANY_LINES
+    elif spent < 1:
+        because = NoRate.NOTHING_SPENT
+    return Spending(window_days, days, spent, because)
+
+
+def spent_since(entries: Iterable[LedgerEntry], since: datetime) -> int:
+    """The credits that usages spent from an instant on, less what was given back of any usage."""
+    wanted = (EntryType.USAGE, EntryType.REVERSAL)
+    return -sum(
+        entry.amount for entry in entries if entry.type in wanted and entry.posted_at >= since
+    )

@@ -1,0 +1,193 @@
+// One use of credits, from the click to its outcome. It outlives the button: what was sent is followed to its end.
+//
+// What it promises: however often one clicks, tries again, leaves or comes back, the credits are used once, and
+// `onSpent` is called once for them.
+
+import { CreditsError, type UseAnswer, type UseRequest } from "../client.js";
+import type { CreditsStore } from "./store.js";
+
+export type SpendStatus =
+  /** Nothing has been asked for, or it was taken back before it was. */
+  | "idle"
+  /** It can still be undone: nothing has been sent. */
+  | "waiting"
+  | "sending"
+  | "spent"
+  | "undoing"
+  | "undone"
+  /** Nothing was used, says the API. */
+  | "refused"
+  /** Nobody knows whether it was done: the same key again is safe. */
+  | "unanswered";
+
+export interface SpendState {
+  status: SpendStatus;
+  /** Whether `undo` does something. */
+  canUndo: boolean;
+  /** What the use was answered with; still there when it was undone. */
+  answer: UseAnswer | null;
+  /** Why it was refused, was not answered, or could not be undone. */
+  error: unknown;
+}
+
+export const IDLE: SpendState = { status: "idle", canUndo: false, answer: null, error: null };
+
+export type SpendRequest = Pick<UseRequest, "amount" | "description" | "metadata">;
+
+export interface SpendOptions {
+  /** How many credits, and what for. */
+  amount: number;
+  description: string;
+  metadata?: UseRequest["metadata"];
+  /**
+   * Names what is paid for, such as an order: it is paid for once, in all tabs and for ever. Without it each click that
+   * was answered is one use.
+   */
+  idempotencyKey?: string | undefined;
+  /** For how many seconds it can be undone; 0 is not at all. The default is 5. */
+  undoSeconds?: number | undefined;
+  /** Sends it; the default is the client's `use`. For backends that hold or use credits themselves, under this key. */
+  spend?: ((request: SpendRequest, key: string) => Promise<UseAnswer>) | undefined;
+  /**
+   * Gives back what was used: by your backend, which may reverse a use. With it, credits are used at once. Without it,
+   * nothing is sent before the time to undo is over, because a user's own token cannot give back.
+   */
+  undo?: ((answer: UseAnswer, key: string) => Promise<unknown>) | undefined;
+  /** Credits were used: do what was paid for. Called once, also when the button has been taken away meanwhile. */
+  onSpent?: ((answer: UseAnswer) => void) | undefined;
+  /** What was used has been given back: take back what `onSpent` did. */
+  onUndone?: ((answer: UseAnswer) => void) | undefined;
+}
+
+const DEFAULT_UNDO_SECONDS = 5;
+
+/** Statuses after which an earlier attempt, whose answer was lost, may still have been carried out. */
+const UNCERTAIN = new Set([401, 409, 429, 500, 502, 503, 504]);
+
+const isRefusal = (error: unknown) => error instanceof CreditsError && !UNCERTAIN.has(error.status);
+
+/** What is the same for two uses for the same purpose. */
+export const purposeOf = ({ idempotencyKey, amount, description, metadata }: SpendOptions): string =>
+  idempotencyKey ?? JSON.stringify([amount, description, metadata ?? null]);
+
+export class Spending {
+  state = IDLE;
+  readonly purpose: string;
+  readonly key: string;
+  readonly #request: SpendRequest;
+  readonly #listeners = new Set<() => void>();
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #isLeft = false;
+
+  constructor(
+    private readonly store: CreditsStore,
+    private readonly use: (request: SpendRequest, key: string) => Promise<UseAnswer>,
+    /** Those of whoever it belongs to now: they may change between two drawings. */
+    private options: () => SpendOptions,
+  ) {
+    const { amount, description, metadata, idempotencyKey } = options();
+    this.purpose = purposeOf(options());
+    this.key = idempotencyKey ?? crypto.randomUUID();
+    this.#request = { amount, description, ...(metadata && { metadata }) };
+  }
+
+  readonly subscribe = (listener: () => void) => {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  };
+
+  readonly get = () => this.state;
+
+  get amount(): number {
+    return this.#request.amount;
+  }
+
+  /** Whether it is under way: a click now is one too many. */
+  get isBusy(): boolean {
+    return ["waiting", "sending", "undoing"].includes(this.state.status);
+  }
+
+  /** Whether it may have been sent, and has not been answered. */
+  get isOpen(): boolean {
+    return ["sending", "unanswered"].includes(this.state.status);
+  }
+
+  /** Begins, or begins again, with the same key. */
+  start(): void {
+    const { undo } = this.options();
+    const seconds = this.#undoSeconds;
+    // What may have been sent is not to be undone by not sending it.
+    if (undo || seconds === 0 || this.state.status === "unanswered") return void this.#send();
+    this.store.expect(this.key, this.amount, false);
+    this.#become({ ...IDLE, status: "waiting", canUndo: true });
+    this.#timer = setTimeout(() => void this.#send(), seconds * 1000);
+  }
+
+  /** Takes it back, if it can still be. */
+  undo(): void {
+    clearTimeout(this.#timer);
+    if (this.state.status === "waiting") {
+      this.store.forget(this.key);
+      this.#become({ ...IDLE, status: "undone" });
+    } else if (this.state.canUndo) void this.#giveBack();
+  }
+
+  /** The button is taken away. What was not sent is not sent; what was sent can be found again. */
+  leave(): void {
+    this.#isLeft = true;
+    clearTimeout(this.#timer);
+    if (this.state.status === "waiting") this.undo();
+    if (this.isOpen) this.store.abandon(this);
+    if (this.state.status === "spent") this.#become({ ...this.state, canUndo: false });
+  }
+
+  /** Another button takes its place. */
+  join(options: () => SpendOptions): void {
+    this.options = options;
+    this.#isLeft = false;
+    if (this.state.status === "unanswered") this.start();
+  }
+
+  get #undoSeconds(): number {
+    return this.options().undoSeconds ?? DEFAULT_UNDO_SECONDS;
+  }
+
+  async #send(): Promise<void> {
+    this.store.expect(this.key, this.amount, true);
+    this.#become({ ...IDLE, status: "sending" });
+    let answer: UseAnswer;
+    try {
+      answer = await (this.options().spend ?? this.use)(this.#request, this.key);
+    } catch (error) {
+      this.store.forget(this.key);
+      return this.#become({ ...IDLE, status: isRefusal(error) ? "refused" : "unanswered", error });
+    }
+    this.store.used(this.key);
+    const { undo, onSpent } = this.options();
+    const canUndo = !!undo && this.#undoSeconds > 0 && !this.#isLeft;
+    this.#become({ status: "spent", canUndo, answer, error: null });
+    if (canUndo) this.#timer = setTimeout(() => this.#become({ ...this.state, canUndo: false }), this.#undoSeconds * 1000);
+    onSpent?.(answer);
+  }
+
+  async #giveBack(): Promise<void> {
+    const answer = this.state.answer as UseAnswer;
+    const { undo, onUndone } = this.options();
+    this.#become({ status: "undoing", canUndo: false, answer, error: null });
+    try {
+      await undo?.(answer, this.key);
+    } catch (error) {
+      // It may have been done. Undone again, it is given back once.
+      return this.#become({ status: "spent", canUndo: true, answer, error });
+    } finally {
+      this.store.refresh();
+    }
+    this.#become({ status: "undone", canUndo: false, answer, error: null });
+    onUndone?.(answer);
+  }
+
+  #become(state: SpendState): void {
+    this.state = state;
+    for (const listener of this.#listeners) listener();
+  }
+}

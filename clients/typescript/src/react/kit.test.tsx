@@ -1,0 +1,358 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { problem } from "../api.test-double.js";
+import type { CreditsClient, Transaction } from "../client.js";
+import { de } from "../texts/de.js";
+import { en } from "../texts/en.js";
+import { CreditsCard, CreditsHistory, CreditsProvider, SpendButton, useCredits, useHistory } from "./index.js";
+import { FakeLedger } from "./ledger.test-double.js";
+import { storeOf } from "./store.js";
+import { choose, clientOf, later, line, NOON, press, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
+
+// --- The provider ------------------------------------------------------------------------------------
+
+test("components take from the provider what their own props leave out", async () => {
+  const [ours, own] = [new FakeLedger(1000), new FakeLedger(2000)];
+  const page = await render(
+    <CreditsProvider client={ours.client} locale="de" now={() => NOON}>
+      <CreditsCard />
+      <CreditsCard client={own.client} locale="en" now={() => NOON + 60_000} />
+    </CreditsProvider>,
+  );
+  assert.deepEqual([...page.querySelectorAll(".credits-balance")].map(words), ["1.000 available", "2,000 available"]);
+  assert.deepEqual([...page.querySelectorAll("[role=timer]")].map(words), ["in 1 day and 16:00:00", "in 1 day and 15:59:00"]);
+});
+
+test("a component without a client says how it gets one", async (t) => {
+  t.mock.method(console, "error", () => {});
+  t.mock.method(console, "warn", () => {});
+  await assert.rejects(render(<CreditsCard />), /put the component into a <CreditsProvider client/);
+});
+
+test("whoever looks at the page again sees what was done elsewhere", async () => {
+  const ledger = new FakeLedger(100);
+  const page = await render(
+    <CreditsProvider client={ledger.client} locale="en">
+      <CreditsCard />
+    </CreditsProvider>,
+  );
+  const look = (state: string) =>
+    settle(() => {
+      Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+      document.dispatchEvent(new window.Event("visibilitychange"));
+    });
+  ledger.post("usage", -40);
+  await look("hidden");
+  assert.equal(words(page.querySelector(".credits-balance")), "100 available");
+  await look("visible");
+  assert.equal(words(page.querySelector(".credits-balance")), "60 available");
+  const { version } = storeOf(ledger.client).state;
+  unmount();
+  await look("visible");
+  assert.equal(storeOf(ledger.client).state.version, version, "nobody asks any more");
+});
+
+// --- The hooks -----------------------------------------------------------------------------------------
+
+function Badge({ client }: { client?: CreditsClient }) {
+  const { available, pending, isLoading, error, refresh } = useCredits({ client });
+  return (
+    <button className="badge" onClick={refresh}>
+      {error ? "?" : isLoading && available === null ? "…" : `${available} (${pending})`}
+    </button>
+  );
+}
+
+test("components that ask at the same time send one request, and one of them has all ask again", async () => {
+  const ledger = new FakeLedger(100);
+  const page = await render(
+    <CreditsProvider client={ledger.client} locale="en">
+      <Badge />
+      <CreditsCard />
+    </CreditsProvider>,
+  );
+  assert.deepEqual([words(page.querySelector(".badge")), ledger.asked("/allocation-schedule")], ["100 (0)", 1]);
+  ledger.post("usage", -40);
+  await settle(() => page.querySelector<HTMLElement>(".badge")?.click());
+  assert.deepEqual([words(page.querySelector(".badge")), words(page.querySelector(".credits-balance"))], ["60 (0)", "60 available"]);
+  assert.equal(ledger.asked("/allocation-schedule"), 2);
+});
+
+test("what is asked for after a change does not get an answer from before it", async () => {
+  const signals: AbortSignal[] = [];
+  const store = storeOf({ schedule: (_: object, signal: AbortSignal) => (signals.push(signal), new Promise(() => {})) } as unknown as CreditsClient);
+  const { signal } = new AbortController();
+  void store.schedule(signal);
+  void store.schedule(signal);
+  assert.equal(signals.length, 1);
+  store.refresh();
+  void store.schedule(signal);
+  assert.equal(signals.length, 2);
+});
+
+test("what no longer listens is told of nothing", () => {
+  const store = storeOf({} as CreditsClient);
+  let told = 0;
+  const stop = store.subscribe(() => (told += 1));
+  store.refresh();
+  stop();
+  store.refresh();
+  assert.equal(told, 1);
+});
+
+test("drawn on a server, the components say that they load, and ask for nothing", async () => {
+  const { renderToStaticMarkup } = await import("react-dom/server");
+  const ledger = new FakeLedger(100);
+  const html = renderToStaticMarkup(
+    <CreditsProvider client={ledger.client}>
+      <CreditsCard />
+      <SpendButton amount={10} description="Report" />
+      <CreditsHistory />
+    </CreditsProvider>,
+  );
+  assert.deepEqual([html.match(/Loading …/g)?.length, html.includes("Use 10 credits"), ledger.api.requests], [2, true, []]);
+});
+
+test("a request that several wait for is aborted when the last of them is taken away", async () => {
+  const signals: AbortSignal[] = [];
+  const client = { schedule: (_: object, signal: AbortSignal) => (signals.push(signal), new Promise(() => {})) } as unknown as CreditsClient;
+  const badges = (number: number) => <div>{Array.from({ length: number }, (_, key) => <Badge key={key} client={client} />)}</div>;
+  await render(badges(2));
+  await rerender(badges(1));
+  assert.deepEqual(signals.map(({ aborted }) => aborted), [false]);
+  await rerender(badges(0));
+  assert.deepEqual(signals.map(({ aborted }) => aborted), [true]);
+  await rerender(badges(1));
+  assert.deepEqual(signals.map(({ aborted }) => aborted), [true, false]);
+});
+
+test("what is under way is taken from the balance wherever it is shown", async () => {
+  const ledger = new FakeLedger(100);
+  const page = await render(
+    <CreditsProvider client={ledger.client} locale="en">
+      <Badge />
+      <CreditsCard />
+      <SpendButton amount={10} description="Report" />
+    </CreditsProvider>,
+  );
+  await press(page, "Use 10 credits");
+  assert.equal(words(page.querySelector(".badge")), "90 (10)");
+  assert.ok(page.querySelector(".credits-balance.credits-pending"));
+  await press(page, "Undo");
+  assert.equal(words(page.querySelector(".badge")), "100 (0)");
+  assert.ok(!page.querySelector(".credits-pending"));
+});
+
+test("between a use and what is read after it, the balance does not jump", async () => {
+  const ledger = new FakeLedger(100);
+  const seen: (number | null)[] = [];
+  function Seen() {
+    seen.push(useCredits({ client: ledger.client }).available);
+    return null;
+  }
+  const page = await render(
+    <>
+      <Seen />
+      <SpendButton client={ledger.client} amount={10} description="Report" undoSeconds={0} />
+    </>,
+  );
+  await press(page, "Use 10 credits");
+  assert.deepEqual(seen.filter((one, place) => one !== seen[place - 1]), [null, 100, 90]);
+});
+
+test("whoever asks again while a use is on its way does not see it counted twice", async () => {
+  const ledger = new FakeLedger(100);
+  const slow = later<void>();
+  const spend = async (request: { amount: number; description: string }, key: string) => {
+    const answer = await ledger.client.use(request, key);
+    await slow.promise;
+    return answer;
+  };
+  const page = await render(
+    <CreditsProvider client={ledger.client}>
+      <Badge />
+      <SpendButton amount={10} description="Report" undoSeconds={0} spend={spend} />
+    </CreditsProvider>,
+  );
+  await press(page, "Use 10 credits");
+  await settle(() => page.querySelector<HTMLElement>(".badge")?.click());
+  assert.deepEqual([ledger.balance, words(page.querySelector(".badge"))], [90, "90 (10)"]);
+  await settle(() => slow.keep());
+  assert.equal(words(page.querySelector(".badge")), "90 (0)");
+  ledger.post("usage", -40);
+  await settle(() => page.querySelector<HTMLElement>(".badge")?.click());
+  assert.equal(words(page.querySelector(".badge")), "50 (0)");
+});
+
+function Lines({ client }: { client: CreditsClient }) {
+  const { lines, hasMore, more } = useHistory({ client, pageSize: 2 });
+  return (
+    <div>
+      {lines.map(({ transaction_id }) => transaction_id).join(" ")}
+      {hasMore ? <button onClick={more}>more</button> : null}
+    </div>
+  );
+}
+
+test("a use adds its line to the pages that are shown, and none of them is asked for again", async () => {
+  const ledger = new FakeLedger(100);
+  for (let number = 0; number < 7; number += 1) ledger.post("usage", -1);
+  const history = await render(
+    <CreditsProvider client={ledger.client}>
+      <Lines client={ledger.client} />
+      <SpendButton amount={10} description="Report" undoSeconds={0} />
+    </CreditsProvider>,
+  );
+  await press(history, "more");
+  await press(history, "Use 10 credits");
+  assert.match(words(history), /^42-8 42-7 42-6 42-5 42-4more/);
+  const cursors = ledger.api.requests.filter(({ path }) => path.endsWith("/history")).map(({ query }) => query["cursor"]);
+  assert.deepEqual(cursors, [undefined, "42-6", undefined]);
+  await press(history, "more");
+  assert.match(words(history), /^42-8 42-7 42-6 42-5 42-4 42-3 42-2more/);
+});
+
+test("after more than a page of news the history begins anew, without a gap", async () => {
+  const ledger = new FakeLedger(100);
+  for (let number = 0; number < 5; number += 1) ledger.post("usage", -1);
+  const history = await render(
+    <CreditsProvider client={ledger.client}>
+      <Lines client={ledger.client} />
+      <Badge />
+    </CreditsProvider>,
+  );
+  await press(history, "more");
+  for (let number = 0; number < 3; number += 1) ledger.post("usage", -1);
+  await settle(() => history.querySelector<HTMLElement>(".badge")?.click());
+  assert.match(words(history), /^42-8 42-7more/);
+  await press(history, "more");
+  assert.match(words(history), /^42-8 42-7 42-6 42-5more/);
+});
+
+test("an older page that could not be had is asked for again by itself", async () => {
+  let isDown = true;
+  const { api, client } = clientOf(({ query }) => {
+    if (!query["cursor"]) return { body: { items: [line(2, "manual", 50)], next_cursor: "next" } };
+    return isDown ? { status: 500, body: problem(500, "internal_error") } : { body: { items: [line(1, "allocation", 100)], next_cursor: null } };
+  });
+  const history = await render(<CreditsHistory client={client} locale="en" />);
+  await press(history, "Show older");
+  isDown = false;
+  await press(history, "Try again");
+  assert.equal(history.querySelectorAll("li").length, 2);
+  assert.deepEqual(api.requests.map(({ query }) => query["cursor"]), [undefined, "next", "next"]);
+});
+
+// --- A way to get more -----------------------------------------------------------------------------------
+
+test("the card offers more when credits have run out or are low, and not before", async () => {
+  const ledger = new FakeLedger(51);
+  const getMore = ({ available, missing }: { available: number; missing: number }) => <a href="/shop">{`More than ${available}, ${missing}`}</a>;
+  const page = (lowBalance?: number) => (
+    <CreditsProvider client={ledger.client} locale="en" getMore={getMore} lowBalance={lowBalance}>
+      <CreditsCard />
+      <SpendButton amount={10} description="Report" />
+    </CreditsProvider>
+  );
+  const card = await render(page(50));
+  const offered = () => words(card.querySelector(".credits-more"));
+  assert.equal(offered(), "");
+  await press(card, "Use 10 credits");
+  assert.equal(offered(), "More than 41, 0");
+  await rerender(page());
+  assert.equal(offered(), "");
+  unmount();
+  ledger.balance = 0;
+  const empty = await render(page());
+  assert.equal(words(empty.querySelector(".credits-more")), "More than 0, 0");
+});
+
+// --- Words -------------------------------------------------------------------------------------------------
+
+test("every text of a translation has the gaps of the English one", () => {
+  const gaps = (text: unknown): string[] => [...new Set(JSON.stringify(text).match(/\{\w+\}/g))].sort();
+  // The days of a countdown, and what the system did, are the only texts of which one language may say less.
+  for (const [name, text] of Object.entries(en)) {
+    if (name !== "described") assert.deepEqual(gaps(de[name as keyof typeof de]), gaps(text), name);
+  }
+  assert.deepEqual(Object.keys(de), Object.keys(en));
+});
+
+test("no text of a translation is the English one", () => {
+  const texts = (of: object): string[] => Object.values(of).flatMap((text) => (typeof text === "object" ? texts(text) : [text]));
+  const both = texts(de).filter((text) => texts(en).includes(text) && !/^(\{amount\} Credits?|in \{time\})$/.test(text));
+  assert.deepEqual(both, []);
+});
+
+test("a card in German has no other words, and German numbers and dates", async () => {
+  const { client } = clientOf(
+    () => ({ body: { ...SCHEDULE, balance_cap: 1500, expiring_credits: [{ amount: 1, expires_at: "2026-05-31" }, { amount: 1288, expires_at: "2026-06-15" }] } }),
+    () => ({ body: { holds: [{ hold_id: "42-9", amount: 50, expires_at: "2026-05-30T13:05:00Z" }] } }),
+  );
+  const card = await render(<CreditsCard client={client} texts={de} now={() => NOON} />);
+  assert.equal(
+    words(card).replace(/\s/g, " "),
+    "Ihre Credits1.290 verfügbar50 reserviert bis 30. Mai 2026 um 09:05Nächste Credits+500, bis 1.500 voll sind, am 1. Juni 2026, in 1 Tag und 16:00:00" +
+      "Was verfällt1 nutzbar bis einschließlich 30. Mai 20261.288 nutzbar bis einschließlich 14. Juni 20261 verfällt nicht",
+  );
+});
+
+test("a history in German translates what the system says, and leaves people's words alone", async () => {
+  const items: Transaction[] = [
+    { ...line(3, "usage", -1), actor: "42", description: "Report" },
+    { ...line(2, "allocation", 500), allocation_period: "2026-05", description: "Monthly credits for 2026-05" },
+    { ...line(1, "expiration", -3), description: "Expired" },
+  ];
+  const { client } = clientOf(() => ({ body: { items, next_cursor: null } }));
+  const history = await render(<CreditsHistory client={client} texts={de} timeZone="Europe/Berlin" />);
+  assert.deepEqual([...history.querySelectorAll("li")].map(words), [
+    "Report Genutzt 01.05.2026, 06:00 -1 Guthaben 103",
+    "Credits für Mai 2026 Monatliche Credits 01.05.2026, 06:00 +500 Guthaben 102",
+    "Nicht genutzte Credits Verfallen 01.05.2026, 06:00 -3 Guthaben 101",
+  ]);
+  assert.equal(words(history.querySelector("[role=status]")), "3 Zeilen werden gezeigt.");
+  unmount();
+  const english = await render(<CreditsHistory client={client} texts={en} timeZone="Europe/Berlin" />);
+  assert.equal(words(english.querySelectorAll("li")[1]!), "Monthly credits for 2026-05 Monthly credits May 1, 2026, 6:00 AM +500 balance 102");
+});
+
+test("a reason is told in the words of its code; one that is not known yet, in the API's", async () => {
+  for (const [code, said] of [["subscription_paused", "Keine. Ihr Abo pausiert."], ["of_tomorrow", "Keine. Words of the API."]]) {
+    const none = { next_allocation_date: null, next_allocation_at: null, not_allocated_because: { code, words: "Words of the API." } };
+    const { client } = clientOf(() => ({ body: { ...SCHEDULE, ...none } }));
+    const card = await render(<CreditsCard client={client} texts={de} />);
+    assert.equal(words(card.querySelector(".credits-next")), said);
+    unmount();
+  }
+});
+
+test("a button in German says one credit and many", async () => {
+  const ledger = new FakeLedger(5);
+  const page = (amount: number) => <SpendButton client={ledger.client} texts={de} amount={amount} description="Bericht" undoSeconds={0} />;
+  const button = await render(page(1));
+  await press(button, "1 Credit nutzen");
+  assert.equal(words(button.querySelector("[role=status]")), "1 Credit wurde genutzt.");
+  await rerender(page(9));
+  await press(button, "9 Credits nutzen");
+  assert.equal(words(button.querySelector("[role=alert]")), "Das braucht 9 Credits. Verfügbar: 4.");
+});
+
+test("words of your own take the place of single ones, with the plurals of their language", async () => {
+  const polish = { ...en, language: "pl", use: { one: "Użyj {amount} kredytu", few: "Użyj {amount} kredyty", other: "Użyj {amount} kredytów {of}" } };
+  const { client } = clientOf(() => ({ body: SCHEDULE }));
+  const button = (amount: number) => <SpendButton client={client} texts={polish} amount={amount} description="Report" />;
+  const page = await render(button(1));
+  const said = [words(page.querySelector("button"))];
+  for (const amount of [3, 1500]) {
+    await rerender(button(amount));
+    said.push(words(page.querySelector("button")).replace(/\s/g, " "));
+  }
+  assert.deepEqual(said, ["Użyj 1 kredytu", "Użyj 3 kredyty", "Użyj 1500 kredytów {of}"], "a gap that is not filled can be seen");
+});
+
+test("a choice of the history is asked for in the type's name, in whatever language", async () => {
+  const { api, client } = clientOf(() => ({ body: { items: [], next_cursor: null } }));
+  const history = await render(<CreditsHistory client={client} texts={de} />);
+  await choose(history, "Verfallen");
+  assert.equal(api.requests.at(-1)?.query["type"], "expiration");
+});
