@@ -37,7 +37,7 @@ async function load(state) {
   } catch (error) {
     if (error.status === 401) return;
     const title = error.status === 404 ? "There is no such user" : error.title;
-    page.replaceChildren(crumbs(userId), h("h1", {}, userId), trouble(Object.assign(error, { title }), error.status === 404 ? null : () => load(state)));
+    page.replaceChildren(crumbs(userId), h("div", { class: "heading" }, h("h1", {}, userId)), trouble(Object.assign(error, { title }), error.status === 404 ? null : () => load(state)));
     return;
   }
   const subject = (state.subject = { user_id: userId, subscription: state.subscription, etag: state.etag, timezone: state.zone });

@@ -777,6 +777,7 @@ PLACES: dict[str, Callable[[Page], None]] = {
 }
 
 
+@pytest.mark.usefixtures("api")
 def test_axe_finds_nothing_anywhere_wide_or_narrow_light_or_dark(page: Page) -> None:
     found = {}
     for name, goes in PLACES.items():
