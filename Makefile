@@ -195,7 +195,7 @@ hot: $(READY) | writable  ## measure one account that 1, 8 and 64 callers use at
 reference: $(READY) | writable  ## write docs/api-reference.md and clients/statement/verify.html from their sources
 	@$(RUN) -m infra reference
 
-screenshots: $(READY) | writable  ## picture both consoles and the frontend kit, into docs/images (needs chromium)
+screenshots: $(READY) | writable  ## picture the console and the frontend kit, into docs/images (needs chromium)
 	@SCREENSHOTS=1 $(RUN) -m pytest -q -n 0 tests/stack/test_console.py tests/stack/test_console_deployed.py tests/stack/test_kit.py -k pictured
 
 mails: $(READY) | writable  ## picture the emails, into docs/images/mails; in your name: STAGE=prod (needs chromium)

@@ -18,6 +18,7 @@ import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from rich.console import Console
@@ -128,9 +129,20 @@ def measure_cold(rounds: int) -> Figures:
             name: partial(cpu.measure_cold, name, place, database) for name, place in places.items()
         }
         measured = cpu.interleaved(variants, rounds)
+        loaded = {
+            name: [cpu.imports(name, places[name], database) for _ in range(rounds)]
+            for name in cpu.IMPORTING
+        }
     return {
         "archive_mb": round(archive_bytes / 1e6, 1),
         "cold": {name: spread(found) for name, found in measured.items()},
+        "imports": {
+            name: {
+                package: round(statistics.median(run.get(package, 0) for run in runs), 1)
+                for package in sorted({*chain(*runs)})
+            }
+            for name, runs in loaded.items()
+        },
     }
 
 
@@ -165,6 +177,12 @@ def show(results: Figures, console: Console) -> None:
     for name, figures in results["cold"].items():
         floor = "floor, first call" if "first" in name else "floor"
         table.add_row(name, shown(figures), f"{ratio(figures, results['cold'][floor]):.2f} ×")
+    console.print(table)
+    table = Table("imports", "ms", "by package")
+    for name, packages in results["imports"].items():
+        by_cost = sorted(packages.items(), key=lambda each: -each[1])
+        shares = ", ".join(f"{package} {spent:g}" for package, spent in by_cost if spent >= 0.1)
+        table.add_row(name, f"{sum(packages.values()):.0f}", shares)
     console.print(table)
     table = Table("target", "measured", "aim", "met")
     for name, value, sign, aim, met in targets(results):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
@@ -303,10 +303,10 @@ def together(bill: list[Line]) -> Decimal:
     return sum((line.dollars for line in bill), Decimal(0))
 
 
-def side_by_side(scenario: Scenario) -> dict[str, dict[int, Decimal]]:
+def side_by_side(scenario: Scenario, sizes: Sequence[int] = SIZES) -> dict[str, dict[int, Decimal]]:
     """The dollars a month of each side, for each size."""
     found = {
-        side: {users: together(bill(replace(scenario, users=users))) for users in SIZES}
+        side: {users: together(bill(replace(scenario, users=users))) for users in sizes}
         for side, bill in SIDES.items()
     }
     least = together(celery(replace(scenario, users=0)))
@@ -378,10 +378,11 @@ def markdown_of_prices() -> str:
 
 
 def draw(scenario: Scenario) -> None:
-    """The picture of it."""
+    """The picture of it, with sizes between them."""
+    sizes = [round(10 ** (tenth / 10)) for tenth in range(30, 71)]
     series: Mapping[str, list[tuple[float, float]]] = {
         side.replace("`", ""): [(users, float(each)) for users, each in dollars.items()]
-        for side, dollars in side_by_side(scenario).items()
+        for side, dollars in side_by_side(scenario, sizes).items()
     }
     picture = plots.decades("Dollars a month, without emails", series, "users", "dollars")
     plots.write("rivals", picture)

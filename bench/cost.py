@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -417,14 +418,33 @@ def _price(price: Decimal) -> str:
     return f"{price * MILLION:g} / million" if price < Decimal("0.001") else f"{price:g}"
 
 
-def _beside(scenario: Scenario, *, as_json: bool, as_markdown: bool) -> int:
+def _scenario(options: Mapping[str, Any]) -> Scenario:
+    """The scenario of what was given; the rest is as usual."""
+    return Scenario(**{name: value for name, value in options.items() if value is not None})
+
+
+def _beside(
+    parser: argparse.ArgumentParser,
+    options: Mapping[str, Any],
+    *,
+    as_json: bool,
+    as_markdown: bool,
+) -> int:
     """Prints the bills of the rivals, too."""
     from bench import bills  # it needs what is above
 
+    for name in ("users", "size", "events"):
+        if options[name]:
+            parser.error(
+                f"argument --{name}: leave it out with --rival, which shows a thousand to ten "
+                "million users, both sizes of a stage, and no events"
+            )
+    scenario = _scenario(options)
     if as_json:
         print(json.dumps(bills.side_by_side(scenario), default=str))
     elif as_markdown:
-        print(bills.markdown_of_sides(scenario), bills.markdown_of_machines(scenario), sep="\n\n")
+        tables = (bills.markdown_of_sides(scenario), bills.markdown_of_machines(scenario))
+        print(*tables, bills.markdown_of_prices(), sep="\n\n")
     else:
         bills.show(scenario, Console(width=140))
     return 0
@@ -437,9 +457,7 @@ def main(words: Sequence[str] | None = None) -> int:
         description="Prints what a month of Credits costs on AWS, in dollars.",
     )
     usual = Scenario()
-    parser.add_argument(
-        "--users", type=whole_number(), default=usual.users, help="default 1,000,000"
-    )
+    parser.add_argument("--users", type=whole_number(), help="default 1,000,000")
     parser.add_argument(
         "--expiring", type=number(most=1), default=usual.expiring, help="share on an expiring plan"
     )
@@ -458,9 +476,7 @@ def main(words: Sequence[str] | None = None) -> int:
         default=usual.months_kept,
         help="age of the ledgers (default 12)",
     )
-    parser.add_argument(
-        "--size", type=Size, choices=list(Size), default=usual.size, help="of the stage"
-    )
+    parser.add_argument("--size", type=Size, choices=list(Size), help="of the stage (default full)")
     parser.add_argument("--events", action="store_true", help="of a stage that sends events")
     parser.add_argument(
         "--rival",
@@ -471,10 +487,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--markdown", action="store_true", help="print the tables of docs/cost.md")
     options = vars(parser.parse_args(words))
     as_json, as_markdown = options.pop("json"), options.pop("markdown")
-    is_beside = options.pop("rival")
-    scenario = Scenario(**options)
-    if is_beside:
-        return _beside(scenario, as_json=as_json, as_markdown=as_markdown)
+    if options.pop("rival"):
+        return _beside(parser, options, as_json=as_json, as_markdown=as_markdown)
+    scenario = _scenario(options)
     bill = list(lines(scenario))
     if as_json:
         print(json.dumps([asdict(line) | {"dollars": line.dollars} for line in bill], default=str))

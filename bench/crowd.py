@@ -1,7 +1,7 @@
 """Very many subscribers of one zone who differ only in their number, at eight bytes each.
 
 `bench.database` makes their items and index rows when somebody asks for them. So ten million users
-fit into a hundred megabytes, and the sweep that reads them sees no difference.
+fit into some two hundred megabytes, and the sweep that reads them sees no difference.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ class Crowd(Sequence[Row]):
         self._prefix = prefix
         self._item = item
         # A place in the upper half, and the number of its user in the lower. Sorted, that is the
-        # order of the index: users who share a place are in the order of their ids.
-        self._users = array(
-            "Q",
-            sorted(
-                place_of(user_id_of(prefix, number)) << PLACE_BITS | number
-                for number in range(users)
-            ),
-        )
+        # order of the index: users who share a place are in the order of their ids. They are sorted
+        # in 256 parts, because Python's integers take four times as much while they are.
+        parts = [array("Q") for _ in range(256)]
+        for number in range(users):
+            user = place_of(user_id_of(prefix, number)) << PLACE_BITS | number
+            parts[user >> (2 * PLACE_BITS - 8)].append(user)
+        self._users = array("Q")
+        for part in parts:
+            self._users.extend(sorted(part))
 
     def __len__(self) -> int:
         return len(self._users)

@@ -106,8 +106,11 @@ def lines(
 def decades(
     title: str, series: Mapping[str, Sequence[tuple[float, float]]], x_name: str, y_name: str
 ) -> str:
-    """One line for each series, on axes of powers of ten; what is less than 1 is shown as 1."""
-    width, height, left, top, bottom, right = 740, 420, 90, 140, 50, 20
+    """One line for each series, on axes of powers of ten; what is less than 1 is shown as 1.
+
+    Each third line is dashed, so that one under it can be seen.
+    """
+    width, height, left, top, bottom, right = 740, 420, 80, 140, 50, 50
     xs = [math.log10(x) for points in series.values() for x, _ in points]
     most_y = math.ceil(max(math.log10(max(y, 1)) for points in series.values() for _, y in points))
 
@@ -129,8 +132,9 @@ def decades(
     for number, (name, points) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
+        dashes = ' stroke-dasharray="7 5"' if number % 3 == 2 else ""
         parts.append(
-            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>'
             f'<text x="{left + 10}" y="{44 + 18 * number}" style="fill:{colour}">'
             f"{escape(name)}</text>"
         )

@@ -54,6 +54,15 @@ def _lines(results: Figures) -> Iterator[str]:
         over = ratio(figures, results["cold"][floor])
         yield _row(name, *_spread(figures), f"{over} ×")
     yield ""
+    if results.get("imports"):  # a run of an earlier release did not count them
+        yield "| imports of a cold start, ms | API | worker |"
+        yield "|---|--:|--:|"
+        api, worker = results["imports"].values()
+        for package in sorted({*api, *worker}, key=lambda each: -api.get(each, 0)):
+            spent = [each.get(package, 0) for each in (api, worker)]
+            if max(spent) >= 0.1:
+                yield _row(package, *(f"{each:.1f}" for each in spent))
+        yield ""
     yield "| aim | measured | to be | met |"
     yield "|---|--:|--:|---|"
     for name, value, sign, aim, met in targets(results):

@@ -26,31 +26,31 @@ def targets(  # noqa: C901 - a list, not a decision
             ours, floor = work[f"use{batches}"]["ours"], work[f"use{batches}"]["floor"]
             rows.append((f"write units, use of {batches} batches", ours["write_units"], "<=", 4))
             over = ratio(ours["cpu_us"], floor["cpu_us"])
-            rows.append((f"CPU over the floor, use of {batches} batches", over, "<=", 1.3))
+            rows.append((f"CPU over the floor, use of {batches} batches", over, "<=", 0.4))
     for name in ("allocate", "allocate_expiring"):
         if name in work:
             ours = work[name]["ours"]
             rows.append((f"requests, {name}", ours["requests"], "<=", 2.1))
             over = ratio(ours["cpu_us"], work[name]["floor"]["cpu_us"])
-            rows.append((f"CPU over the floor, {name}", over, "<=", 1.25))
-            rows.append((f"resident MB, {name}", ours["peak_rss_mb"], "<=", 128))
+            rows.append((f"CPU over the floor, {name}", over, "<=", 0.4))
+            rows.append((f"resident MB, {name}", ours["peak_rss_mb"], "<=", 60))
     for how, aim in {"user": 4.0, "hundred": 2.0, "bulk": 1.0}.items():
         if f"celery_{how}" in work.get("allocate", {}):
             less = ratio(work["allocate"][f"celery_{how}"]["cpu_us"], ours_allocating(work))
             rows.append((f"times less CPU than Celery, {how}", less, ">=", aim))
     for name, sides in results["api"].items():
-        aim = 1.3
+        aim = 0.5
         rows.append(
             (f"handler over its calls, {name}", ratio(sides["handler"], sides["floor"]), "<=", aim)
         )
     cold = results["cold"]
     rows.append(
-        ("cold start of the API over the SDK", ratio(cold["api"], cold["floor"]), "<=", 1.35)
+        ("cold start of the API over the SDK", ratio(cold["api"], cold["floor"]), "<=", 0.5)
     )
     rows.append(
-        ("cold start of a worker over the SDK", ratio(cold["worker"], cold["floor"]), "<=", 1.2)
+        ("cold start of a worker over the SDK", ratio(cold["worker"], cold["floor"]), "<=", 0.5)
     )
-    rows.append(("MB of the archive", results["archive_mb"], "<=", 20))
+    rows.append(("MB of the archive", results["archive_mb"], "<=", 12))
     for name, times in results["growth"].items():
         rows.append((f"cost, {name}", times["ratio"], "<=", 1.05))
     return [

@@ -11,7 +11,7 @@ document, so that the policy of the page (`_policy`) can name the one other orig
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -36,7 +36,7 @@ RETRY_SECONDS = 10
 
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "end_session_endpoint")
 
-_MEDIA_TYPES = {
+MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -63,9 +63,14 @@ def page(call: Call) -> Answer:
         "audience": settings.audience,
         **endpoints,
     }
-    text = _text(PAGE).replace(_SETTINGS, escape(json.dumps(told)))
+    text = page_with(told)
     policy = _policy(endpoints.get("token_endpoint"))
     return _file(call, ".html", text, {"Content-Security-Policy": policy})
+
+
+def page_with(told: Mapping[str, object]) -> str:
+    """The page in HTML, with what it is told."""
+    return _text(PAGE).replace(_SETTINGS, escape(json.dumps(told)))
 
 
 def file(call: Call) -> Answer:
@@ -101,7 +106,7 @@ def _settings() -> ConsoleSettings:
 
 @cache
 def _names() -> frozenset[str]:
-    return frozenset(each.name for each in FILES.iterdir() if each.suffix in _MEDIA_TYPES)
+    return frozenset(each.name for each in FILES.iterdir() if each.suffix in MEDIA_TYPES)
 
 
 @cache
@@ -120,7 +125,7 @@ def _file(call: Call, suffix: str, text: str, headers: dict[str, str]) -> Answer
     known = (call.header("if-none-match") or "").replace("W/", "").split(",")
     if f'"{digest}"' in {each.strip() for each in known}:
         return Answer("", 304, kept)
-    return Answer(text, headers={"Content-Type": _MEDIA_TYPES[suffix], **kept})
+    return Answer(text, headers={"Content-Type": MEDIA_TYPES[suffix], **kept})
 
 
 def _policy(token_endpoint: str | None) -> str:

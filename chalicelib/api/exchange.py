@@ -9,7 +9,6 @@ answers into problems, too.
 """
 
 import json
-import uuid
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -94,6 +93,8 @@ def dress(request: Request, get_response: Callable[[Request], Response]) -> Resp
 def request_id_of(request: Request) -> str:
     """API Gateway's id of the request, the one in its access log and the correlation id in ours."""
     if "requestId" not in request.context:
+        import uuid
+
         request.context["requestId"] = str(uuid.uuid4())
     request_id: str = request.context["requestId"]
     return request_id

@@ -4,7 +4,7 @@
 // The idempotency key is made with the form, before the first try, and kept until an answer has come:
 // to send the same again after a lost answer changes nothing twice.
 
-import { badge, button, credits, field, h, human, isoDay, lastDay, localDay, newId, number, said, say, select, signed, trouble, waiting } from "./dom.js";
+import { badge, button, clock, credits, field, h, human, isoDay, lastDay, localDay, newId, number, said, say, select, signed, trouble, waiting } from "./dom.js";
 import { Lost, SLOW, ask, get, userPath } from "./api.js";
 import { planNames } from "./people.js";
 
@@ -40,7 +40,7 @@ function lifetime() {
 function grantLike(batch, amount, zone, reason) {
   const kept = { priority: batch.priority, ...(batch.source === "promotion" ? { source: batch.source } : {}) };
   const date = (instant) => new Date(`${isoDay(instant, zone)}T12:00:00Z`);
-  const days = batch.expires_at && Math.round((date(batch.expires_at) - date(new Date())) / 86_400_000) - 1;
+  const days = batch.expires_at && Math.round((date(batch.expires_at) - date(clock.now())) / 86_400_000) - 1;
   return [
     { kept, instead: "The batch itself does not come back. A new one of as many credits takes its place: with the same priority and, unless it ends today, the same end. It is younger, so among equals it is spent later." },
     { amount: String(amount), description: reason, ...(batch.expires_at ? { life: "days", days: String(Math.max(1, days)) } : { life: "never" }) },
@@ -109,7 +109,7 @@ const ACTIONS = {
       h("p", {}, `Takes back all that is left of batch ${batch.batch_id}, and nothing of another. What was used of it stays used.`),
       batch.source === "purchase" ? h("p", { class: "soon" }, "It was bought. If the money is paid back, refund the purchase instead: then the payment and the credits agree.") : null,
       why("The user sees it in their history and in the email."),
-      h("label", { class: "check" }, h("input", { type: "checkbox", name: "including_held" }), batch.held_amount ? `Take the ${number(batch.held_amount)} that are held, too: their jobs may fail` : "Take what is held of it, too"),
+      batch.held_amount === 0 ? null : h("label", { class: "check" }, h("input", { type: "checkbox", name: "including_held" }), batch.held_amount ? `Take the ${number(batch.held_amount)} that are held, too: their jobs may fail` : "Take what is held of it, too"),
       h("label", { class: "check" }, h("input", { type: "checkbox", name: "notify" }), "Tell the user by email"),
     ],
     path: ({ batch }) => `api/credits/batches/${encodeURIComponent(batch.batch_id)}/void`,
@@ -171,7 +171,7 @@ const ACTIONS = {
   allocate_due: {
     title: "Allocate what is due",
     verb: "Allocate",
-    fields: () => [field("Month", h("input", { type: "month", name: "period", required: true, value: new Date().toISOString().slice(0, 7) }), "Credits that came already do not come again.")],
+    fields: () => [field("Month", h("input", { type: "month", name: "period", required: true, value: new Date(clock.now()).toISOString().slice(0, 7) }), "Credits that came already do not come again.")],
     path: () => "api/credits/allocation-runs",
     body: (subject, values) => ({ period: values.period, user_id: subject.user_id }),
     said: (answer) => dueLines(answer.items, answer.not_judged),

@@ -1,7 +1,7 @@
 // Requests to the API: with the token, a limit of time, and errors that say the next step.
 
 import { $, say } from "./dom.js";
-import { forget, home, token } from "./session.js";
+import * as session from "./session.js";
 
 const PATIENCE = 30_000; // a route has 29 seconds
 export const SLOW = 5_000;
@@ -46,20 +46,31 @@ let expired = () => {};
 // What to do when the API takes the token no longer.
 export const onExpired = (handler) => { expired = handler; };
 
+let sent = () => {};
+// Who is told of each request, when its answer is there: {method, url, headers, body, by, status, ms}.
+export const onSent = (handler) => { sent = handler; };
+
 let waiting = 0;
 
-export async function ask(method, path, { body, key, match } = {}) {
-  const headers = { Authorization: `Bearer ${token()}` };
+// `by`: somebody else's token, {token()}, whose end is for who asks. `quiet`: nobody waits for it.
+export async function ask(method, path, { body, key, match, isNew, by, quiet } = {}) {
+  const headers = {};
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (key) headers["Idempotency-Key"] = key;
   if (match) headers["If-Match"] = match;
-  const slow = setTimeout(() => say("The API is slow. Still waiting."), SLOW);
-  $("#progress").hidden = !(waiting += 1);
+  if (isNew) headers["If-None-Match"] = "*";
+  const url = new URL(path, session.home);
+  const token = (by ?? session).token();
+  const slow = setTimeout(() => { if (!quiet) say("The API is slow. Still waiting."); }, SLOW);
+  const count = quiet ? 0 : 1;
+  $("#progress").hidden = !(waiting += count);
+  const began = performance.now();
+  const tell = (status) => { if (!quiet) sent({ method, url, headers, body, by, status, ms: performance.now() - began }); };
   let answer, text;
   try {
-    answer = await fetch(new URL(path, home), {
+    answer = await fetch(url, {
       method,
-      headers,
+      headers: { Authorization: `Bearer ${token}`, ...headers },
       body: body === undefined ? undefined : JSON.stringify(body),
       credentials: "omit",
       cache: "no-store",
@@ -67,20 +78,23 @@ export async function ask(method, path, { body, key, match } = {}) {
     });
     text = await answer.text();
   } catch (error) {
+    tell("no answer");
     throw new Lost(
       error.name === "TimeoutError"
         ? "The API has not answered for 30 seconds."
-        : navigator.onLine === false ? "This computer has no network." : "The API cannot be reached. Is there a network?",
+        : navigator.onLine === false ? "This computer has no network." : session.unreachable,
     );
   } finally {
     clearTimeout(slow);
-    $("#progress").hidden = !(waiting -= 1);
+    $("#progress").hidden = !(waiting -= count);
   }
+  tell(answer.status);
   const found = parsed(text);
   if (answer.ok) return { body: found, headers: answer.headers, status: answer.status };
   const problem = new Problem(answer.status, found, answer.headers.get("X-Request-Id"));
-  if (answer.status === 401) {
-    forget();
+  // Others that were under way have said so already, and there may be a new token by now.
+  if (answer.status === 401 && token === session.token()) {
+    session.forget();
     expired();
   }
   throw problem;
@@ -94,9 +108,9 @@ function parsed(text) {
   }
 }
 
-export const get = async (path, query = {}) => {
+export const get = async (path, query = {}, more = {}) => {
   const asked = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== ""));
-  return (await ask("GET", asked.size ? `${path}?${asked}` : path)).body;
+  return (await ask("GET", asked.size ? `${path}?${asked}` : path, more)).body;
 };
 
 export const userPath = (userId) => `api/subscriptions/${encodeURIComponent(userId)}`;

@@ -57,12 +57,35 @@ export const lastDay = (instant, zone) => day(new Date(new Date(instant) - 1).to
 // The local date, as 2026-12-31.
 export const isoDay = (instant, zone) => formatted(instant, zone, { year: "numeric", month: "2-digit", day: "2-digit" }).split("/").reverse().join("-");
 
+// The instant at which a local day ends: the first guess may be off by the zone's distance from UTC.
+export function endOfDay(date, zone) {
+  const midnight = new Date(`${date}T00:00:00Z`).getTime() + 86_400_000;
+  const local = (time) => Date.parse(`${formatted(time, zone, { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).replace(/(\d+)\/(\d+)\/(\d+), /, "$3-$2-$1T")}Z`);
+  let time = midnight;
+  for (let round = 0; round < 2; round += 1) time += midnight - local(time);
+  return new Date(time).toISOString();
+}
+
 export function when(instant, zone) {
   return h("time", { datetime: instant, title: `${moment(instant)} UTC` }, moment(instant, zone));
 }
 
+// The present of the stack. The clock of a local one can be ahead of this machine's.
+export const clock = { now: () => Date.now() };
+
+const CITIES = /^(Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Europe|Indian|Pacific)\//;
+// The city of a timezone: New York of America/New_York. The others have names that mislead: Etc/GMT-14
+// is 14 hours ahead of Greenwich.
+export const city = (zone) => (CITIES.test(zone) ? zone.split("/").at(-1).replaceAll("_", " ") : null);
+export function offset(zone, instant = clock.now()) {
+  const [, sign, hours, minutes] = formatted(instant, zone, { timeZoneName: "longOffset" }).match(/([+-])(\d\d):(\d\d)/) ?? [];
+  return Number(hours) || Number(minutes) ? `UTC${sign.replace("-", "−")}${Number(hours)}${minutes === "00" ? "" : `:${minutes}`}` : "UTC";
+}
+// What a timezone is called: "Kiritimati (UTC+14)", and without a city "UTC+14".
+export const place = (zone, instant) => (city(zone) ? `${city(zone)} (${offset(zone, instant)})` : offset(zone, instant));
+
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
-export function fromNow(instant, now = Date.now()) {
+export function fromNow(instant, now = clock.now()) {
   const seconds = (new Date(instant) - now) / 1000;
   for (const [unit, size] of [["year", 31557600], ["month", 2629800], ["day", 86400], ["hour", 3600], ["minute", 60]]) {
     if (Math.abs(seconds) >= size * (unit === "day" ? 1 : 1.5)) return relative.format(Math.trunc(seconds / size), unit);
@@ -93,6 +116,9 @@ export function select(name, options, value, more = {}) {
   element.value = value ?? "";
   return element;
 }
+
+// An email address, which breaks before its @ where there is no room.
+export const address = (email) => email.split(/(?=@)/).flatMap((part, index) => (index ? [h("wbr"), part] : part));
 
 export const facts = (pairs) =>
   h("dl", { class: "facts" }, pairs.filter(Boolean).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value ?? "–"))));

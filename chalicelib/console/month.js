@@ -1,7 +1,7 @@
 // The month: due against allocated per moment and zone, and who is missing; and whether the
 // machinery is well: alarms that ring, messages that failed for good.
 
-import { badge, button, card, empty, h, human, moment, number, trouble, waiting, when } from "./dom.js";
+import { badge, button, card, clock, empty, h, human, moment, number, trouble, waiting, when } from "./dom.js";
 import { get } from "./api.js";
 import { onChanged, openAction } from "./actions.js";
 import { personHref } from "./people.js";
@@ -20,7 +20,7 @@ function moved(period, months) {
 }
 
 export function showMonth(asked) {
-  const period = asked ?? new Date().toISOString().slice(0, 7);
+  const period = asked ?? new Date(clock.now()).toISOString().slice(0, 7);
   const month = h("div", {}, waiting(5));
   const machinery = h("div", {}, waiting(3));
   onChanged(() => fillMonth(month, period));

@@ -1,6 +1,6 @@
 // Finding somebody: by id, by address, or from a list.
 
-import { $, badge, button, day, empty, h, human, paged, select, trouble, waiting } from "./dom.js";
+import { $, address, badge, button, day, empty, h, human, paged, select, trouble, waiting } from "./dom.js";
 import { ask, get, userPath } from "./api.js";
 
 const STATUSES = [["", "Any status"], ["active", "Active"], ["paused", "Paused"], ["cancelled", "Cancelled"]];
@@ -67,7 +67,7 @@ function row(person) {
   return h(
     "tr",
     {},
-    h("td", { class: "first" }, h("a", { href: personHref(person.user_id) }, person.email ?? person.user_id), person.email ? h("small", {}, person.user_id) : null),
+    h("td", { class: "first" }, h("a", { href: personHref(person.user_id) }, person.email ? address(person.email) : person.user_id), person.email ? h("small", {}, person.user_id) : null),
     h("td", { class: "plan" }, human(person.plan), h("small", {}, person.billing_interval)),
     h("td", { class: "status" }, statusBadge(person.status)),
     h("td", { class: "zone" }, person.timezone),

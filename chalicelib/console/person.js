@@ -1,10 +1,12 @@
 // One user: what they can spend, what expires when, when the next credits come or why not, what
 // happened, what they were told, and who edited their subscription.
 
-import { $, badge, button, card, credits, day, empty, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, said, say, select, signed, trouble, waiting, when } from "./dom.js";
+import { $, badge, button, card, credits, day, empty, endOfDay, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, place, said, say, select, signed, trouble, waiting, when } from "./dom.js";
 import { ask, get, userPath } from "./api.js";
 import { TYPES, lineCard, onChanged, openAction } from "./actions.js";
+import { forecast, refusal } from "./outlook.js";
 import { statusBadge } from "./people.js";
+import { settings } from "./session.js";
 
 const ROWS = 8;
 const MORE_ROWS = 50;
@@ -36,7 +38,7 @@ async function load(state) {
   } catch (error) {
     if (error.status === 401) return;
     const title = error.status === 404 ? "There is no such user" : error.title;
-    page.replaceChildren(crumbs(userId), h("h1", {}, userId), trouble(Object.assign(error, { title }), error.status === 404 ? null : () => load(state)));
+    page.replaceChildren(crumbs(userId), h("div", { class: "heading" }, h("h1", {}, userId)), trouble(Object.assign(error, { title }), error.status === 404 ? null : () => load(state)));
     return;
   }
   const subject = (state.subject = { user_id: userId, subscription: state.subscription, etag: state.etag, timezone: state.zone });
@@ -45,10 +47,16 @@ async function load(state) {
     heading(state, subject),
     numbers(state),
     tabs(state),
-    h("p", { class: "zone-note" }, `Times are those of ${state.zone}.`),
+    h("p", { class: "zone-note" }, `Times are those of ${place(state.zone)}.`),
     { overview, history, emails, edits }[state.tab](state, subject),
   );
   $("#main").dataset.loaded = userId;
+  if (page.isConnected && !state.isShown) {
+    state.isShown = true;
+    const title = state.subscription?.email ?? userId;
+    document.title = `${title} · ${settings.product}`;
+    say(title);
+  }
 }
 
 function unlessMissing(error) {
@@ -111,7 +119,7 @@ function tabs({ userId, tab, may }) {
 // --- Credits: batches and holds on a time line ---------------------------------------------------
 
 function overview(state, subject) {
-  return h("div", { class: "columns" }, h("div", {}, timeline(state, subject), holds(state, subject), recent(state, subject)), h("div", {}, state.may.others ? aboutThem(state) : null));
+  return h("div", { class: "columns" }, h("div", {}, timeline(state, subject), holds(state, subject), recent(state, subject)), h("div", {}, state.may.others ? aboutThem(state) : null, forecast(state), refusal(state)));
 }
 
 function recent(state, subject) {
@@ -170,7 +178,7 @@ function batchRow(batch, at, now, state, subject) {
   return h(
     "tr",
     {},
-    h("td", {}, h("button", { type: "button", class: "link", onclick: (event) => openBatch(batch, event.target, state, subject) }, SOURCES[batch.source] ?? "Granted"), h("small", {}, day(batch.granted_at, zone))),
+    h("td", {}, h("button", { type: "button", class: "link", "aria-label": `${SOURCES[batch.source] ?? "Granted"}, batch ${batch.batch_id}`, onclick: (event) => openBatch(batch, event.target, state, subject) }, SOURCES[batch.source] ?? "Granted"), h("small", {}, day(batch.granted_at, zone))),
     h("td", { class: "bars" }, h("div", { class: "track", "aria-hidden": "true" }, h("i", { class: "now", style: { left: `${at(now)}%` } }), bar), h("small", { class: isSoon ? "soon" : "" }, end ? `through ${lastDay(batch.expires_at, zone)}` : "never expires")),
     h("td", { class: "end" }, h("strong", {}, number(batch.remaining_amount)), h("small", {}, batch.held_amount ? `${number(batch.held_amount)} held` : `of ${number(batch.granted_amount)}`)),
   );
@@ -266,43 +274,52 @@ function historyTable(body) {
   );
 }
 
+const ago = (instant, { zone, balance }) => [when(instant, zone), h("small", {}, fromNow(instant, new Date(balance.as_of)))];
+
 function historyRow(line, state, subject) {
   const what = line.description || TYPES[line.type] || human(line.type);
   return h(
     "tr",
     {},
-    h("td", { class: "when" }, when(line.effective_at, state.zone)),
+    h("td", { class: "when" }, ago(line.effective_at, state)),
     h("td", { class: "what" }, h("button", { type: "button", class: "link", onclick: () => openLine(line, state, subject) }, what), h("small", {}, badge(TYPES[line.type] ?? human(line.type)), line.actor && line.actor !== "system" ? ` by ${line.actor}` : "")),
     h("td", { class: "end" }, h("strong", { class: line.amount > 0 ? "up" : "" }, line.amount ? signed(line.amount) : h("span", { class: "muted" }, `${number(line.held_amount ?? line.released_amount ?? 0)} ${line.type === "hold" ? "held" : "free"}`))),
     h("td", { class: "end muted" }, number(line.balance_after)),
   );
 }
 
-let filter = { type: "", search: "", metadata: "" };
+let filter = { type: "", search: "", metadata: "", until: "" };
+const MOST_SEARCHES = 20;
 
 function history(state, subject) {
   const area = h("div", {});
   const type = select("type", [["", "All types"], ...Object.entries(TYPES)], filter.type, { "aria-label": "Type" });
   const search = h("input", { type: "search", name: "search", placeholder: "Text in description or metadata", "aria-label": "Search", value: filter.search, autocomplete: "off" });
   const metadata = h("input", { name: "metadata", placeholder: "Metadata, such as job=42", "aria-label": "Metadata", value: filter.metadata, autocomplete: "off", pattern: "[a-z0-9_]+=.+" });
+  const until = h("input", { type: "date", name: "until", value: filter.until });
   const fill = () => {
-    filter = { type: type.value, search: search.value.trim(), metadata: metadata.value.trim() };
+    filter = { type: type.value, search: search.value.trim(), metadata: metadata.value.trim(), until: until.value };
     const [key, ...value] = filter.metadata.split("=");
     const body = h("tbody", {});
+    const asked = {
+      user_id: state.userId,
+      limit: 25,
+      type: filter.type,
+      search: filter.search,
+      to: filter.until && endOfDay(filter.until, state.zone),
+      ...(key && value.length ? { [`metadata.${key}`]: value.join("=") } : {}),
+    };
     const more = paged(body, async (cursor) => {
-      const answer = await get("api/credits/history", {
-        user_id: state.userId,
-        limit: 25,
-        cursor,
-        type: filter.type,
-        search: filter.search,
-        ...(key && value.length ? { [`metadata.${key}`]: value.join("=") } : {}),
-      });
-      return { rows: answer.items.map((line) => historyRow(line, state, subject)), next: answer.next_cursor };
+      // One answer looks at a part of a long history: it can be empty and not be the last.
+      for (let left = MOST_SEARCHES; ; left -= 1) {
+        const answer = await get("api/credits/history", { ...asked, cursor });
+        cursor = answer.next_cursor;
+        if (answer.items.length || !cursor || left <= 1 || !body.isConnected) return { rows: answer.items.map((line) => historyRow(line, state, subject)), next: cursor };
+      }
     }, { none: empty("No line is like this", "Change or clear the filters."), label: "lines" });
     area.replaceChildren(h("div", { class: "card flush" }, historyTable(body)), more);
   };
-  const form = h("form", { class: "filters", role: "search", onsubmit: (event) => { event.preventDefault(); fill(); }, onchange: fill }, search, type, metadata, h("button", {}, "Search"));
+  const form = h("form", { class: "filters", role: "search", onsubmit: (event) => { event.preventDefault(); fill(); }, onchange: (event) => { if (event.target.matches("select, [type=date]")) fill(); } }, search, type, metadata, h("label", {}, "Through", until), h("button", {}, "Search"));
   fill();
   return h("div", {}, form, area);
 }
@@ -395,8 +412,8 @@ function emails(state) {
     return h(
       "tr",
       {},
-      h("td", { class: "when" }, when(mail.sent_at ?? mail.posted_at, state.zone)),
-      h("td", { class: "what" }, h("button", { type: "button", class: "link", onclick: () => showEmail(mail.transaction_id, preview) }, mail.subject ?? human(mail.type)), h("small", {}, human(mail.type), ` · line ${mail.transaction_id}`)),
+      h("td", { class: "when" }, ago(mail.sent_at ?? mail.posted_at, state)),
+      h("td", { class: "what" }, h("button", { type: "button", class: "link", onclick: () => showEmail(mail.transaction_id, preview, "h2") }, mail.subject ?? human(mail.type)), h("small", {}, human(mail.type), ` · line ${mail.transaction_id}`)),
       h("td", { class: "end" }, h("span", { title: meaning }, badge(words, tone))),
     );
   };
@@ -407,17 +424,19 @@ function emails(state) {
   return h("div", { class: "columns even" }, h("div", {}, h("div", { class: "card flush" }, h("table", { class: "list" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "When"), h("th", { scope: "col" }, "Email"), h("th", { scope: "col", class: "end" }, "State"))), body)), more), preview);
 }
 
-async function showEmail(transactionId, area) {
+// heading: one level below that of what the email is shown in.
+async function showEmail(transactionId, area, heading = "h3") {
   area.replaceChildren(waiting(3));
   try {
     const mail = await get(`api/credits/transactions/${encodeURIComponent(transactionId)}/email`);
     const frame = frameOf(mail);
-    area.replaceChildren(h("h3", { tabindex: "-1" }, mail.subject), frame);
-    $("h3", area).focus();
+    const subject = h(heading, { tabindex: "-1", class: "subject" }, mail.subject);
+    area.replaceChildren(subject, frame);
+    subject.focus();
     area.scrollIntoView({ block: "nearest" });
   } catch (error) {
     const words = error.status === 404 ? Object.assign(new Error("This line is none that users get an email of, or they had none to get it at."), { title: "There is no email" }) : error;
-    area.replaceChildren(trouble(words, error.status === 404 ? null : () => showEmail(transactionId, area)));
+    area.replaceChildren(trouble(words, error.status === 404 ? null : () => showEmail(transactionId, area, heading)));
   }
 }
 

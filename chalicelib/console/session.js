@@ -4,7 +4,7 @@
 // way to the issuer and back the browser keeps what ties the two halves together, and it is removed
 // as soon as it is read.
 
-import { $ } from "./dom.js";
+import { $, button, h } from "./dom.js";
 
 export const settings = JSON.parse($("meta[name=console]").content);
 export const home = new URL("console", new URL(".", location.href)).href;
@@ -13,6 +13,15 @@ const UNDER_WAY = "credits-console-sign-in";
 const DRAFT = "credits-console-draft";
 
 let held = null; // {token, endsAt, name, idToken}
+
+// What the page says before it is known who is there, in its corner afterwards, and if no answer comes.
+export const welcome = {
+  title: `${settings.product} console`,
+  words: "For the people who answer users. Sign in with your account.",
+  small: `Stage ${settings.stage} · ${new URL(settings.issuer).host}`,
+};
+export const corner = (who, scopes) => [h("span", { class: "who", title: scopes.join(" ") }, who), button("Sign out", signOut, { class: "quiet" })];
+export const unreachable = "The API cannot be reached. Is there a network?";
 
 export const token = () => held?.token ?? null;
 export const name = () => held?.name ?? "";

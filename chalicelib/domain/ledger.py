@@ -214,8 +214,7 @@ def allocate(
         what, due = "First credits", max(start, min(terms.signed_up_at, now))
     request = Request(f"allocation#{period}", SYSTEM, f"{what} for {period}")
     wanted = _Wanted(amount, lifetime, due, period)
-    entry = _allocation(account, wanted, request, now, timezone, terms)
-    return replace(entry, sign_up=terms.signed_up_at is not None)
+    return _allocation(account, wanted, request, now, timezone, terms)
 
 
 def top_up(
@@ -272,6 +271,7 @@ def _allocation(
         entry,
         left_out=amount - fitting,
         balance_cap=cap if fitting < amount else None,
+        sign_up=terms.signed_up_at is not None,
         topped_up_at=terms.topped_up_at,
     )
 

@@ -75,7 +75,7 @@ def show_how_to_call(stack: stacks.LocalStack, page_url: str, console: Console) 
         f'[bold]Try[/]        curl -H "Authorization: Bearer $(make -s token USER_ID={user_id})" '
         f"{schedule}\n"
         f"           (for an admin's token: make -s token USER_ID=ops SCOPE=credits:admin)\n"
-        f"[bold]Mails[/]      {stack.mail_url}\n"
+        f"[bold]Emails[/]     {page_url}/{outbox.PAGE}\n"
         f"[bold]AWS calls[/]  {stack.endpoint_url}  (the endpoint URL of any AWS SDK)\n",
         highlight=False,
         soft_wrap=True,
@@ -108,7 +108,7 @@ def main(words: list[str] | None = None) -> int:
             ) as stack,
         ):
             holds = story(stack, arguments.csv, console)
-            outbox.show_sent(stack, console)
+            outbox.show_sent(stack, page.url, console)
             if not arguments.exit:
                 show_how_to_call(stack, page.url, console)
                 console.print("The stack stays up until Ctrl-C.")

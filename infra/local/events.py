@@ -8,6 +8,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from heapq import nlargest
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -67,6 +68,16 @@ class Heard:
         """The events of a user, newest first; a crossing is newer than the event of its entry."""
         with self._lock:
             return sorted(self._of_users.get(user_id, {}).values(), key=_place, reverse=True)
+
+    def latest(self) -> list[Json]:
+        """The latest events of all users, newest first."""
+        with self._lock:
+            every = [event for events in self._of_users.values() for event in events.values()]
+        return nlargest(MOST_HEARD, every, key=lambda event: (_posted_at(event), *_place(event)))
+
+
+def _posted_at(event: Json) -> str:
+    return str(event["detail"]["posted_at"])
 
 
 def _place(event: Json) -> tuple[int, bool]:

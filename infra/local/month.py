@@ -1,10 +1,12 @@
-"""The turn of a month: the instants at which it begins, and who is due for it."""
+"""The turn of a month: the instants at which it begins, where that is, and who is due for it."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
@@ -15,6 +17,46 @@ from chalicelib.domain.subscriptions import (
     not_allocated_because,
     periods_of,
 )
+
+_CITIES = re.compile(
+    "(Africa|America|Asia|Atlantic|Australia|Europe|Indian|Pacific|Arctic|Antarctica)/"
+)
+"""How the name of a timezone begins that ends with one of its cities, or of its islands.
+
+The others mislead: Etc/GMT-14 is 14 hours ahead of Greenwich, and few know where Navajo is.
+"""
+
+_MOST_PLACES = 4
+
+
+class Places(NamedTuple):
+    """Where it is midnight: timezones to name, and how many more cities there are."""
+
+    zones: list[str]
+    more: int
+
+
+def places(zones: Collection[str], users: Mapping[str, int]) -> Places:
+    """The timezones to name of some, by their cities: those with most users first, each once.
+
+    Where no city is, as at UTC-12, it is one timezone without a city.
+    """
+    by_city: dict[str, str] = {}
+    for zone in sorted(zones, key=lambda zone: (-users.get(zone, 0), _rank(zone))):
+        if _CITIES.match(zone):
+            by_city.setdefault(zone.rpartition("/")[2], zone)
+    named = [*by_city.values()] or [min(zones)]
+    return Places(named[:_MOST_PLACES], len(named[_MOST_PLACES:]))
+
+
+def _rank(zone: str) -> tuple[bool, str]:
+    """Few know the stations of the Antarctic."""
+    return zone.startswith("Antarctica/"), zone
+
+
+def latest_period(now: datetime) -> Period:
+    """The month that has begun last, wherever that was."""
+    return max(calendar.period_at(zone, now) for zone in calendar.zone_names())
 
 
 def instants_of_start(period: Period, zones: Iterable[str]) -> dict[datetime, set[str]]:

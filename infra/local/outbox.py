@@ -6,6 +6,7 @@ import json
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -14,8 +15,11 @@ from rich.table import Table
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.notifications import MailKind
 from chalicelib.mails.rendering import about_in_words
-from chalicelib.store.mails import MailStatus, read_mail
+from chalicelib.store.mails import MailRecord, MailStatus, read_mail
 from infra.local import stacks
+
+PAGE = "#/lab/outbox"
+"""Where the local console shows the outbox."""
 
 SETTLE_SECONDS = 5.0
 """How long the outbox must stay unchanged before all emails count as sent."""
@@ -30,17 +34,33 @@ def sent_mails(stack: stacks.LocalStack) -> list[dict[str, Any]]:
     return [mail for of_account in messages.values() for mail in of_account]
 
 
-def count_by_kind(stack: stacks.LocalStack) -> Counter[str]:
-    """How many emails of each kind were sent, by the table that records them."""
-    counts: Counter[str] = Counter()
+def _records(stack: stacks.LocalStack) -> Iterator[MailRecord | None]:
+    """The records of the emails that were sent, or may have been; None for an unreadable one."""
     pages = stack.client("dynamodb").get_paginator("scan")
     for page in pages.paginate(TableName=stack.tables["mails"]):
         for item in page["Items"]:
             try:
-                record = read_mail("", item)
+                yield read_mail("", item)
             except Unreadable:
-                counts["unreadable"] += 1
-                continue
+                yield None
+
+
+def sent_at(stack: stacks.LocalStack) -> dict[str, str]:
+    """When emails were sent, by the stack's clock: by the ids that SES gave them."""
+    return {
+        str(record.said["message_id"]): str(record.said["sent_at"])
+        for record in _records(stack)
+        if record and record.status is MailStatus.COMPLETED
+    }
+
+
+def count_by_kind(stack: stacks.LocalStack) -> Counter[str]:
+    """How many emails of each kind were sent, by the table that records them."""
+    counts: Counter[str] = Counter()
+    for record in _records(stack):
+        if record is None:
+            counts["unreadable"] += 1
+        else:
             is_sent = record.status is MailStatus.COMPLETED
             counts[str(record.said.get("kind")) if is_sent else "in doubt"] += 1
     return counts
@@ -71,8 +91,8 @@ def wait_until_sent(stack: stacks.LocalStack) -> None:
         time.sleep(0.5)
 
 
-def show_sent(stack: stacks.LocalStack, console: Console) -> None:
-    """Prints how many emails of each kind were sent, and where to read them."""
+def show_sent(stack: stacks.LocalStack, page_url: str, console: Console) -> None:
+    """Prints how many emails of each kind were sent, and where the console shows them."""
     wait_until_sent(stack)
     counts = count_by_kind(stack)
     table = Table("mails", "sent", title="Users were told", show_footer=True)
@@ -86,4 +106,4 @@ def show_sent(stack: stacks.LocalStack, console: Console) -> None:
     table.columns[0].footer = "in the outbox"
     table.columns[1].footer = f"{len(sent_mails(stack)):,}"
     console.print(table)
-    console.print(f"Read them at {stack.mail_url}\n", highlight=False, soft_wrap=True)
+    console.print(f"Read them at {page_url}/{PAGE}\n", highlight=False, soft_wrap=True)

@@ -21,6 +21,7 @@ from botocore.exceptions import (
 from chalicelib.domain.prices import Price
 from chalicelib.operations import purchases
 from chalicelib.operations.purchases import Purchase, Refund
+from chalicelib.store.wire.client import Client
 from infra import reach
 from infra.commands.liability import _standings, main
 from tests.aws.damage import damage_entry, damage_subscription, having, without
@@ -101,6 +102,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Any]]:
         return call(self, operation, parameters)
 
     monkeypatch.setattr(BaseClient, "_make_api_call", recorded)
+    by_wire = Client.call
+
+    def recorded_by_wire(self: Client, operation: str, parameters: Any) -> Any:
+        made.append(("dynamodb", operation, parameters))
+        return by_wire(self, operation, parameters)
+
+    monkeypatch.setattr(Client, "call", recorded_by_wire)
     return made
 
 

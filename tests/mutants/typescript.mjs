@@ -1,6 +1,8 @@
 // All the small mistakes that could be made in the TypeScript client, and which of them its tests notice.
 //
-//     node tests/mutants/typescript.mjs clients/typescript clients/typescript/src/client.ts ...
+//     node tests/mutants/typescript.mjs clients/typescript null clients/typescript/src/client.ts ...
+//
+// In the place of null there can be a list of lines, whose mistakes are the only ones then.
 //
 // Writes one line of JSON, the mutants; reads one, which of them to try; writes the fate of each as soon as it is known.
 // Called by `python -m tests.mutants`. A mutant is compiled without its types.
@@ -15,10 +17,10 @@ import { setTimeout } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { compiled, mutantsOf } from "./typescript.mutations.mjs";
 
-const [client, ...files] = process.argv.slice(2);
+const [client, lines, ...files] = process.argv.slice(2);
 const LONGEST_MS = 15_000;
 
-const mutants = files.flatMap(mutantsOf);
+const mutants = files.flatMap((file) => mutantsOf(file, JSON.parse(lines)));
 console.log(JSON.stringify(mutants.map(({ code, ...rest }) => rest)));
 const chosen = JSON.parse((await text(process.stdin)) || "[]");
 if (!chosen.length) process.exit();

@@ -84,8 +84,8 @@ export function compiled(file, text) {
   return diagnostics.length ? null : outputText;
 }
 
-/** Every mutant of a file that is another program, and one that compiles. */
-export function mutantsOf(file) {
+/** Every mutant of a file that is another program, and one that compiles; or only those of these lines: to compile takes long. */
+export function mutantsOf(file, lines = null) {
   const text = fs.readFileSync(file, "utf8");
   const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true);
   const seen = new Set([null, compiled(file, text)]);
@@ -96,11 +96,12 @@ export function mutantsOf(file) {
       const [start, end] = Array.isArray(place) ? place : [place.getStart(), place.getEnd()];
       const isBare = Array.isArray(place) || !ts.isExpression(place) || ts.isJsxText(place) || /^[\w".-]*$/.test(words);
       const changed = isBare ? words : `(${words})`;
+      const [first, last] = [text.lastIndexOf("\n", start - 1) + 1, (text + "\n").indexOf("\n", end)];
+      const oneLine = (lines) => lines.split("\n").map((each) => each.trim()).filter(Boolean).join(" ");
+      if (lines && !lines.includes(oneLine(text.slice(first, last)))) continue;
       const code = compiled(file, text.slice(0, start) + changed + text.slice(end));
       if (seen.has(code)) continue;
       seen.add(code);
-      const [first, last] = [text.lastIndexOf("\n", start - 1) + 1, (text + "\n").indexOf("\n", end)];
-      const oneLine = (lines) => lines.split("\n").map((each) => each.trim()).filter(Boolean).join(" ");
       found.push({
         file, function: functionOf(node), line: source.getLineAndCharacterOfPosition(start).line + 1, code,
         before: oneLine(text.slice(first, last)), after: oneLine(text.slice(first, start) + changed + text.slice(end, last)),

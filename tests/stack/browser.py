@@ -7,12 +7,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import ActionChains
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -20,6 +21,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from infra.pages.mail_pictures import BROWSERS
 from tests.stack.conftest import wait_for
+from tests.stack.node import install
 
 SWITCHES = (
     "--headless",
@@ -151,3 +153,58 @@ class Page:
         taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(base64.b64decode(taken["data"]))
+
+
+# --- The pages of the console ---------------------------------------------------------------------
+
+
+def ready(page: Page) -> None:
+    """Returns when a page of ours has been loaded."""
+    wait_for(lambda: page.js("return document.documentElement.dataset.ready"), "the page")
+
+
+def settled(page: Page) -> None:
+    """Returns when every answer has come."""
+    script = (
+        "return !document.querySelector('.waiting') && document.querySelector('#progress').hidden"
+    )
+    wait_for(lambda: page.js(script), "all answers")
+
+
+def press(page: Page, words: str, within: str = "body") -> None:
+    """Presses the one button with these words, as soon as it is there."""
+
+    def is_pressed() -> bool:
+        found = page.js(
+            "return [...document.querySelectorAll(`${arguments[0]} button`)].filter("
+            "(each) => each.innerText === arguments[1] && each.checkVisibility())",
+            within,
+            words,
+        )
+        # What an answer brings may take the place of a button that was just found.
+        with suppress(StaleElementReferenceException):
+            if len(found) == 1:
+                page.js(
+                    "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", *found
+                )
+                found[0].click()
+                return True
+        return False
+
+    wait_for(is_pressed, f"the button {words}")
+
+
+def violations(page: Page, *, only_colours: bool = False) -> list[str]:
+    """What axe finds, by rule and place."""
+    if not page.js("return !!window.axe"):
+        page.js((install() / "axe-core" / "axe.min.js").read_text(encoding="utf-8"))
+    options = {"iframes": False} | (
+        {"runOnly": ["color-contrast", "link-in-text-block"]} if only_colours else {}
+    )
+    found: list[str] = page.driver.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "axe.run(document, arguments[0]).then((all) => done(all.violations.flatMap("
+        "({id, nodes}) => nodes.map((node) => `${id}: ${node.target} ${node.failureSummary}`))))",
+        options,
+    )
+    return found

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from chalicelib.store.wire.sdk_shaped import SdkShaped
 from infra.local.stacks import LocalStack
 from tests.simulation import aws
 from tests.simulation.conformance import BUCKET, Calls, create_tables, difference
@@ -30,7 +31,7 @@ def test_the_database_in_memory_answers_as_the_emulator_does(
     with aws.answering(aws.Services(tables)):
         for seed in range(SEQUENCES):
             calls = Calls(seed, STAGE, f"sequence{seed}").some(CALLS)
-            assert difference(aws.dynamodb(), emulator, calls) is None
+            assert difference(SdkShaped(aws.dynamodb()), emulator, calls) is None
 
 
 def test_the_bucket_in_memory_answers_as_the_emulator_does(stack: LocalStack) -> None:

@@ -8,14 +8,12 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -23,9 +21,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from infra.deployment import packaging
 from infra.local.stacks import LocalStack
 from tests.stack.api import Api
-from tests.stack.browser import Page, browser
+from tests.stack.browser import Page, browser, press, ready, settled, violations
 from tests.stack.conftest import wait_for
-from tests.stack.node import install
 
 ADA = "support-ada"
 WIDE, NARROW = 1280, 390
@@ -77,18 +74,6 @@ def sign_in(page: Page, button: str = ".welcome .main", user: str = "ada") -> No
     ready(page)
 
 
-def ready(page: Page) -> None:
-    wait_for(lambda: page.js("return document.documentElement.dataset.ready"), "the page")
-
-
-def settled(page: Page) -> None:
-    """Returns when every answer has come."""
-    script = (
-        "return !document.querySelector('.waiting') && document.querySelector('#progress').hidden"
-    )
-    wait_for(lambda: page.js(script), "all answers")
-
-
 def show(page: Page, user_id: str, tab: str = "") -> None:
     """Shows a user anew."""
     page.js("location.hash = '#/users'")
@@ -97,29 +82,6 @@ def show(page: Page, user_id: str, tab: str = "") -> None:
     wait_for(lambda: user_id in page.text(".crumbs"), f"the page of {user_id}")
     wait_for(lambda: page.js("return !!document.querySelector('#available')"), "what they have")
     settled(page)
-
-
-def press(page: Page, words: str, within: str = "body") -> None:
-    """Presses the one button with these words, as soon as it is there."""
-
-    def is_pressed() -> bool:
-        found = page.js(
-            "return [...document.querySelectorAll(`${arguments[0]} button`)].filter("
-            "(each) => each.innerText === arguments[1] && each.checkVisibility())",
-            within,
-            words,
-        )
-        # What an answer brings may take the place of a button that was just found.
-        with suppress(StaleElementReferenceException):
-            if len(found) == 1:
-                page.js(
-                    "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", *found
-                )
-                found[0].click()
-                return True
-        return False
-
-    wait_for(is_pressed, f"the button {words}")
 
 
 def do(page: Page, verb: str) -> None:
@@ -180,6 +142,52 @@ window.fetch = async (url, asked) => {
   return new Response(JSON.stringify({...await answer.json(), batches: many}), {status: 200})
 }
 window.mend = () => { window.fetch = real }
+"""
+ANSWER_WITH_EMPTY_PAGES = """
+const real = window.fetch
+window.asked = 0
+window.fetch = async () => {
+  window.asked += 1
+  const next_cursor = window.asked < 25 ? `c${window.asked}` : null
+  return new Response(JSON.stringify({items: [], next_cursor}), {status: 200})
+}
+window.mend = () => { window.fetch = real }
+"""
+ANSWER_WITH_ALARMS = """
+const real = window.fetch, alarms = arguments[0]
+window.fetch = async (url, asked) => {
+  const answer = await real(url, asked)
+  if (!String(url).endsWith('/operations')) return answer
+  const found = await answer.json()
+  for (const queue of found.queues) if (queue.name === 'sweeps-dlq') queue.waiting = 2
+  return new Response(JSON.stringify({...found, alarms}), {status: 200})
+}
+window.mend = () => { window.fetch = real }
+"""
+ALARMS = [
+    {
+        "name": "dead-letters-sweeps",
+        "meaning": "Messages of sweeps failed for good and wait in its dead-letter queue.",
+        "since": "2026-11-30T08:15:00Z",
+        "runbook": "https://wiki.example.com/credits#dead-letters",
+    },
+    {
+        "name": "mail-bounces",
+        "meaning": "Many emails bounce.",
+        "since": "2026-11-30T09:00:00Z",
+        "runbook": "docs/operating.md#mail-bounces",
+    },
+]
+ANSWER_NOTHING_YET = """
+const real = window.fetch, timer = window.setTimeout
+let fail
+window.fetch = () => new Promise((_, failed) => { fail = failed })
+window.setTimeout = (what, length, ...rest) => timer(what, length === 5000 ? 50 : length, ...rest)
+window.mend = () => {
+  window.fetch = real
+  window.setTimeout = timer
+  fail(new TypeError('Failed to fetch'))
+}
 """
 HOLD_ANSWERS_BACK = """
 const real = window.fetch, timer = window.setTimeout
@@ -563,6 +571,45 @@ def test_a_month_is_shown_and_run_after_a_preview(page: Page) -> None:
     assert "One sweep has started." in page.text("dialog")
 
 
+def test_an_alarm_leads_to_the_runbook_where_its_address_is_known(page: Page) -> None:
+    page.js(ANSWER_WITH_ALARMS, ALARMS)
+    page.js("location.hash = '#/users'")
+    page.js("location.hash = '#/months'")
+    page.wait_for_text("#main", "2 messages failed for good.")
+    links = page.driver.find_elements(By.CSS_SELECTOR, "#main a[href^='https:']")
+    # Of the alarm, and of the messages that it is about. A new tab: tokens are in this one alone.
+    assert [(link.text, link.get_attribute("target")) for link in links] == [
+        ("Dead letters", "_blank")
+    ] * 2
+    assert {link.get_attribute("href") for link in links} == {ALARMS[0]["runbook"]}
+    assert "docs/operating.md#mail-bounces" in page.text("#main")
+    page.js("window.mend()")
+
+
+def test_a_long_history_is_searched_on_and_begins_at_a_day(page: Page, api: Api) -> None:
+    show(page, ADA, "/history")
+    page.js(ANSWER_WITH_EMPTY_PAGES)
+    page.fill("[name=search]", "nowhere")
+    page.press(Keys.ENTER)
+    page.wait_for_text("#main .more", "Nothing found yet; there is more to search.")
+    assert page.js("return window.asked") == 20
+    press(page, "Show more")
+    page.wait_for_text("#main", "No line is like this")
+    assert page.js("return window.asked") == 25
+    page.js("window.mend()")
+    page.fill("[name=search]", "")
+    page.js(
+        "const box = document.querySelector('[name=until]'); box.value = '2020-02-29';"
+        "box.dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    page.wait_for_text("#main", "No line is like this")
+    sent = "return performance.getEntriesByType('resource').map((each) => each.name).pop()"
+    zone = api.send("GET", f"/api/subscriptions/{ADA}", api.admin).json["timezone"]
+    assert zone in ("America/New_York", "America/Chicago")
+    hour = {"America/New_York": "05", "America/Chicago": "06"}[zone]
+    assert f"to=2020-03-01T{hour}%3A00%3A00.000Z" in page.js(sent)
+
+
 # --- Everybody ------------------------------------------------------------------------------------
 
 
@@ -587,35 +634,168 @@ def test_an_action_is_done_with_the_keyboard_alone(page: Page, api: Api) -> None
     assert api.balance(ADA) == before + 3
 
 
-@pytest.mark.parametrize(
-    ("width", "is_dark"), [(WIDE, False), (NARROW, True)], ids=["wide-light", "narrow-dark"]
-)
-def test_axe_finds_nothing(page: Page, width: int, *, is_dark: bool) -> None:
-    page.resize(width, 900, is_dark=is_dark)
-    for path in ("", "/history", "/emails", "/edits"):
-        show(page, ADA, path)
-        assert violations(page) == [], path
+def test_a_screen_reader_is_told_what_there_is_and_what_happens(page: Page, api: Api) -> None:
+    api.grant(ADA, 5, key="support-heard")
+    show(page, ADA)
+    wait_for(lambda: said(page) == ["support.ada@example.com"], "whose page it is")
+    assert page.driver.title == "support.ada@example.com · Lighthouse"
+    heard = what_is_heard(page)
+    assert nameless(heard) == []
+    places = {("navigation", "Pages"), ("navigation", "About this user"), ("main", "")}
+    cards = {("region", "Credits, in the order they are spent"), ("region", "Subscription")}
+    assert {*places, *cards} <= {*heard}
     press(page, "Grant credits")
-    assert violations(page) == [], "a dialog"
-    page.press(Keys.ESCAPE)
-    for path in ("#/users", "#/months"):
+    page.fill("dialog [name=amount]", "2")
+    page.fill("dialog [name=description]", "Heard")
+    heard = what_is_heard(page)
+    fields = {("spinbutton", "Credits"), ("textbox", "Reason"), ("combobox", "They expire")}
+    assert {("dialog", "Grant credits"), ("button", "Close"), *fields} <= {*heard}
+    # The page behind it is inert: so is its own place for what is said.
+    assert ("main", "") not in heard
+    press(page, "Review", "dialog")
+    wait_for(lambda: "Nothing has been done yet. Check what will happen." in said(page), "a word")
+    heard = what_is_heard(page)
+    assert nameless(heard) == []
+    assert page.focused() == "Grant credits [heading]"
+    buttons = [("button", "Close"), ("button", "Back"), ("button", "Grant")]
+    assert [each for each in heard if each[0] == "button"] == buttons
+    assert ("heading", "This will happen") in heard
+    press(page, "Back", "dialog")
+    page.fill("dialog [name=amount]", "999999999")
+    press(page, "Review", "dialog")
+    wait_for(lambda: "alert" in dict(what_is_heard(page)), "the refusal")
+    amount = page.find("dialog [name=amount]")
+    assert amount.get_attribute("aria-invalid") == "true"
+
+
+Heard = list[tuple[str, str]]
+"""Of each element its role and its name."""
+
+
+def what_is_heard(page: Page) -> Heard:
+    """What the browser tells a screen reader, but for texts."""
+    tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    return [
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in tree
+        if not node["ignored"]
+    ]
+
+
+def said(page: Page) -> list[str]:
+    """The texts in places from which what is new is read out."""
+    tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    nodes = {node["nodeId"]: node for node in tree}
+    live = [node for node in tree if not node["ignored"] and node["role"]["value"] == "status"]
+    return [nodes[child]["name"]["value"] for node in live for child in node.get("childIds", ())]
+
+
+def nameless(heard: Heard) -> Heard:
+    """What can be pressed or filled in, and has no name."""
+    roles = {"button", "link", "textbox", "searchbox", "spinbutton", "combobox", "checkbox"}
+    return [each for each in heard if each[0] in roles and not each[1]]
+
+
+def refused_grant(page: Page) -> None:
+    press(page, "Grant credits")
+    page.fill("dialog [name=amount]", "999999999")
+    page.fill("dialog [name=description]", "Too much")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog .trouble", "The API refused")
+
+
+def reviewed_grant(page: Page) -> None:
+    page.fill("dialog [name=amount]", "5")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+
+
+def lost_grant(page: Page) -> None:
+    page.js(NO_NETWORK)
+    press(page, "Grant", "dialog")
+    page.wait_for_text("dialog .trouble", "The API cannot be reached.")
+    page.js("window.mend()")
+
+
+def made_grant(page: Page) -> None:
+    press(page, "Send it again", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    press(page, "Done", "dialog")
+    settled(page)
+
+
+def void_form(page: Page) -> None:
+    press(page, "Too much", ".history")
+    page.wait_for_text("dialog", "Left of its batch")
+
+
+def her_email(page: Page) -> None:
+    page.js("for (const dialog of document.querySelectorAll('dialog')) dialog.close()")
+    show(page, ADA, "/emails")
+    page.click(".what button")
+    wait_for(lambda: page.js("return !!document.querySelector('iframe.mail')"), "the email")
+
+
+def go(path: str) -> Callable[[Page], None]:
+    def goes(page: Page) -> None:
         page.js("location.hash = arguments[0]", path)
-        wait_for(lambda: page.text(".crumbs") == "", "another page")
         settled(page)
-        assert violations(page) == [], path
-        assert page.js("return document.documentElement.scrollWidth") <= width
-    page.resize(WIDE, 900)
+
+    return goes
 
 
-def violations(page: Page) -> list[str]:
-    """What axe finds, by rule and place."""
-    if not page.js("return !!window.axe"):
-        page.js((install() / "axe-core" / "axe.min.js").read_text(encoding="utf-8"))
-    found: list[str] = page.driver.execute_async_script(
-        "const done = arguments[arguments.length - 1];"
-        "axe.run(document, {iframes: false}).then((all) => done(all.violations.flatMap("
-        "(rule) => rule.nodes.map((node) => `${rule.id}: ${node.target} ${node.failureSummary}`))))"
-    )
+def missing(page: Page) -> None:
+    page.fill("[name=who]", "nobody-at-all")
+    page.press(Keys.ENTER)
+    page.wait_for_text(".trouble", "Nobody has the id nobody-at-all.")
+
+
+def ringing(page: Page) -> None:
+    page.js(ANSWER_WITH_ALARMS, ALARMS)
+    go("#/months/2020-01")(page)
+    page.wait_for_text("#main", "2 messages failed for good.")
+    page.js("window.mend()")
+
+
+PLACES: dict[str, Callable[[Page], None]] = {
+    "credits": lambda page: show(page, ADA),
+    "a refused grant": refused_grant,
+    "a grant before it is made": reviewed_grant,
+    "a lost answer": lost_grant,
+    "what came of it": made_grant,
+    "a line": void_form,
+    "a void": lambda page: press(page, "Void …", "dialog"),
+    "an email": her_email,
+    "the history": go(f"#/users/{ADA}/history"),
+    "edits": go(f"#/users/{ADA}/edits"),
+    "nobody": go("#/users/nobody-at-all"),
+    "the month": go("#/months"),
+    "alarms": ringing,
+    "no page": go("#/nowhere"),
+    "users": go("#/users"),
+    "nobody found": missing,
+}
+
+
+@pytest.mark.usefixtures("api")
+def test_axe_finds_nothing_anywhere_wide_or_narrow_light_or_dark(page: Page) -> None:
+    found = {}
+    for name, goes in PLACES.items():
+        goes(page)
+        found[name] = blemishes(page)
+    assert {name: each for name, each in found.items() if each} == {}
+
+
+def blemishes(page: Page) -> list[str]:
+    """What axe finds in each of the four looks, and what does not fit into the window."""
+    found = []
+    for width, is_dark in ((NARROW, False), (NARROW, True), (WIDE, True), (WIDE, False)):
+        page.resize(width, 900, is_dark=is_dark)
+        # In the dark nothing but the colours is another.
+        look = f"{width} {'dark' if is_dark else 'light'}"
+        found += [f"{look}: {each}" for each in violations(page, only_colours=is_dark)]
+        if page.js("return document.documentElement.scrollWidth") > width:
+            found.append(f"{look}: wider than the window")
     return found
 
 
@@ -674,6 +854,47 @@ def two_edits_at_once(page: Page, api: Api) -> None:
     api.send("PATCH", "/api/subscriptions/ada", api.admin, {"timezone": "America/New_York"})
 
 
+def a_void(page: Page, _: Api) -> None:
+    press(page, "By hand", ".timeline tr:nth-child(2)")
+    press(page, "Void …", "dialog")
+    page.fill("dialog [name=description]", "Granted to the wrong user")
+
+
+def a_line(page: Page, _: Api) -> None:
+    press(page, "Bought", ".timeline")
+    page.wait_for_text("dialog", "Left of its batch")
+
+
+def a_refund(page: Page, api: Api) -> None:
+    a_line(page, api)
+    press(page, "Refund …", "dialog")
+    page.wait_for_text("dialog .field", "None so far.")
+    page.fill("dialog [name=amount]", "100")
+    page.fill("dialog [name=description]", "Asked for it")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+
+
+def a_slow_answer(page: Page, api: Api) -> None:
+    a_grant_before_it_is_made(page, api)
+    page.js(ANSWER_NOTHING_YET)
+    press(page, "Grant", "dialog")
+    page.wait_for_text("dialog .buttons", "The API is slow. Still waiting.")
+
+
+def no_network(page: Page, _: Api) -> None:
+    page.js(NO_NETWORK)
+    page.js("location.hash = '#/users/ada/edits'")
+    page.wait_for_text("#main .trouble", "The API cannot be reached.")
+    page.js("window.mend()")
+
+
+def alarms_that_ring(page: Page, _: Api) -> None:
+    page.js(ANSWER_WITH_ALARMS, ALARMS)
+    the_month(page, _)
+    page.js("window.mend()")
+
+
 def nine_hundred_batches(page: Page, _: Api) -> None:
     page.js(ANSWER_WITH_MANY_BATCHES, many_batches())
     show(page, "ada")
@@ -703,6 +924,12 @@ def the_month(page: Page, _: Api) -> None:
 SCENES: dict[str, Callable[[Page, Api], None]] = {
     "user": lambda page, _: show(page, "ada"),
     "grant": a_grant_before_it_is_made,
+    "void": a_void,
+    "line": a_line,
+    "refund": a_refund,
+    "slow": a_slow_answer,
+    "no-network": no_network,
+    "alarms": alarms_that_ring,
     "lost": a_lost_answer,
     "conflict": two_edits_at_once,
     "many": nine_hundred_batches,
@@ -731,6 +958,7 @@ def test_the_console_can_be_pictured(
             file = directory / f"{name}-{shape}-{'dark' if is_dark else 'light'}.png"
             page.picture(file, width, is_dark=is_dark)
             assert file.stat().st_size > 10_000
+            page.js("window.mend?.()")
             page.js("for (const dialog of document.querySelectorAll('dialog')) dialog.close()")
     page.resize(WIDE, 900)
 
@@ -747,6 +975,7 @@ def test_an_expired_token_leads_to_a_sign_in_that_keeps_the_form(page: Page, api
     page.js(USE_AN_EXPIRED_ONE)
     press(page, "Review", "dialog")
     page.wait_for_text("#expired", "What you typed is kept")
+    assert blemishes(page) == []
     sign_in(page, "#expired .main", user="grace")
     assert page.text("#me .who") == "grace"
     assert page.driver.current_url.endswith(f"#/users/{ADA}")
@@ -771,12 +1000,31 @@ def test_an_answer_that_belongs_to_no_sign_in_is_refused_and_signing_out_forgets
     ready(page)
     page.wait_for_text(".trouble", "The answer belongs to no sign-in that this page began.")
     assert urlsplit(page.driver.current_url).query == ""
-    assert violations(page) == []
+    assert blemishes(page) == []
     page.click(".welcome .main")
     wait_for(lambda: page.text("h1") == "Local sign-in", "the issuer's page")
-    assert violations(page) == []
+    assert blemishes(page) == []
     press(page, "Decline")
     page.wait_for_text(".trouble", "the person declined")
+
+
+def test_a_refusal_is_explained_and_the_page_says_when_credits_run_out(
+    page: Page, api: Api
+) -> None:
+    api.subscribe("support-why", timezone="America/New_York", plan="pro", status="paused")
+    api.grant("support-why", 20, key="support-why")
+    show(page, "support-why")
+    page.wait_for_text("main", "The ledger is younger than that.")
+    page.wait_for_text("main", "nothing expires")
+    page.fill(".explain [name=amount]", "30")
+    press(page, "Explain", ".explain")
+    page.wait_for_text("main", "10 too few")
+    assert "20 credits were available and 30 asked for" in page.text("main")
+    # Before the grant there was nothing at all.
+    page.js("document.querySelector('.explain [name=at]').value = '2026-01-01T12:00:00'")
+    press(page, "Explain", ".explain")
+    page.wait_for_text("main", "At 2026-01-01T17:00:00Z, 0 credits were available")
+    page.wait_for_text("main", "Nothing was left of any credit batch.")
 
 
 def test_scopes_decide_what_is_shown(page: Page, stack: LocalStack) -> None:

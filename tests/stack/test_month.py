@@ -21,7 +21,9 @@ from infra.imports.csv_file import UnreadableFileError
 from infra.imports.csv_file import read as read_csv
 from infra.imports.importing import import_rows
 from infra.imports.subscriptions import SUBSCRIPTIONS
+from infra.local import turn
 from infra.local.clock import LocalClock
+from infra.local.month import latest_period
 from infra.local.services import services_of_local
 from infra.local.stacks import LocalStack, local_stack
 from infra.repair import allocate, replay
@@ -126,6 +128,7 @@ def test_a_file_of_subscriptions_is_imported_turned_shown_and_every_invariant_ho
     console = Console(file=shown, width=140)
     rows = ROWS[1:21]
     zones = {row.split(",")[2] for row in rows}
+    month = latest_period(services_of_local(stack).now()).next()
     assert run.story(stack, csv_file(tmp_path, rows), console, zones)
     text = shown.getvalue()
     assert "Imported 20 subscriptions: 20 new, 0 changed, 0 unchanged, 0 outdated." in text
@@ -140,6 +143,10 @@ def test_a_file_of_subscriptions_is_imported_turned_shown_and_every_invariant_ho
     late = [entry.posted_at - entry.effective_at for entry in posted]
     assert all(timedelta(0) <= each < timedelta(minutes=10) for each in late)
     assert max(entry.posted_at for entry in posted) <= services.now()
+    # It stands where the credits of the lowest plan have expired, wherever somebody lives.
+    expires_on = month.first_day + timedelta(days=turn.EXPIRY_TURN_AFTER)
+    expired_at = max(calendar.midnight(zone, expires_on) for zone in zones)
+    assert timedelta(0) <= services.now() - expired_at < timedelta(minutes=5)
 
 
 def test_a_file_with_a_bad_row_imports_nothing(stack: LocalStack, tmp_path: Path) -> None:

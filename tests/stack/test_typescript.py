@@ -213,8 +213,8 @@ def test_the_client_knows_every_code_of_a_problem() -> None:
 # --- The small mistakes that are tried on it (tests/mutants) -----------------------------------
 
 
-def mutants_of(*files: str) -> set[tuple[str, str, str]]:
-    client = typescript.Client(packaging.ROOT, files)
+def mutants_of(*files: str, lines: list[str] | None = None) -> set[tuple[str, str, str]]:
+    client = typescript.Client(packaging.ROOT, files, lines)
     list(client.try_all([]))
     return {mutant.key for mutant in client.mutants}
 
@@ -257,7 +257,8 @@ def test_a_mistake_in_the_client_is_noticed_by_its_own_tests() -> None:
 
 @pytest.mark.usefixtures("program")
 def test_every_survivor_of_the_client_that_is_explained_is_a_mutant_and_says_why() -> None:
-    there_are = mutants_of(*typescript.files_of(packaging.ROOT, typescript.CLIENT))
     reasons = explained(typescript.SURVIVORS)
+    files = typescript.files_of(packaging.ROOT, typescript.CLIENT)
+    there_are = mutants_of(*files, lines=[before for _, before, _ in reasons])
     assert {key for key in reasons if key not in there_are} == set()
     assert [key for key, why in reasons.items() if len(why) < 20] == []

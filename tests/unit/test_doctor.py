@@ -990,6 +990,17 @@ def test_a_deployment_that_would_fail_is_not_begun_unless_told(
     assert "python" not in text
 
 
+def test_a_deployment_to_prod_is_refused_while_emails_are_in_nobodys_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nobody = list(mail.product(replace(SITE, parameters={})))
+    with pytest.raises(AwsError, match="Not deployed, for what is marked above"):
+        looked_before(monkeypatch, nobody)
+    text = looked_before(monkeypatch, list(mail.product(replace(DEV, parameters={}))))
+    for parameter in PRODUCT:
+        assert parameter in text
+
+
 def test_what_would_not_make_a_deployment_fail_or_is_not_known_stops_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

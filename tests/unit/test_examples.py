@@ -41,7 +41,7 @@ RUN = {
     ("clients/typescript/README.md", "js"): (2, "tests/stack/test_typescript.py"),
     ("clients/typescript/README.md", "tsx"): (3, "tests/stack/test_typescript.py"),
     # Made from the contract's examples, which are real answers (tests/aws/test_api_contract.py).
-    ("docs/api-reference.md", "json"): (43, "tests/unit/test_commands.py"),
+    ("docs/api-reference.md", "json"): (45, "tests/unit/test_commands.py"),
     ("docs/backends.md", "python"): (2, "tests/unit/test_backends.py, tests/stack/test_tokens.py"),
     ("docs/deploying.md", "yaml"): (1, "tests/stack/test_policies.py"),
     ("docs/django.md", "python"): (

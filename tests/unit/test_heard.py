@@ -6,7 +6,12 @@ from infra.local.events import MOST_HEARD, Heard
 
 
 def event(name: str, number: int, user_id: str = "42") -> dict[str, Any]:
-    detail = {"id": f"{name} {user_id}-{number}", "user_id": user_id, "number": number}
+    detail = {
+        "id": f"{name} {user_id}-{number}",
+        "user_id": user_id,
+        "number": number,
+        "posted_at": f"2026-07-01T00:{number:02}:00Z",
+    }
     return {"detail-type": name, "detail": detail}
 
 
@@ -36,3 +41,20 @@ def test_the_oldest_entries_are_forgotten() -> None:
     last = MOST_HEARD + 5
     numbers = [found["detail"]["number"] for found in heard.of("42")]
     assert numbers == list(range(last, last - MOST_HEARD, -1))
+
+
+def test_the_latest_of_all_users_are_newest_first_and_no_more_than_of_one() -> None:
+    heard = Heard()
+    for number in range(1, MOST_HEARD):
+        heard.take(event("credits.used", number, user_id=f"user {number % 3}"))
+    last = MOST_HEARD
+    for name in ("credits.exhausted", "credits.used"):
+        heard.take(event(name, last, user_id="42"))
+    latest = [found["detail"]["id"] for found in heard.latest()]
+    assert latest[:3] == [
+        f"credits.exhausted 42-{last}",
+        f"credits.used 42-{last}",
+        f"credits.used user {(last - 1) % 3}-{last - 1}",
+    ]
+    assert len(latest) == MOST_HEARD
+    assert "credits.used user 1-1" not in latest

@@ -69,6 +69,7 @@ FLAGS = {
     "INCLUDING_HELD",
     "NO_MAIL",
     "OFFLINE",
+    "RIVAL",
     "CELERY",
     "UPGRADE",
 }

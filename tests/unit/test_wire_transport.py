@@ -197,6 +197,16 @@ def test_connecting_has_its_own_limit() -> None:
     assert (raised.value.is_timeout, raised.value.is_connected) == (True, False)
 
 
+def test_whoever_forgets_a_client_leaves_no_connection_open() -> None:
+    with serving(polite) as (server, ours):
+        forgotten = Transport(server.endpoint, 2, 2, 10)
+        assert forgotten.send({}, b"{}").status == 200
+        (connection,) = forgotten._idle
+        del forgotten
+        assert connection.fileno() == -1
+        assert ours.send({}, b"{}").status == 200, "the server is free for others"
+
+
 def test_no_more_connections_are_kept_than_wanted() -> None:
     with serving(polite) as (_, ours):
         ours._most_kept = 0

@@ -19,10 +19,15 @@ class Found:
 
     def __init__(self) -> None:
         self._chain: Any = None
+        self._keys: Keys | None = None
 
     def __call__(self) -> Keys:
         """Raises what botocore raises when there are none."""
-        return _of_environment() or self._of_chain()
+        # Every set of keys has an access key of its own: one look tells whether they are the same.
+        known = self._keys
+        if known is None or known.access_key != os.environ.get("AWS_ACCESS_KEY_ID"):
+            known = self._keys = _of_environment()
+        return known or self._of_chain()
 
     def _of_chain(self) -> Keys:
         if self._chain is None:

@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import ssl
+import weakref
 from functools import cache
 
 from .endpoints import Endpoint
@@ -28,6 +29,7 @@ class Transport:
         self.read_timeout = read_timeout
         self._most_kept = most_kept
         self._idle: list[socket.socket] = []  # the last one was used last; one step each: atomic
+        weakref.finalize(self, _close, self._idle)
 
     def send(self, headers: dict[str, str], body: bytes) -> Answer:
         """The answer to a POST. Raises `NoAnswer`, and ValueError for headers that none may be."""
@@ -73,6 +75,11 @@ class Transport:
             ) from error
         connection.settimeout(self.read_timeout)
         return connection
+
+
+def _close(connections: list[socket.socket]) -> None:
+    for connection in connections:
+        connection.close()
 
 
 def _was_closed(connection: socket.socket) -> bool:

@@ -19,9 +19,9 @@ _DOCUMENT = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Credits: the API</title>
-<link rel="icon" href="/icon.svg">
-<link rel="stylesheet" href="/colours.css">
-<link rel="stylesheet" href="/reference.css">
+<link rel="icon" href="/console/icon.svg">
+<link rel="stylesheet" href="/console/colours.css">
+<link rel="stylesheet" href="/console/reference.css">
 </head>
 <body>
 <nav aria-label="Contents">

@@ -1,8 +1,8 @@
 """The console's own small server, for the local stack only.
 
-It serves the page, and everything that the public API does not offer: tokens of the local issuer,
-the local clock, the queues, the outbox, the events. For credits the page calls the API, as any page
-does.
+It serves the page, which is that of a stack's console with two more tabs, and everything that the
+public API does not offer: tokens of the local issuer, the local clock, the queues, the outbox, the
+events. For credits the page calls the API, as any page does.
 
 It listens on loopback. A page of another origin can neither read its answers nor change anything:
 `infra/local/guard.py` guards it, and every write must be JSON.
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from chalicelib.api import console as pages
 from chalicelib.api.principal import Scope
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
@@ -34,18 +35,20 @@ from infra.local.console import reference
 from infra.local.console.world import World
 from infra.local.events import Heard, hearing
 from infra.local.guard import GuardedHandler
+from infra.local.month import latest_period
 
 FILES = {
     path.name: path
-    for path in sorted(Path(__file__).parent.iterdir())
-    if path.suffix in {".html", ".css", ".js", ".svg"}
+    for folder in (pages.FILES, Path(__file__).parent)
+    for path in sorted(folder.iterdir())
+    if path.suffix in pages.MEDIA_TYPES and path.name != pages.PAGE
 }
-_MEDIA_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
+"""The page's modules and styles: those of a stack's console, and ours.
+
+Ours come in the place of those with the same name: `main.js` adds two tabs, and with `session.js`
+nobody signs in.
+"""
+
 _NOTHING_ALLOWED = "default-src 'none'"
 _LARGEST_REQUEST = 16 * 1024
 _TIMEOUT_SECONDS = 30
@@ -105,6 +108,11 @@ class Mover:
             self._way, self._failure = (self._clock.now(), to), None
         threading.Thread(target=self._arrive, args=(to,), daemon=True, name="clock").start()
         return True
+
+    def heading_for(self) -> datetime:
+        """Where the clock is on its way to, or else stands."""
+        way = self._way
+        return self._clock.now() if way is None else way[1]
 
     def keep_up(self) -> None:
         """Runs the ticks of every quarter of an hour, as the schedule would."""
@@ -200,6 +208,7 @@ def _stack(stage: _Stage, _: Query) -> Answer:
             "stage": stage.stack.stage,
             "zones": calendar.zone_names(),
             "users": stage.world.users(),
+            "opens_on": stage.world.opens_on(),
         }
     )
 
@@ -210,7 +219,8 @@ def _clock(stage: _Stage, _: Query) -> Answer:
 
 def _turn(stage: _Stage, query: Query) -> Answer:
     asked = query.get("period")
-    period = Period.parse(asked) if asked else stage.world.period_to_show()
+    # While the clock is on its way, the month that turns there.
+    period = Period.parse(asked) if asked else latest_period(stage.mover.heading_for())
     return _json(stage.world.turn(period))
 
 
@@ -223,7 +233,8 @@ def _mails(stage: _Stage, query: Query) -> Answer:
 
 
 def _events(stage: _Stage, query: Query) -> Answer:
-    heard = stage.heard.of(query.get("user_id", ""))
+    user_id = query.get("user_id")
+    heard = stage.heard.latest() if user_id is None else stage.heard.of(user_id)
     return _json(
         {
             "events": [
@@ -242,7 +253,7 @@ def _mail(stage: _Stage, query: Query) -> Answer:
     html = stage.world.mail(query.get("id", ""))
     if html is None:
         return _refused(404, "there is no such mail")
-    return Answer(200, _MEDIA_TYPES[".html"], html.encode(), _MAIL_POLICY)
+    return Answer(200, pages.MEDIA_TYPES[".html"], html.encode(), _MAIL_POLICY)
 
 
 def _move_clock(stage: _Stage, body: object) -> Answer:
@@ -262,7 +273,10 @@ def _make_token(stage: _Stage, body: object) -> Answer:
     seconds = fields.optional("seconds", _parse_seconds)
     fields.finish()
     lifetime = tokens.DEFAULT_SECONDS if seconds is None else seconds
-    token = tokens.issue(stage.stack.issuer, user_id, scope, lifetime)
+    try:
+        token = tokens.issue(stage.stack.issuer, user_id, scope, lifetime)
+    except tokens.TokenError as error:
+        return _refused(503, str(error))
     return _json({"access_token": token, "expires_in": lifetime})
 
 
@@ -294,6 +308,16 @@ _POST: dict[str, Callable[[_Stage, object], Answer]] = {
 }
 
 
+def _page(stage: _Stage | None, policy: str) -> Answer:
+    if stage is None:
+        words = (
+            "The stack is not up yet. What started it says when it is: then load this page again."
+        )
+        return Answer(503, "text/plain; charset=utf-8", words.encode())
+    told = {"product": "Credits", "stage": stage.stack.stage, "api": stage.stack.api_url}
+    return Answer(200, pages.MEDIA_TYPES[".html"], pages.page_with(told).encode(), policy)
+
+
 class _Handler(GuardedHandler, BaseHTTPRequestHandler):
     server: Console
     timeout = _TIMEOUT_SECONDS
@@ -311,12 +335,15 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
         if parts.path.startswith("/local/"):
             return self._routed(_GET.get(parts.path), dict(parse_qsl(parts.query)))
         policy = stage.page_policy if stage else _NOTHING_ALLOWED
+        if parts.path == "/":
+            return _page(stage, policy)
         if parts.path.rstrip("/") == "/docs":
-            return Answer(200, _MEDIA_TYPES[".html"], reference.page(), policy)
-        file = FILES.get(unquote(parts.path).lstrip("/") or "index.html")
+            return Answer(200, pages.MEDIA_TYPES[".html"], reference.page(), policy)
+        folder, _, name = unquote(parts.path).rpartition("/")
+        file = FILES.get(name) if folder == "/console" else None
         if file is None:
             return _refused(404, "there is no such file")
-        return Answer(200, _MEDIA_TYPES[file.suffix], file.read_bytes(), policy)
+        return Answer(200, pages.MEDIA_TYPES[file.suffix], file.read_bytes(), policy)
 
     def _post(self) -> Answer:
         length = self.headers.get("Content-Length", "")

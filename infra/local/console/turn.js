@@ -1,77 +1,86 @@
 // The turn of a month round the world: a bar for each moment at which the 1st begins somewhere.
 
-import { count, credits, find, make, moment, month, place } from "./page.js";
+import { $, card, city, credits, h, moment, number, offset, waiting } from "./dom.js";
+import { askStack, follow, local } from "./local.js";
 
-let turn = null;
-let chosen = null; // the index of the bar that is described; null for the one that the clock has passed last
+// The card of a month; `asked` is null for the one that the clock has passed last. `keep` is told of the
+// month that somebody has chosen.
+export function turnCard(asked, keep) {
+  const state = { asked, keep, turn: null, chosen: null };
+  state.sums = h("dl", { id: "turn-sums", class: "sums" });
+  state.strip = h("div", { id: "strip", class: "strip", role: "group", "aria-label": "Moments at which the month begins, earliest first. Arrow keys move along.", onkeydown: (event) => walk(event, state) });
+  state.scale = h("div", { class: "scale", "aria-hidden": "true" });
+  state.instant = h("div", { id: "instant", class: "instant" }, waiting(2));
+  const step = (where, words, label) => h("button", { type: "button", id: `turn-${where}`, "aria-label": label, onclick: () => choose(state, state.turn[where]) }, words);
+  const element = card(
+    "The month turns",
+    h("div", { class: "buttons steps", role: "group", "aria-label": "Month" }, step("previous", "←", "The month before"), step("next", "→", "The month after")),
+    h("p", { class: "muted" }, "The 1st begins at a different moment round the world. Each bar is one of them: its height is the credits due there, and it fills as they land."),
+    state.sums, state.strip, state.scale, state.instant,
+  );
+  element.id = "turn";
+  state.title = $("h2", element);
+  follow(element, { news: () => fill(state) });
+  return {
+    element,
+    // Shows what the clock passes, and no longer what was chosen.
+    follow: () => { state.chosen = null; if (state.asked) choose(state, null); },
+  };
+}
 
-/** Shows `GET /local/turn`. */
-export function showTurn(answer) {
-  const isSame = turn?.period === answer.period;
-  turn = answer;
-  find("#turn-title").textContent = `The month turns to ${month(answer.period)}`;
+async function choose(state, period) {
+  state.asked = period;
+  state.keep(period);
+  await askStack(() => fill(state));
+}
+
+async function fill(state) {
+  const asked = state.asked;
+  const found = await local(`/local/turn${asked ? `?period=${asked}` : ""}`);
+  if (asked !== state.asked) return;
+  const isSame = state.turn?.period === found.period;
+  state.turn = found;
   if (!isSame) {
-    chosen = null;
-    build();
+    state.chosen = null;
+    state.title.textContent = `The month turns to ${nameOf(found.period)}`;
+    build(state);
   }
-  paint();
+  paint(state);
 }
 
-/** Describes what the clock passes, and no longer what was chosen. */
-export function followClock() {
-  chosen = null;
+const nameOf = (period) => new Intl.DateTimeFormat("en-GB", { month: "long", year: "numeric", timeZone: "UTC" }).format(new Date(`${period}-01T00:00:00Z`));
+
+// The strip is one stop of the Tab key, whatever its length.
+function walk(event, { strip }) {
+  const bars = [...strip.children];
+  const index = bars.indexOf(document.activeElement);
+  const to = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: bars.length - 1 }[event.key];
+  if (index < 0 || to === undefined) return;
+  event.preventDefault();
+  bars[Math.min(Math.max(to, 0), bars.length - 1)].focus();
 }
 
-export const shownTurn = () => turn;
-
-/** Binds the arrow keys: the strip is one stop of the Tab key, whatever its length. */
-export function bindStrip() {
-  find("#strip").addEventListener("keydown", (event) => {
-    const bars = [...find("#strip").children];
-    const index = bars.indexOf(document.activeElement);
-    const moves = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: bars.length - 1 };
-    if (index < 0 || !(event.key in moves)) return;
-    event.preventDefault();
-    bars[Math.min(Math.max(moves[event.key], 0), bars.length - 1)].focus();
-  });
-}
-
-function build() {
-  const strip = find("#strip");
-  strip.replaceChildren(
-    ...turn.instants.map((_, index) =>
-      make(
-        "button",
-        { type: "button", onfocus: () => choose(index), onclick: () => choose(index) },
-        make("span", { className: "due" }, make("span", { className: "landed" })),
-        make("span", { className: "dot" }),
-      ),
-    ),
+function build(state) {
+  const { instants } = state.turn;
+  const show = (index) => { state.chosen = index; paint(state); };
+  state.strip.replaceChildren(
+    ...instants.map((_, index) =>
+      h("button", { type: "button", onfocus: () => show(index), onclick: () => show(index) }, h("span", { class: "due" }, h("span", { class: "landed" })), h("span", { class: "dot" }))),
   );
-  const zero = turn.instants.findIndex(({ at }) => at.includes("T00:00"));
-  const last = turn.instants.length - 1;
-  find("#strip-scale").replaceChildren(
-    ...[0, zero, last].map((index) => {
-      const text = index === zero ? "00:00 UTC" : moment(turn.instants[index].at, "UTC");
-      const label = make("span", {}, text);
-      label.style.left = `${((index + 0.5) / turn.instants.length) * 100}%`;
-      return label;
-    }),
+  const zero = instants.findIndex(({ at }) => at.includes("T00:00"));
+  const last = instants.length - 1;
+  state.scale.replaceChildren(
+    ...[0, zero, last].map((index) => h("span", { style: { left: `${((index + 0.5) / instants.length) * 100}%` } }, index === zero ? "00:00 UTC" : moment(instants[index].at))),
   );
 }
 
-function choose(index) {
-  chosen = index;
-  paint();
-}
-
-function paint() {
-  const { instants } = turn;
+function paint({ turn: { instants }, chosen, strip, sums, instant }) {
   const highest = Math.max(1, ...instants.map(({ credits_due }) => credits_due));
   const passed = instants.filter(({ has_passed }) => has_passed).length;
-  const first = instants.findIndex(({ users_due }) => users_due > 0);
-  const described = chosen ?? (passed ? passed - 1 : Math.max(0, first));
-  [...find("#strip").children].forEach((bar, index) => {
+  const inhabited = instants.map((_, index) => index).filter((index) => instants[index].users_due);
+  // What the clock has passed last, of where somebody lives.
+  const described = chosen ?? inhabited.findLast((index) => index < passed) ?? inhabited[0] ?? 0;
+  [...strip.children].forEach((bar, index) => {
     const { credits_due, users_due, users_landed, has_passed } = instants[index];
     // By the square root: one user must stay visible beside a hundred.
     const height = credits_due ? Math.max(3, 90 * Math.sqrt(credits_due / highest)) : 0;
@@ -80,34 +89,29 @@ function paint() {
     bar.classList.toggle("passed", has_passed);
     bar.tabIndex = index === described ? 0 : -1;
     bar.setAttribute("aria-current", String(index === described));
-    bar.setAttribute("aria-label", sentence(instants[index]));
+    bar.setAttribute("aria-label", `${headline(instants[index])}. ${detail(instants[index])}`);
   });
-  const sum = (name) => instants.reduce((total, instant) => total + instant[name], 0);
-  const sums = [
+  const sum = (name) => instants.reduce((total, each) => total + each[name], 0);
+  const figures = [
     ["moments passed", passed, instants.length],
     ["users", sum("users_landed"), sum("users_due")],
     ["credits landed", sum("credits_landed"), sum("credits_due")],
   ];
-  find("#turn-sums").replaceChildren(
-    ...sums.map(([name, done, all]) =>
-      make("div", {}, make("dt", {}, name), make("dd", {}, count(done), make("small", {}, ` of ${count(all)}`))),
-    ),
-  );
-  const instant = instants[described];
-  find("#instant").replaceChildren(make("b", {}, headline(instant)), detail(instant));
+  sums.replaceChildren(...figures.map(([name, done, all]) => h("div", {}, h("dt", {}, name), h("dd", {}, h("strong", {}, number(done)), ` of ${number(all)}`))));
+  instant.replaceChildren(h("strong", {}, headline(instants[described])), h("p", {}, detail(instants[described])));
 }
 
-const headline = ({ at, zones, places }) => {
-  const more = zones - Math.min(zones, 4);
-  const names = places.slice(0, 4).map(place).join(", ") + (more ? ` and ${count(more)} more` : "");
-  return `${moment(at, "UTC")} UTC · midnight in ${names}`;
+const headline = ({ at, places, more_places }) => {
+  const ahead = offset(places[0], at);
+  const cities = places.map(city).filter(Boolean).join(", ");
+  const where = cities ? `${cities}${more_places ? ` and ${number(more_places)} more` : ""} (${ahead})` : `${ahead}, where no city is`;
+  return `${moment(at)} UTC · midnight in ${where}`;
 };
 
 function detail({ has_passed, users_due, credits_due, users_landed, credits_landed }) {
   if (!users_due) return "Nobody lives there who is due.";
-  if (!has_passed) return `${people(users_due)} will be given ${credits(credits_due)}.`;
-  return `${people(users_landed)} of ${count(users_due)} given ${credits(credits_landed)}.`;
+  if (!has_passed) return `${users(users_due)} will be given ${credits(credits_due)}.`;
+  return `${users(users_landed)} of ${number(users_due)} given ${credits(credits_landed)}.`;
 }
 
-const people = (number) => `${count(number)} ${number === 1 ? "user" : "users"}`;
-const sentence = (instant) => `${headline(instant)}. ${detail(instant)}`;
+const users = (count) => `${number(count)} ${count === 1 ? "user" : "users"}`;

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from chalicelib.domain import calendar
@@ -16,11 +16,12 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.subscriptions import Subscription, can_receive, monthly_amount, periods_of
+from chalicelib.queues import chunks
 from chalicelib.store.subscriptions import readable
 from infra.deployment import stage_services
 from infra.local import outbox, stacks
 from infra.local.clock import LocalClock
-from infra.local.month import instants_of_start, is_due
+from infra.local.month import instants_of_start, is_due, places
 from infra.local.services import services_of_local
 
 Json = dict[str, Any]
@@ -30,12 +31,10 @@ _Due = dict[tuple[datetime, str], list[Subscription]]
 
 _DEAD = "-dlq"
 
-SHOWN_AFTER_ITS_END = timedelta(hours=12)
-"""How long to show a turn that is over, before the next one."""
-
-MOST_MAILS = 20
+MOST_MAILS = 50
 
 _FRESH_SECONDS = 2.0
+_MOST_LOOKED_AT = 200
 _LINES_A_READ = 100
 
 
@@ -46,11 +45,6 @@ class Landed(NamedTuple):
     amount: int
 
 
-def _rank(zone: str) -> tuple[bool, str]:
-    """Cities first: few people know where `Etc/GMT-14`, `EST` and `Kwajalein` are."""
-    return "/" not in zone or zone.startswith("Etc/"), zone
-
-
 class World:
     """Reads a running local stack; changes nothing in it."""
 
@@ -59,10 +53,14 @@ class World:
         self._clock = clock
         self._services = services_of_local(stack)
         self._sqs = stack.client("sqs")
+        self._ses = stack.client("ses")
         self._lock = threading.Lock()
         self._subscriptions: list[Subscription] = []
         self._read_at = float("-inf")
         self._landed: dict[tuple[Period, str], Landed] = {}
+        self._sent = -1.0
+        self._mails: dict[str, Json] = {}
+        self._sent_at: dict[str, str] = {}
 
     def users(self) -> list[Json]:
         """All users: first those who can receive credits, then by the length of their ids."""
@@ -79,12 +77,23 @@ class World:
             for user in found
         ]
 
-    def period_to_show(self) -> Period:
-        """The month that is turning now, or else the next one."""
+    def opens_on(self) -> str | None:
+        """A user with credits, of those who can receive them; else the first; None if none."""
+        user_ids = [str(user["user_id"]) for user in self.users()]
         now = self._clock.now()
-        latest = max(calendar.period_at(zone, now) for zone in calendar.zone_names())
-        ended = max(calendar.month_start(zone, latest) for zone in calendar.zone_names())
-        return latest if now <= ended + SHOWN_AFTER_ITS_END else latest.next()
+
+        def is_rich(user_id: str) -> bool:
+            try:
+                return self._services.ledger.account(user_id).available_balance(now) > 0
+            except Unreadable:
+                return False
+
+        with ThreadPoolExecutor(stage_services.THREADS) as pool:
+            for some in chunks(user_ids[:_MOST_LOOKED_AT], stage_services.THREADS):
+                for user_id, found in zip(some, pool.map(is_rich, some), strict=True):
+                    if found:
+                        return user_id
+        return next(iter(user_ids), None)
 
     def turn(self, period: Period) -> Json:
         """The instants at which a month begins, with the users due and their allocations."""
@@ -116,14 +125,13 @@ class World:
         now: datetime,
     ) -> Json:
         users = [user for zone in zones for user in due.get((at, zone), ())]
+        named = places(zones, {zone: len(due.get((at, zone), ())) for zone in zones})
         landed = Landed(0, 0) if at > now else self._landed_of(period, users)
         return {
             "at": format_instant(at),
             "has_passed": at <= now,
-            "zones": len(zones),
-            "places": sorted(zones, key=lambda zone: (-len(due.get((at, zone), ())), _rank(zone)))[
-                :8
-            ],
+            "places": named.zones,
+            "more_places": named.more,
             "users_due": len(users),
             "credits_due": sum(monthly_amount(user, self._services.catalogue) for user in users),
             "users_landed": landed.users,
@@ -188,8 +196,8 @@ class World:
         return sum(int(attributes[name]) for name in names)
 
     def mails(self, user_id: str | None) -> Json:
-        """The emails in the outbox, newest first: of one user or of all."""
-        sent = outbox.sent_mails(self._stack)[::-1]
+        """The newest emails in the outbox, newest first: of one user or of all."""
+        sent = list(self._outbox().values())[::-1]
         if user_id is not None:
             user = self._services.subscriptions.find(user_id)
             sent = [
@@ -197,18 +205,38 @@ class World:
                 for mail in sent
                 if user and any(same_address(user.email, address) for address in mail["To"])
             ]
+        shown = sent[:MOST_MAILS]
+        sent_at = self._sent_at_of([mail["MessageId"] for mail in shown])
         return {
             "total": len(sent),
             "mails": [
-                {"id": mail["MessageId"], "to": mail["To"], "subject": mail["Subject"]}
-                for mail in sent[:MOST_MAILS]
+                {
+                    "id": mail["MessageId"],
+                    "to": mail["To"],
+                    "subject": mail["Subject"],
+                    "sent_at": sent_at.get(mail["MessageId"]),
+                }
+                for mail in shown
             ],
         }
 
     def mail(self, message_id: str) -> str | None:
         """An email as its reader sees it, in HTML; None if no email has that id."""
-        for mail in outbox.sent_mails(self._stack):
-            if mail["MessageId"] == message_id:
-                html: str = mail["BodyHtml"]
-                return html
-        return None
+        mail = self._outbox().get(message_id)
+        return None if mail is None else str(mail["BodyHtml"])
+
+    def _outbox(self) -> dict[str, Json]:
+        """The emails by their ids, oldest first. The emulator hands out all or none."""
+        with self._lock:
+            sent = self._ses.get_send_quota()["SentLast24Hours"]
+            if sent != self._sent:
+                self._mails = {mail["MessageId"]: mail for mail in outbox.sent_mails(self._stack)}
+                self._sent = sent
+            return self._mails
+
+    def _sent_at_of(self, message_ids: list[str]) -> dict[str, str]:
+        """When emails were sent, by the stack's clock. A mail whose record is open has no time."""
+        with self._lock:
+            if not self._sent_at.keys() >= set(message_ids):
+                self._sent_at = outbox.sent_at(self._stack)
+            return self._sent_at

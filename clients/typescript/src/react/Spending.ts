@@ -118,7 +118,7 @@ export class Spending {
     const seconds = this.#undoSeconds;
     // What may have been sent is not to be undone by not sending it.
     if (undo || seconds === 0 || this.state.status === "unanswered") return void this.#send();
-    this.store.expect(this.key, this.amount);
+    this.store.expect(this.key, this.amount, false);
     this.#become({ ...IDLE, status: "waiting", canUndo: true });
     this.#timer = setTimeout(() => void this.#send(), seconds * 1000);
   }
@@ -153,7 +153,7 @@ export class Spending {
   }
 
   async #send(): Promise<void> {
-    this.store.expect(this.key, this.amount);
+    this.store.expect(this.key, this.amount, true);
     this.#become({ ...IDLE, status: "sending" });
     let answer: UseAnswer;
     try {

@@ -6,7 +6,8 @@ import { de } from "../texts/de.js";
 import { en } from "../texts/en.js";
 import { CreditsCard, CreditsHistory, CreditsProvider, SpendButton, useCredits, useHistory } from "./index.js";
 import { FakeLedger } from "./ledger.test-double.js";
-import { choose, clientOf, line, NOON, press, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
+import { storeOf } from "./store.js";
+import { choose, clientOf, later, line, NOON, press, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
 
 // --- The provider ------------------------------------------------------------------------------------
 
@@ -45,10 +46,10 @@ test("whoever looks at the page again sees what was done elsewhere", async () =>
   assert.equal(words(page.querySelector(".credits-balance")), "100 available");
   await look("visible");
   assert.equal(words(page.querySelector(".credits-balance")), "60 available");
-  const asked = ledger.api.requests.length;
+  const { version } = storeOf(ledger.client).state;
   unmount();
   await look("visible");
-  assert.equal(ledger.api.requests.length, asked);
+  assert.equal(storeOf(ledger.client).state.version, version, "nobody asks any more");
 });
 
 // --- The hooks -----------------------------------------------------------------------------------------
@@ -75,6 +76,41 @@ test("components that ask at the same time send one request, and one of them has
   await settle(() => page.querySelector<HTMLElement>(".badge")?.click());
   assert.deepEqual([words(page.querySelector(".badge")), words(page.querySelector(".credits-balance"))], ["60 (0)", "60 available"]);
   assert.equal(ledger.asked("/allocation-schedule"), 2);
+});
+
+test("what is asked for after a change does not get an answer from before it", async () => {
+  const signals: AbortSignal[] = [];
+  const store = storeOf({ schedule: (_: object, signal: AbortSignal) => (signals.push(signal), new Promise(() => {})) } as unknown as CreditsClient);
+  const { signal } = new AbortController();
+  void store.schedule(signal);
+  void store.schedule(signal);
+  assert.equal(signals.length, 1);
+  store.refresh();
+  void store.schedule(signal);
+  assert.equal(signals.length, 2);
+});
+
+test("what no longer listens is told of nothing", () => {
+  const store = storeOf({} as CreditsClient);
+  let told = 0;
+  const stop = store.subscribe(() => (told += 1));
+  store.refresh();
+  stop();
+  store.refresh();
+  assert.equal(told, 1);
+});
+
+test("drawn on a server, the components say that they load, and ask for nothing", async () => {
+  const { renderToStaticMarkup } = await import("react-dom/server");
+  const ledger = new FakeLedger(100);
+  const html = renderToStaticMarkup(
+    <CreditsProvider client={ledger.client}>
+      <CreditsCard />
+      <SpendButton amount={10} description="Report" />
+      <CreditsHistory />
+    </CreditsProvider>,
+  );
+  assert.deepEqual([html.match(/Loading …/g)?.length, html.includes("Use 10 credits"), ledger.api.requests], [2, true, []]);
 });
 
 test("a request that several wait for is aborted when the last of them is taken away", async () => {
@@ -122,6 +158,30 @@ test("between a use and what is read after it, the balance does not jump", async
   );
   await press(page, "Use 10 credits");
   assert.deepEqual(seen.filter((one, place) => one !== seen[place - 1]), [null, 100, 90]);
+});
+
+test("whoever asks again while a use is on its way does not see it counted twice", async () => {
+  const ledger = new FakeLedger(100);
+  const slow = later<void>();
+  const spend = async (request: { amount: number; description: string }, key: string) => {
+    const answer = await ledger.client.use(request, key);
+    await slow.promise;
+    return answer;
+  };
+  const page = await render(
+    <CreditsProvider client={ledger.client}>
+      <Badge />
+      <SpendButton amount={10} description="Report" undoSeconds={0} spend={spend} />
+    </CreditsProvider>,
+  );
+  await press(page, "Use 10 credits");
+  await settle(() => page.querySelector<HTMLElement>(".badge")?.click());
+  assert.deepEqual([ledger.balance, words(page.querySelector(".badge"))], [90, "90 (10)"]);
+  await settle(() => slow.keep());
+  assert.equal(words(page.querySelector(".badge")), "90 (0)");
+  ledger.post("usage", -40);
+  await settle(() => page.querySelector<HTMLElement>(".badge")?.click());
+  assert.equal(words(page.querySelector(".badge")), "50 (0)");
 });
 
 function Lines({ client }: { client: CreditsClient }) {

@@ -99,9 +99,10 @@ test("two clicks of one double click, and a click while it is under way, are one
     click(1);
     click(2);
   });
-  assert.deepEqual([page.balance(), page.said(), button.getAttribute("aria-disabled")], ["90 available", "Using 10 credits …", "true"]);
+  const isBusy = () => [button.getAttribute("aria-disabled"), page.container.querySelector(".credits-spend")?.getAttribute("aria-busy")];
+  assert.deepEqual([page.balance(), page.said(), isBusy()], ["90 available", "Using 10 credits …", ["true", "true"]]);
   await settle(() => slow.keep("answered"));
-  assert.equal(button.getAttribute("aria-disabled"), "false");
+  assert.deepEqual(isBusy(), ["false", "false"]);
   await settle(() => void click(2));
   assert.deepEqual([ledger.balance, ledger.keys.length], [90, 1]);
 });
@@ -189,7 +190,11 @@ for (const fate of ["lost", "unheard"] as const) {
 test("a refusal that follows on a lost answer is no proof that nothing was done", async () => {
   for (const [status, code, said] of [
     [429, "too_many_requests", /^There are too many requests right now/],
+    [409, "contention", /^It is not certain that this was done/],
+    [500, "internal_error", /^It is not certain that this was done/],
+    [502, "internal_error", /^It is not certain that this was done/],
     [503, "unavailable", /^It is not certain that this was done/],
+    [504, "unavailable", /^It is not certain that this was done/],
     [401, "unauthenticated", /^Your session has expired/],
   ] as const) {
     const ledger = new FakeLedger(100);
@@ -249,6 +254,39 @@ test("who comes back while it is under way, and clicks again, has used the credi
   assert.equal(page.said(), "Using 10 credits …");
   await settle(() => slow.keep("answered"));
   assert.deepEqual([ledger.balance, ledger.keys.length, before.calls.length, after.calls.length], [90, 1, 0, 1]);
+});
+
+test("what was taken up by one button is not taken up by another", async () => {
+  const ledger = new FakeLedger(100);
+  const slow = later<Fate>();
+  ledger.fates.push(slow.promise);
+  const page = await open(ledger, AT_ONCE, <SpendButton amount={10} description="Report" undoSeconds={0} children="Another" />);
+  await page.use();
+  await page.redraw(null);
+  await page.redraw(AT_ONCE);
+  await page.use();
+  await press(page.container, "Another 10 credits");
+  await settle(() => slow.keep("answered"));
+  assert.deepEqual([ledger.balance, new Set(ledger.keys).size, page.balance()], [80, 2, "80 available"]);
+});
+
+test("of two uses that were left without an answer each is taken up once", async () => {
+  const ledger = new FakeLedger(100);
+  const unanswered: Fate[] = ["lost", "unheard", "unheard", "unheard"];
+  ledger.fates.push(...unanswered, ...unanswered);
+  const onSpent = recorder<UseAnswer>();
+  const buttons = ["One", "Two"].map((name) => (
+    <SpendButton key={name} client={ledger.client} amount={10} description="Report" undoSeconds={0} onSpent={onSpent} children={name} />
+  ));
+  const page = await render(<div>{buttons}</div>);
+  const both = async () => {
+    for (const name of ["One", "Two"]) await press(page, `${name} 10 credits`);
+  };
+  await both();
+  await rerender(<div />);
+  await rerender(<div>{buttons}</div>);
+  await both();
+  assert.deepEqual([ledger.balance, new Set(ledger.keys).size, onSpent.calls.length], [80, 2, 2]);
 });
 
 test("who comes back after there was no answer, and clicks again, has used the credits once", async () => {

@@ -7,6 +7,8 @@ import type { Spending } from "./Spending.js";
 interface Debit {
   key: string;
   amount: number;
+  /** Whether it is on its way: nobody knows whether an answer counts it. */
+  isSent: boolean;
   /** The version from which on what is read no longer counts them; null while that is not known. */
   usedAt: number | null;
 }
@@ -38,15 +40,19 @@ export class CreditsStore {
     return () => void this.#listeners.delete(listener);
   };
 
-  /** Has every component ask again. */
-  readonly refresh = () => this.#become({ ...this.state, version: this.state.version + 1 });
+  /** Has every component ask again; while a use is on its way, when that has ended. */
+  readonly refresh = () => {
+    if (this.state.debits.some(({ isSent, usedAt }) => isSent && usedAt === null)) return;
+    this.#become({ ...this.state, version: this.state.version + 1 });
+  };
 
   // --- Uses ------------------------------------------------------------------------------------------
 
   /** Counts credits as used before the API has said so. A key is counted once, whoever sends it. */
-  expect(key: string, amount: number): void {
-    if (this.state.debits.some((debit) => debit.key === key)) return;
-    this.#become({ ...this.state, debits: [...this.state.debits, { key, amount, usedAt: null }] });
+  expect(key: string, amount: number, isSent: boolean): void {
+    const { debits } = this.state;
+    if (debits.some((debit) => debit.key === key && debit.usedAt !== null)) return;
+    this.#become({ ...this.state, debits: [...debits.filter((debit) => debit.key !== key), { key, amount, isSent, usedAt: null }] });
   }
 
   /** The API has said so: what is read from now on counts them, too. */

@@ -70,7 +70,7 @@ export function useHistory({ type = null, pageSize = 20, ...settings }: HistoryS
   return {
     lines: [...(first.value?.lines ?? []), ...(older?.lines ?? [])],
     hasMore: ((older ?? first.value)?.next ?? null) !== null,
-    error: first.error ?? older?.error ?? null,
+    error: first.error ?? older?.error,
     isLoading: first.isLoading || !!older?.isLoading,
     more: () => void more(),
     retry: () => (first.error ? store.refresh() : void more()),
