@@ -69,6 +69,14 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ),
     ("GET", "/api/credits/balance?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
     ("GET", "/api/credits/history?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
+    (
+        "GET",
+        "/api/credits/statement?user_id=1",
+        None,
+        (401, 403, 200, 403, 200, 403, 200, 200, 200),
+    ),
+    ("GET", "/api/credits/explain?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
+    ("GET", "/api/credits/forecast?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
     ("GET", "/api/credits/holds?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
     (
         "POST",

@@ -81,6 +81,9 @@ READS = (
     "/api/credits/allocation-schedule",
     "/api/credits/balance",
     "/api/credits/history",
+    "/api/credits/statement",
+    "/api/credits/explain",
+    "/api/credits/forecast",
     "/api/credits/holds",
 )
 

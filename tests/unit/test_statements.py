@@ -206,7 +206,7 @@ def places_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...
             yield from places_in(value[key], (*path, key))
 
 
-OTHERS_OF = st.sampled_from(
+OTHERS_OF: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, False, 0, 1, -1, 2, 5, 100, 1.0, "", "x", "plan", "2026-08", [], {}, [1, 2]]
 )
 ALTERED = st.fixed_dictionaries(
@@ -243,9 +243,8 @@ def altered(ledger: dict[str, Any], line: int, place: int, by: Any) -> list[dict
 
 def wrong_line(user_id: str, lines: Sequence[dict[str, Any]]) -> int | None:
     """The first line that the domain finds wrong."""
-    names = ("number", "body", "hash", "erased")
     try:
-        domain.verify(user_id, (StoredLine(*map(each.get, names)) for each in lines))
+        domain.verify(user_id, (StoredLine(**each) for each in lines))
     except LedgerCorrupt as corrupt:
         return corrupt.number
     return None
