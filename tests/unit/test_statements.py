@@ -354,6 +354,21 @@ OTHERS: dict[str, tuple[list[str], str]] = {
 }
 
 
+def test_a_text_that_is_altered_anywhere_is_found_by_both(verify: Verify) -> None:
+    text = "\n".join(page(USER, LINES[2:6], LINES[:2], is_end=False))
+
+    @settings(
+        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.differing_executors]
+    )
+    @given(st.integers(0, len(text) - 1), st.integers(0, 2), st.text(st.characters(), max_size=2))
+    def altered(place: int, length: int, by: str) -> None:
+        forged = text[:place] + by + text[place + length :]
+        check = verify(forged.split("\n"), [witness(LINES[3])])
+        assert check.is_right or check.problem
+
+    altered()
+
+
 @pytest.mark.parametrize(("lines", "problem"), OTHERS.values(), ids=OTHERS)
 def test_a_file_that_is_no_statement_is_told_by_its_line(
     verify: Verify, lines: list[str], problem: str
