@@ -4,6 +4,7 @@
 import { $, badge, button, card, credits, day, empty, endOfDay, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, place, said, say, select, signed, trouble, waiting, when } from "./dom.js";
 import { ask, get, userPath } from "./api.js";
 import { TYPES, lineCard, onChanged, openAction } from "./actions.js";
+import { forecast, refusal } from "./outlook.js";
 import { statusBadge } from "./people.js";
 import { settings } from "./session.js";
 
@@ -37,7 +38,7 @@ async function load(state) {
   } catch (error) {
     if (error.status === 401) return;
     const title = error.status === 404 ? "There is no such user" : error.title;
-    page.replaceChildren(crumbs(userId), h("h1", {}, userId), trouble(Object.assign(error, { title }), error.status === 404 ? null : () => load(state)));
+    page.replaceChildren(crumbs(userId), h("div", { class: "heading" }, h("h1", {}, userId)), trouble(Object.assign(error, { title }), error.status === 404 ? null : () => load(state)));
     return;
   }
   const subject = (state.subject = { user_id: userId, subscription: state.subscription, etag: state.etag, timezone: state.zone });
@@ -118,7 +119,7 @@ function tabs({ userId, tab, may }) {
 // --- Credits: batches and holds on a time line ---------------------------------------------------
 
 function overview(state, subject) {
-  return h("div", { class: "columns" }, h("div", {}, timeline(state, subject), holds(state, subject), recent(state, subject)), h("div", {}, state.may.others ? aboutThem(state) : null));
+  return h("div", { class: "columns" }, h("div", {}, timeline(state, subject), holds(state, subject), recent(state, subject)), h("div", {}, state.may.others ? aboutThem(state) : null, forecast(state), refusal(state)));
 }
 
 function recent(state, subject) {

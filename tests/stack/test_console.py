@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -658,14 +659,12 @@ def test_the_arrow_keys_walk_along_the_turn_of_the_month(page: Page) -> None:
 
 
 @pytest.mark.usefixtures("turned")
-@pytest.mark.parametrize(
-    ("width", "is_dark"), [(WIDE, False), (NARROW, True)], ids=["wide-light", "narrow-dark"]
-)
-def test_axe_finds_nothing_on_any_tab(page: Page, width: int, *, is_dark: bool) -> None:
-    page.resize(width, 900, is_dark=is_dark)
+def test_axe_finds_nothing_on_any_tab_wide_or_narrow_light_or_dark(page: Page) -> None:
     for place in PAGES:
         show(page, place)
-        assert violations(page) == [], place
+        for width, is_dark in product((WIDE, NARROW), (False, True)):
+            page.resize(width, 900, is_dark=is_dark)
+            assert violations(page) == [], (place, width, is_dark)
         assert page.js("return document.querySelectorAll('h1').length") == 1, place
         ids = page.js("return [...document.querySelectorAll('[id]')].map((one) => one.id)")
         assert len(ids) == len(set(ids)), place

@@ -21,7 +21,6 @@ export function showEvents(query) {
     );
   };
   follow(area, { news: fill });
-  fill();
   return h(
     "section",
     {},

@@ -28,7 +28,7 @@ export const lab = {
 
 function showClock(query) {
   const keep = (month) => history.replaceState(null, "", href("", month ? { month } : {}));
-  const turn = turnCard(query.get("month"), keep);
+  const turn = turnCard(query.get("month")?.match(/^\d{4}-(0[1-9]|1[0-2])$/)?.[0] ?? null, keep);
   return h(
     "section",
     {},
@@ -92,7 +92,6 @@ function queues() {
   };
   const made = card("Queues", h("table", { class: "list" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Queue"), h("th", { scope: "col", class: "end" }, "Waiting"), h("th", { scope: "col", class: "end" }, "Dead letters"))), body), pending);
   follow(made, { news: fill });
-  fill();
   return made;
 }
 

@@ -68,11 +68,12 @@ export async function moveClock(to, timezone) {
 
 const followers = new Map();
 
-// Calls `second` now and every second, and `news` whenever the stack was asked how it is, for as long as
-// the element is on the page.
+// Calls `second` now and every second, and `news` now and whenever the stack was asked how it is, for as
+// long as the element is on the page.
 export function follow(element, { second, news }) {
   second?.();
   followers.set(element, { second, news });
+  if (news) askStack(() => news({}));
 }
 
 function among(kind) {
@@ -84,9 +85,20 @@ function among(kind) {
   return found;
 }
 
-let isKeeping = false;
 const everySecond = () => among("second").forEach((each) => each());
 
+// Asks the stack for something that nobody has pressed. That it does not answer is said above the page.
+export async function askStack(work) {
+  try {
+    await work();
+    $("#gone")?.remove();
+  } catch (error) {
+    if (!(error instanceof Lost || error instanceof Problem)) throw error;
+    if (!$("#gone")) $("#main").before(h("div", { id: "gone" }, trouble(error)));
+  }
+}
+
+let isKeeping = false;
 // Asks the stack again and again how it is.
 export async function keepUpToDate() {
   if (isKeeping) return;
@@ -95,16 +107,12 @@ export async function keepUpToDate() {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, moving ? BUSY_MS : QUIET_MS));
     if (document.hidden) continue;
-    try {
+    await askStack(async () => {
       const wasMoving = Boolean(moving);
       await readClock();
       everySecond();
       await Promise.all(among("news").map((each) => each({ hasMoved: wasMoving, hasArrived: wasMoving && !moving })));
-      $("#gone")?.remove();
-    } catch (error) {
-      if (!(error instanceof Lost)) throw error;
-      if (!$("#gone")) $("#main").before(h("div", { id: "gone" }, trouble(error)));
-    }
+    });
   }
 }
 

@@ -31,7 +31,6 @@ export function showOutbox(query) {
     );
   };
   follow(area, { news: fill });
-  fill();
   return h(
     "section",
     {},

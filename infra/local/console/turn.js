@@ -1,7 +1,7 @@
 // The turn of a month round the world: a bar for each moment at which the 1st begins somewhere.
 
 import { $, card, city, credits, h, moment, number, offset, waiting } from "./dom.js";
-import { follow, local } from "./local.js";
+import { askStack, follow, local } from "./local.js";
 
 // The card of a month; `asked` is null for the one that the clock has passed last. `keep` is told of the
 // month that somebody has chosen.
@@ -21,7 +21,6 @@ export function turnCard(asked, keep) {
   element.id = "turn";
   state.title = $("h2", element);
   follow(element, { news: () => fill(state) });
-  fill(state);
   return {
     element,
     // Shows what the clock passes, and no longer what was chosen.
@@ -32,7 +31,7 @@ export function turnCard(asked, keep) {
 async function choose(state, period) {
   state.asked = period;
   state.keep(period);
-  await fill(state);
+  await askStack(() => fill(state));
 }
 
 async function fill(state) {
