@@ -192,7 +192,7 @@ hot: $(READY) | writable  ## measure one account that 1, 8 and 64 callers use at
 ##@ Generated pages and pictures
 .PHONY: reference screenshots mails dashboard sample
 
-reference: $(READY) | writable  ## write docs/api-reference.md from the contract
+reference: $(READY) | writable  ## write docs/api-reference.md and clients/statement/verify.html from their sources
 	@$(RUN) -m infra reference
 
 screenshots: $(READY) | writable  ## picture the console and the frontend kit, into docs/images (needs chromium)

@@ -32,11 +32,13 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leaves out the tests of the console and of the kit on a machine that cannot run them.
+    """Leaves out the tests of the console and of other pages on a machine that cannot run them.
 
     Python and make are all that this repository asks of a machine; a browser is more than that.
     """
-    is_of_pages = any(map(collection_path.match, ("test_console*.py", "test_kit.py")))
+    is_of_pages = any(
+        map(collection_path.match, ("test_console*.py", "test_kit.py", "test_statement_page.py"))
+    )
     return True if is_of_pages and _lacks_browser() else None
 
 
@@ -44,7 +46,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says what was left out, where it is seen."""
     if _lacks_browser():
         terminalreporter.write_line(
-            "The tests of the console and of the frontend kit were left out: they need Chromium "
+            "The tests of the console, the frontend kit and the page for statements were left out: "
+            "they need Chromium "
             "and its driver. "
             "On Debian and Ubuntu: apt install chromium chromium-driver",
             yellow=True,

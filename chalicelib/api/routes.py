@@ -96,6 +96,14 @@ def history(call: "Call") -> "Answer":
     return account.history(call)
 
 
+@_route("GET", "/api/credits/statement")
+def statement(call: "Call") -> "Answer":
+    """A user's ledger as it is sealed, for whoever wants to check it."""
+    from . import statements
+
+    return statements.statement(call)
+
+
 @_route("GET", "/api/credits/explain")
 def explanation(call: "Call") -> "Answer":
     """Why credits could be taken at an instant, or could not."""

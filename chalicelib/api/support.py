@@ -123,8 +123,8 @@ def email(call: Call) -> Answer:
 
     user_id, number = _entry_of(call)
     services = call.services
-    entry = services.ledger.entry(user_id, number)
-    mail = preview(services, entry, services.subscriptions.find(user_id))
+    account = services.ledger.account_after(user_id, number)
+    mail = preview(services, account, services.subscriptions.find(user_id))
     return Answer(
         {"type": mail.kind.value, "subject": mail.subject, "html": mail.html, "text": mail.text}
     )

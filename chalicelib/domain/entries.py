@@ -45,6 +45,9 @@ What is not there, or is the default, is not written: most entries are as long a
 FIRST_HASH = "0" * 64
 """The hash that stands before the first entry of a ledger."""
 
+HASH_DIGITS = 12
+"""How many digits of an entry's hash an email or an event says: enough to tell a rewritten line."""
+
 SYSTEM = "system"
 """The actor of scheduled work. Some old entries of admins have it, too, so scheduled work is known
 by its types. Today nobody else may use this name (`fields.RESERVED_ACTORS`)."""

@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from .entries import EntryType, LedgerEntry
+from .entries import HASH_DIGITS, EntryType, LedgerEntry
 from .instants import format_instant
 
 SOURCE = "credits"
@@ -22,9 +22,6 @@ SOURCE = "credits"
 
 VERSION = 1
 """The form of the details. What is only added to them does not change it."""
-
-HASH_DIGITS = 12
-"""How many digits of an entry's hash an event has: enough to tell a rewritten line."""
 
 
 class EventName(StrEnum):

@@ -37,7 +37,16 @@ from .batches import (
     together,
 )
 from .calendar import Period
-from .entries import FIRST_HASH, SYSTEM, TOP_UP, EntryType, LedgerEntry, Refund, UsageItem
+from .entries import (
+    FIRST_HASH,
+    HASH_DIGITS,
+    SYSTEM,
+    TOP_UP,
+    EntryType,
+    LedgerEntry,
+    Refund,
+    UsageItem,
+)
 from .errors import HoldEnded, InsufficientCredits, NotAllowed, NotFound, OutdatedEdit
 from .holds import Hold, Holds, active, available, dead, earmarked, outlives, spendable, within
 from .holds import without as without_hold
@@ -70,6 +79,11 @@ class Account(NamedTuple):
     user_id: str
     last: LedgerEntry | None = None
     last_hash: str = FIRST_HASH
+
+    @property
+    def witness(self) -> str:
+        """What an email says of the last entry, so that it cannot be rewritten unnoticed."""
+        return f"{self.last.number}:{self.last_hash[:HASH_DIGITS]}" if self.last else ""
 
     @property
     def batches(self) -> Batches:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from chalicelib.domain import notifications as identities
 from chalicelib.domain.errors import NotFound
@@ -162,6 +162,14 @@ def _delay(services: Services, error: Exception, receives: int) -> int:
     return unit
 
 
+class _Email(NamedTuple):
+    """What an email is made of, whoever it is sent to."""
+
+    kind: MailKind
+    facts: Facts
+    witness: str
+
+
 class _Sender:
     """Sends the mails of one batch, whose entries and subscriptions it has read at once."""
 
@@ -189,7 +197,9 @@ class _Sender:
         subscription = read_subscription(stored)
         if isinstance(notification, ExpiringSoon):
             return self._remind(notification, subscription)
-        entry = emails.entry_among(self._entries, user_id, notification.number)
+        account = emails.account_among(self._entries, user_id, notification.number)
+        entry = account.last
+        assert entry is not None  # noqa: S101 - it is what was read
         kind = emails.called_for(self._services, entry, subscription)
         if kind is None:
             return "not called for"
@@ -197,7 +207,7 @@ class _Sender:
             return "not wanted"
         identity = emails.identity_of(kind, entry)
         told = emails.facts_of(self._services, kind, entry, subscription)
-        return self._once(identity, kind, told, subscription)
+        return self._once(identity, _Email(kind, told, account.witness), subscription)
 
     def _not_seen_yet(self, user_id: str) -> Item | None:
         """Reads a subscription again: reading many at once can lag behind a write."""
@@ -221,9 +231,10 @@ class _Sender:
         grant = emails.grants_of(self._services, reminder.user_id, [oldest])[oldest]
         told = facts.of_credits_expiring_soon(amount, grant, account, now)
         identity = identities.of_expiring_soon(reminder.user_id, reminder.expires_at)
-        return self._once(identity, MailKind.EXPIRING_SOON, told, subscription)
+        email = _Email(MailKind.EXPIRING_SOON, told, account.witness)
+        return self._once(identity, email, subscription)
 
-    def _once(self, identity: str, kind: MailKind, told: Facts, subscription: Subscription) -> str:
+    def _once(self, identity: str, email: "_Email", subscription: Subscription) -> str:
         """Sends an email that was not sent before; returns the result in a word."""
         address = subscription.email
         if address is None:
@@ -238,14 +249,15 @@ class _Sender:
             frame = Frame(
                 self._services.settings.product,
                 subscription.language,
-                links.link(subscription.user_id, kind),
+                links.link(subscription.user_id, email.kind),
                 links.link(subscription.user_id, None),
+                email.witness,
             )
-            mail = render(kind, told, frame)
+            mail = render(email.kind, email.facts, frame)
             message_id = self._services.mailer.send(subscription.user_id, address, mail)
             sent_now = True
             sent_at = format_instant(self._services.now())
-            return {"kind": kind.value, "message_id": message_id, "sent_at": sent_at}
+            return {"kind": email.kind.value, "message_id": message_id, "sent_at": sent_at}
 
         self._services.mail_records.once(identity, send)
         return _SENT if sent_now else "sent before"

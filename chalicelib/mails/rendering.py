@@ -52,13 +52,15 @@ class Mail:
 class Frame(NamedTuple):
     """What surrounds the facts: whose email it is, in which language, and how to end such emails.
 
-    None of it changes which email it is.
+    ``witness``: the number and the first digits of the hash of the last entry that it tells of, by
+    which it can be shown later what the ledger was. None of it changes which email it is.
     """
 
     product: Product
     language: Language
     unsubscribe_url: str
     unsubscribe_all_url: str
+    witness: str = ""
 
 
 class Button(NamedTuple):
@@ -72,7 +74,7 @@ def render(kind: MailKind, facts: Mapping[str, object], frame: Frame) -> Mail:
     """The mail of a kind about some facts."""
     shared = {**frame._asdict(), "language": frame.language.value}
     text, html = (
-        shared | _writer(frame.language, space).words_of(kind, facts, frame.product)
+        shared | _writer(frame.language, space).words_of(kind, facts, frame)
         for space in (" ", _NO_BREAK_SPACE)
     )
     return Mail(
@@ -174,12 +176,14 @@ class _Writer:
         }
         self._compiled: dict[str, Template] = {}
 
-    def words_of(
-        self, kind: MailKind, facts: Mapping[str, object], product: Product
-    ) -> dict[str, Any]:
+    def words_of(self, kind: MailKind, facts: Mapping[str, object], frame: Frame) -> dict[str, Any]:
         """Everything that an email says, by its place in the layouts."""
         texts = self._texts[kind.value]
-        about = {"about": about_in_words(kind, self._language), "product": product}
+        about = {
+            "about": about_in_words(kind, self._language),
+            "product": frame.product,
+            "witness": frame.witness,
+        }
         return {
             **{name: self.write(texts.get(name, ""), facts) for name in _PLACES},
             "rows": list(self._rows(texts["rows"], facts)),

@@ -11,6 +11,7 @@ from chalicelib.domain import notifications
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import CreditsError, InvalidInput, NotFound, Unreadable
 from chalicelib.domain.languages import DEFAULT, Language
+from chalicelib.domain.ledger import Account
 from chalicelib.domain.notifications import MailKind, kind_of
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.mails import facts
@@ -18,7 +19,7 @@ from chalicelib.mails.facts import Facts
 from chalicelib.mails.rendering import Frame, Mail, render, subject_of
 from chalicelib.services import Services
 from chalicelib.store.database import Item
-from chalicelib.store.ledger_items import read_entry
+from chalicelib.store.ledger_items import account_of
 from chalicelib.store.mails import MailStatus, read_mail
 
 _OF_ENTRY_ALONE: Mapping[MailKind, Callable[[LedgerEntry], Facts]] = {
@@ -92,21 +93,34 @@ def grants_of(services: Services, user_id: str, batches: Sequence[int]) -> dict[
     return {number: entry_among(items, user_id, number) for number in batches}
 
 
-def entry_among(items: Mapping[tuple[str, int], Item], user_id: str, number: int) -> LedgerEntry:
-    """An entry among those that were read. Raises `NotFound`."""
+def account_among(items: Mapping[tuple[str, int], Item], user_id: str, number: int) -> Account:
+    """The account as an entry among those that were read left it. Raises `NotFound`."""
     if (user_id, number) not in items:
         raise NotFound(f"user {user_id} has no transaction {user_id}-{number}")
-    return read_entry(items[user_id, number])
+    return account_of(items[user_id, number])
 
 
-def preview(services: Services, entry: LedgerEntry, subscription: Subscription | None) -> Mail:
-    """The email about an entry as it is or was sent, but for its links. Raises `NotFound`."""
+def entry_among(items: Mapping[tuple[str, int], Item], user_id: str, number: int) -> LedgerEntry:
+    """An entry among those that were read. Raises `NotFound`."""
+    entry = account_among(items, user_id, number).last
+    assert entry is not None  # noqa: S101 - it is what was read
+    return entry
+
+
+def preview(services: Services, account: Account, subscription: Subscription | None) -> Mail:
+    """The email about the last entry of an account, which has one, as it is or was sent.
+
+    Only its links are others. Raises `NotFound`.
+    """
+    entry = account.last
+    assert entry is not None  # noqa: S101 - it is what was read
     kind = called_for(services, entry, subscription)
     if kind is None:
         raise NotFound(f"transaction {entry.transaction_id} calls for no email")
     told = facts_of(services, kind, entry, subscription)
     product = services.settings.product
-    return render(kind, told, Frame(product, _language_of(subscription), DEAD_LINK, DEAD_LINK))
+    language = _language_of(subscription)
+    return render(kind, told, Frame(product, language, DEAD_LINK, DEAD_LINK, account.witness))
 
 
 def _language_of(subscription: Subscription | None) -> Language:

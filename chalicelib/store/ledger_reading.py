@@ -203,6 +203,12 @@ class LedgerReader:
         """Every line as stored, oldest first. Raises `LedgerCorrupt` for a damaged one."""
         return (line for line, _ in self._stored(user_id))
 
+    def lines_from(self, user_id: str, number: int, page: int) -> Iterator[StoredLine]:
+        """The lines from one number on, as `lines`, read ``page`` at a time as they are wanted."""
+        first = entry_key(number)
+        for item in self._items(user_id, first, "entry$", page=page, newest_first=False):
+            yield read_line(item, number)
+
     def verify(self, user_id: str) -> Account:
         """Walks the whole ledger; raises `LedgerCorrupt` at the first wrong line."""
         return verify(user_id, self._checked_lines(user_id, []))

@@ -198,6 +198,7 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
     show("200", "GET", "/api/credits/allocation-schedule", ada)
     show("200", "GET", "/api/credits/balance", ada)
     show("200", "GET", "/api/credits/explain?amount=71", ada)
+    show("200", "GET", "/api/credits/statement?limit=2", ada)
     show("200", "GET", "/api/credits/forecast", ada)
     show("200", "GET", "/api/credits/history?limit=3", ada)
     csv = {"Accept": "text/csv"}
@@ -322,7 +323,8 @@ def show_support(made: Examples, world: World) -> None:
 def places(document: dict[str, Any], example: Example) -> Iterator[tuple[dict[str, Any], object]]:
     """The media types in the file that show an example, each with what it is to show."""
     media_type = example.reply.headers["content-type"].partition(";")[0]
-    answered = example.reply.text if media_type == "text/csv" else example.reply.json
+    is_text = media_type in ("text/csv", "application/jsonl")
+    answered = example.reply.text if is_text else example.reply.json
     if " " not in example.where:
         response = document["components"]["responses"][example.where]
         yield response["content"][media_type], answered

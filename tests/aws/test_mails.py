@@ -126,7 +126,9 @@ def test_a_mail_says_what_its_entry_says_whatever_the_subscription_says_by_then(
     assert tell(world) == []
     told: dict[str, set[tuple[str, str]]] = {}
     for mail in world.outbox.sent:
+        # The links and the hash are of the user.
         words = re.sub(r"https://\S+", "a link", mail.text)
+        words = re.sub(r":[0-9a-f]{12} ", ":a hash ", words)
         told.setdefault(mail.to, set()).add((mail.subject, words))
     stayed, moved = told["user1@example.com"], told["user2@example.com"]
     assert stayed == moved
@@ -179,6 +181,25 @@ def remind(world: World, time: str) -> list[str]:
     world.expiry_tick(time)
     world.deliver_waiting("sweeps")
     return world.send_mails()
+
+
+def test_an_email_is_a_witness_of_its_entry_and_a_reminder_of_the_account_that_it_tells(
+    world: World,
+) -> None:
+    world.subscribe(plan="starter")
+    world.allocate_at(MIDNIGHT)
+    assert tell(world) == []
+    world.subscribe(plan="starter", language="de")
+    world.grant("1", 30, "a", expires_in_days=100)
+    assert tell(world) == []
+    use(world, 40, "a")
+    assert remind(world, "2026-02-27T23:00:00Z") == []
+    said = ("Entry {} of your statement", *["Eintrag {} in Ihrem Kontoauszug"] * 2)
+    lines = world.services.ledger.lines("1")
+    for mail, line, words in zip(world.outbox.sent, lines, said, strict=True):
+        footer = words.format(f"{line.number}:{line.hash[:12]}")
+        assert f"\n{footer}\n" in mail.text
+        assert f"<br>\n{footer}</p>" in mail.html
 
 
 def test_credits_that_expire_in_three_days_are_announced_once_with_what_is_left(

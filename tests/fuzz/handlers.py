@@ -489,6 +489,10 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
         asked("admin", query={"user_id": "42", "cursor": CURSOR}),
         asked("admin", query={"user_id": "42", "search": "report"}),
     ),
+    "GET /api/credits/statement": (
+        asked("user", query={"limit": "1", "from": "2026-01-01T00:00:00Z"}),
+        asked("admin", query={"user_id": "42", "to": "2026-02-01T00:00:00Z", "cursor": CURSOR}),
+    ),
     "GET /api/credits/forecast": (asked("user"), asked("admin", query={"user_id": "42"})),
     "GET /api/credits/explain": (
         asked("user", query={"at": "2026-01-31T00:00:00Z", "amount": "50"}),

@@ -112,6 +112,8 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ("GET", f"/api/credits/forecast?user_id={ANN}", None, (*BAD, 200, 403, 200, 200, 200)),
     ("GET", "/api/credits/explain", None, (*BAD, 200, 200, 404, 404, 404)),
     ("GET", f"/api/credits/explain?user_id={ANN}", None, (*BAD, 200, 403, 200, 200, 200)),
+    ("GET", "/api/credits/statement", None, (*BAD, 200, 200, 404, 404, 404)),
+    ("GET", f"/api/credits/statement?user_id={ANN}", None, (*BAD, 200, 403, 200, 200, 200)),
     ("GET", "/api/credits/history", None, (*BAD, 200, 200, 404, 404, 404)),
     ("GET", f"/api/credits/history?user_id={ANN}", None, (*BAD, 200, 403, 200, 200, 200)),
     (

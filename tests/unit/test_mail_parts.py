@@ -123,7 +123,8 @@ def test_what_is_different_for_one_credit_or_in_other_cases_is_written_in_every_
             told = some | {"amount": amount, "expiry": expiry, "left_out": left_out}
             told |= dict.fromkeys(("is_first", "is_grant", "is_given_back"), is_so)
             told |= {"next": upcoming and {**upcoming, "is_capped": is_so}}
-            mail = render(kind, told, Frame(LIGHTHOUSE, language, "https://one", "https://all"))
+            frame = Frame(LIGHTHOUSE, language, "https://one", "https://all", "15:ab12cd34ef56")
+            mail = render(kind, told, frame)
             assert mail.subject
             assert "  " not in mail.subject + mail.text.replace("\n  ", "")
             assert "{" not in mail.text + mail.html.partition("</style>")[2]

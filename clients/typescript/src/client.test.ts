@@ -34,6 +34,15 @@ test("a usage has a key of its own, or the caller's, and keeps it when it is sen
   assert.equal(keys[3], "order-17");
 });
 
+test("a page of a statement is its lines as they were sent", async () => {
+  const text = '{"format":"credits-statement-1"}\n{"lines":0}\n';
+  const headers = { "Content-Type": "application/jsonl; charset=utf-8" };
+  const { api, client } = clientOf(() => ({ body: text, headers }));
+  assert.equal(await client.statementPage({ limit: 5 }), text);
+  assert.equal(api.requests[0]?.path, "/v1/api/credits/statement");
+  assert.deepEqual(api.requests[0]?.query, { limit: "5" });
+});
+
 for (const status of [409, 429, 502, 503, 504]) {
   test(`${status} is sent again after what the API asks for, four times at most`, async () => {
     const { api, client } = clientOf(() => ({ ...BUSY, status, body: problem(status, "unavailable") }));

@@ -222,6 +222,11 @@ export class CreditsClient {
     return this.#data("GET", "/api/credits/explain", { query, signal });
   }
 
+  /** One page of a statement as JSON Lines, oldest first. Its last line has the `next_cursor`; all pages together are one. */
+  async statementPage(query?: QueryOf<"getStatement">, signal?: AbortSignal): Promise<string> {
+    return (await this.#data<{ text: string }>("GET", "/api/credits/statement", { query, signal })).text;
+  }
+
   /** One page of the history, newest first; `metadata: { campaign: "42" }` asks for the entries with this pair. */
   historyPage(query?: HistoryQuery, signal?: AbortSignal): Promise<HistoryPage> {
     return this.#data("GET", "/api/credits/history", { query, signal });
@@ -485,7 +490,8 @@ export class CreditsClient {
         ...(asked.body !== undefined && { body: JSON.stringify(asked.body) }),
         signal: asked.signal ? AbortSignal.any([asked.signal, limit]) : limit,
       });
-      const body: unknown = await response.json();
+      const isLines = response.headers.get("Content-Type")?.startsWith("application/jsonl");
+      const body: unknown = isLines ? { text: await response.text() } : await response.json();
       // Every answer of the API is an object; anything else is of somebody in front of it.
       if (typeof body !== "object" || body === null) throw new SyntaxError("the answer is no object");
       return { response, answer: { response, body } };

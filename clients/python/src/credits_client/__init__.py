@@ -39,6 +39,7 @@ from .answers import (
     RefundAnswer,
     ReleaseAnswer,
     ReverseAnswer,
+    StatementPage,
     Subscription,
     SubscriptionsPage,
     Transaction,
@@ -79,6 +80,7 @@ from .errors import (
     VersionConflict,
 )
 from .routes import OMITTED, UseItem
+from .statements import StatementCheck, verify_statement
 from .tokens import ClientCredentials
 
 __all__ = [
@@ -138,6 +140,8 @@ __all__ = [
     "RefundAnswer",
     "ReleaseAnswer",
     "ReverseAnswer",
+    "StatementCheck",
+    "StatementPage",
     "Subscription",
     "SubscriptionsPage",
     "Timeout",
@@ -157,4 +161,5 @@ __all__ = [
     "VersionConflict",
     "Versioned",
     "VoidAnswer",
+    "verify_statement",
 ]

@@ -162,6 +162,14 @@ class HistoryPage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StatementPage:
+    """A page of a statement: its lines, as they were sent, for `verify_statement`."""
+
+    items: tuple[str, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExplainedDecision:
     """What became of an amount: ``code`` for programs, ``words`` for people."""
 

@@ -8,6 +8,7 @@ that runs it, and two files to review.
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -152,6 +153,29 @@ def history_page(
         **{f"metadata.{name}": value for name, value in (metadata or {}).items()},
     }
     return _get("/api/credits/history", answers.HistoryPage, query)
+
+
+def statement_page(
+    user_id: UserId | None = None,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Request[answers.StatementPage]:
+    """One page of a statement, oldest line first, to be checked by `verify_statement`.
+
+    ``since`` is inclusive, ``until`` is not. All pages together are one statement.
+    """
+    query = {
+        "user_id": user_id,
+        "from": _text_of("since", since),
+        "to": _text_of("until", until),
+        "limit": limit,
+        "cursor": cursor,
+    }
+    given = {name: str(value) for name, value in query.items() if value is not None}
+    return Request("GET", "/api/credits/statement", _statement, {}, given)
 
 
 def transaction(transaction_id: str) -> Request[answers.TransactionInFull]:
@@ -744,6 +768,15 @@ def _json(response: httpx.Response) -> dict[str, Any]:
 
 def _text(response: httpx.Response) -> str:
     return response.text
+
+
+def _statement(response: httpx.Response) -> answers.StatementPage:
+    lines = tuple(response.text.split("\n")[:-1])
+    try:
+        cursor = json.loads(lines[-1])["next_cursor"]
+    except (LookupError, TypeError, ValueError) as error:
+        raise Unreadable("it is not a page of a statement") from error
+    return answers.StatementPage(items=lines, next_cursor=cursor)
 
 
 def _object(kind: type[T]) -> Callable[[httpx.Response], T]:
