@@ -35,7 +35,7 @@ export async function verifyStatement(text, witnesses = []) {
     let place = 0;
     for (const line of text.split("\n")) {
       place += 1;
-      if (line.trim()) await walk.take(place, line);
+      if (/[^ \t\r]/.test(line)) await walk.take(place, line);
     }
     walk.finish();
   } catch (error) {
@@ -291,6 +291,7 @@ class Walk {
   }
 
   #close({ lines, is_end: isEnd }) {
+    must(typeof lines === "number");
     if (lines !== this.counted) throw new Wrong(`its last line counts ${lines} entries, and there are ${this.counted}`);
     must(typeof isEnd === "boolean");
     this.isOpen = false;

@@ -36,7 +36,8 @@ def pages(folder: Path, ledger: dict[str, object], *sizes: int) -> list[str]:
     names = ("number", "body", "hash", "erased")
     assert isinstance(ledger["lines"], list)
     lines = [dict(zip(names, FILE["lines"][each], strict=False)) for each in ledger["lines"]]
-    files, first = [], 0
+    files: list[str] = []
+    first = 0
     for size in sizes:
         before = None
         if first:

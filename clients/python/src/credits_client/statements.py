@@ -65,17 +65,19 @@ class StatementCheck:
     unseen: tuple[int, ...] = ()
 
 
-def verify_statement(lines: Iterable[str], witnesses: Iterable[str] = ()) -> StatementCheck:
-    """Checks a statement line by line, all pages one behind the other.
+def verify_statement(lines: str | Iterable[str], witnesses: Iterable[str] = ()) -> StatementCheck:
+    """Checks a statement, its text or its lines, all pages one behind the other.
 
     ``witnesses``: what emails and events say about entries, such as ``15:ab12cd34ef56``: the number
     and the first twelve or more digits of the hash. Each may be a longer text that has them, such
     as a whole email. Only they show that the end was not cut off, or written anew.
     """
+    if isinstance(lines, str):
+        lines = lines.split("\n")
     walk = _Walk(_witnessed(witnesses))
     try:
         for place, text in enumerate(lines, 1):
-            if text.strip():
+            if text.strip(" \t\r\n"):
                 walk.take(place, text)
         walk.finish()
     except _Wrong as wrong:
@@ -222,7 +224,7 @@ _NAMES_OF_FORM_3 = [
 def _entry_of(number: int, body: str) -> _Entry:
     """The entry of a body. Raises `_Wrong` unless it is written in the one way it may be."""
     try:
-        values = json.loads(body)
+        values = _object(body)
         entry = _read(values)
         is_canonical = json.dumps(values, ensure_ascii=False, separators=(",", ":")) == body
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
@@ -232,6 +234,17 @@ def _entry_of(number: int, body: str) -> _Entry:
     if entry.number != number:
         raise _Wrong(f"the body says number {entry.number}", number)
     return entry
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The object of a JSON text."""
+    values = json.loads(text, parse_constant=_no_constant)
+    _must(isinstance(values, dict))
+    return dict(values)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _read(values: dict[str, Any]) -> _Entry:
@@ -400,7 +413,7 @@ class _Walk:
     def take(self, place: int, text: str) -> None:
         """One line: the head of a page, an entry, or the foot."""
         try:
-            values = json.loads(text)
+            values = _object(text)
             is_head, is_foot = "format" in values, "lines" in values
             if self.is_open and not is_head:
                 if is_foot:
@@ -449,6 +462,7 @@ class _Walk:
         self.user_id, self.is_open, self.counted = user_id, True, 0
 
     def _close(self, lines: object, *, is_end: object) -> None:
+        _must(type(lines) in (int, float))
         if lines != self.counted:
             raise _Wrong(f"its last line counts {lines} entries, and there are {self.counted}")
         _must(isinstance(is_end, bool))
