@@ -316,7 +316,7 @@ def bare_calls(client: Any, *operations: str) -> Callable[[], None]:
 
 def serve(app: Callable[[object, object], dict[str, Any]], event: dict[str, Any]) -> None:
     """One request through the app; anything but 200 is an error of the bench."""
-    answer = app(copy.deepcopy(event), None)
+    answer = app(copy.deepcopy(event), workload.Context())
     if answer["statusCode"] != 200:
         raise RuntimeError(answer)
 
@@ -363,7 +363,9 @@ def routes() -> Iterator[tuple[str, Call, Call, Call]]:
         route()
         transport.calls.clear()
         route()
-        handler = partial(handle, Request(api_event(method, path, body), None), views[path])
+        handler = partial(
+            handle, Request(api_event(method, path, body), workload.Context()), views[path]
+        )
         yield name, route, handler, bare_calls(client, *transport.calls)
 
 

@@ -154,9 +154,12 @@ class Call:
         readers: list[Callable[[], object]] = []
         if "user_id" in path:
             readers.append(self.path_user_id)
-        for name in path.keys() & {"hold_id", "transaction_id", "batch_id"}:
-            owner = unquote(path[name]).rpartition("-")[0]
-            readers.append(partial(parse_user_id, "user_id", owner))
+        owned = path.keys() & {"hold_id", "transaction_id", "batch_id"}
+        of_entries = [unquote(path[name]) for name in owned]
+        if query and "transaction_id" in query:
+            of_entries += query.getlist("transaction_id")
+        for entry in of_entries:
+            readers.append(partial(parse_user_id, "user_id", entry.rpartition("-")[0]))
         if query and "user_id" in query:
             readers += [partial(parse_user_id, "user_id", it) for it in query.getlist("user_id")]
         if self.is_post:

@@ -69,14 +69,14 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ),
     ("GET", "/api/credits/balance?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
     ("GET", "/api/credits/history?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
+    ("GET", "/api/credits/explain?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
+    ("GET", "/api/credits/forecast?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
     (
         "GET",
         "/api/credits/statement?user_id=1",
         None,
         (401, 403, 200, 403, 200, 403, 200, 200, 200),
     ),
-    ("GET", "/api/credits/explain?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
-    ("GET", "/api/credits/forecast?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
     ("GET", "/api/credits/holds?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
     (
         "POST",
@@ -92,6 +92,12 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
         (401, 403, 403, 403, 403, 403, 200, 403, 200),
     ),
     ("POST", "/api/credits/holds/1-4/release", {}, (401, 403, 403, 403, 403, 403, 200, 403, 200)),
+    (
+        "GET",
+        "/api/credits/explain?transaction_id=1-1",
+        None,
+        (401, 403, 200, 403, 200, 403, 200, 200, 200),
+    ),
     ("GET", "/api/credits/transactions/1-1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
     (
         "GET",

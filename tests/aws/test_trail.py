@@ -80,11 +80,11 @@ def assert_leaves(lines: Callable[[], list[Json]], reply: Reply, expected: Json 
 READS = (
     "/api/credits/allocation-schedule",
     "/api/credits/balance",
-    "/api/credits/history",
-    "/api/credits/statement",
     "/api/credits/explain",
     "/api/credits/forecast",
+    "/api/credits/history",
     "/api/credits/holds",
+    "/api/credits/statement",
 )
 
 
@@ -359,6 +359,19 @@ def test_reading_an_entry_of_somebody_else_leaves_a_line(
         assert_leaves(lines, reply, line(caller, route, status, ANN))
         assert reply.status == status
     assert api.get(f"/api/credits/transactions/{ANN}-1", user(ANN)).status == 200
+    assert lines() == []
+
+
+def test_explaining_an_entry_of_somebody_else_leaves_a_line(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    """The entry says whose it is, and nothing else does."""
+    route, path = "GET /api/credits/explain", f"/api/credits/explain?transaction_id={ANN}-1"
+    for caller, status in ((ADMIN, 200), (BACKEND, 200), (user(BOB), 403)):
+        reply = api.get(path, caller)
+        assert_leaves(lines, reply, line(caller, route, status, ANN))
+        assert reply.status == status
+    assert api.get(path, user(ANN)).status == 200
     assert lines() == []
 
 

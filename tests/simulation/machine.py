@@ -372,11 +372,15 @@ class Machine(Charging, Holding, Selling, Paying, Office):
         drawn=troubles,
     )
     def claw_back(self, who: int, amount: int | None, more: int, key: str, drawn: Drawn) -> None:
-        """Some credits, or all there are, or more than that; or all of the newest batch."""
+        """Some credits, or all there are, or more than that.
+
+        Or all of a batch: of the newest that holds have a part of, or else that is open.
+        """
         user = self.user(who)
         ledger = self.oracle.ledger(user)
         if amount is None and more > 1:
-            batch = max(+ledger.left or ledger.grants, default=1)
+            held = ledger.held(ledger.time(self.world.clock))
+            batch = max(held or +ledger.left or ledger.grants, default=1)
             words = f"batch {batch} of {user} is voided, key {key}"
             self.ask(words, drawn, "by hand", self.void_of(user, batch, key))
             return

@@ -78,7 +78,7 @@ def test_a_life_of_holds_is_as_the_reference_says() -> None:
     assert {line.type for line in lines if line.ends} == {"usage", "release"}
     assert any(line.frees_dead for line in lines)
     voids = [line.amount for line in lines if line.operation.startswith("void#")]
-    assert voids == [-40, -10]  # the third found nothing that is free
+    assert voids == [-7, -10]  # the third found nothing that is free
     assert any("is overtaken" in words for words in life.story)
 
 

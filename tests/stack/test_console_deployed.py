@@ -25,6 +25,9 @@ from tests.stack.browser import Page, browser, press, ready, settled, violations
 from tests.stack.conftest import wait_for
 
 ADA = "support-ada"
+PICTURED = "ada-lovelace"
+"""Not "ada": that is the admin of other tests, who has no subscription."""
+
 WIDE, NARROW = 1280, 390
 PICTURES = packaging.ROOT / "docs" / "images" / "support"
 OTHER_PICTURES = packaging.BUILD / "support"
@@ -805,7 +808,7 @@ def blemishes(page: Page) -> list[str]:
 @pytest.fixture(scope="module")
 def ada(api: Api) -> str:
     """Somebody to be pictured: batches of all kinds, holds, usages."""
-    api.subscribe("ada", timezone="America/New_York", plan="starter", email="ada@example.com")
+    api.subscribe(PICTURED, timezone="America/New_York", plan="starter", email="ada@example.com")
     grants: tuple[dict[str, object], ...] = (
         {"amount": 100, "description": "Welcome"},
         {"amount": 500, "description": "For the launch", "expires_in_days": 90},
@@ -813,20 +816,20 @@ def ada(api: Api) -> str:
         {"amount": 1200, "description": "Promotion", "expires_in_days": None},
     )
     for number, grant in enumerate(grants):
-        body: dict[str, object] = {"user_id": "ada", **grant}
+        body: dict[str, object] = {"user_id": PICTURED, **grant}
         api.send("POST", "/api/credits/allocate", api.admin, body, key=f"pictured-{number}")
-    sold = {"user_id": "ada", "payment_id": "pi_pictured", "amount": 300, "description": "Pack"}
+    sold = {"user_id": PICTURED, "payment_id": "pi_pictured", "amount": 300, "description": "Pack"}
     api.send("POST", "/api/credits/purchases", api.billing, sold)
     for number, job in enumerate(("Export of 70 pages", "Search", "Crawl of example.com")):
-        body = {"user_id": "ada", "amount": 70 - 20 * number, "description": job}
+        body = {"user_id": PICTURED, "amount": 70 - 20 * number, "description": job}
         api.send("POST", "/api/credits/use", api.backend, body, key=f"pictured-use-{number}")
     held: dict[str, object] = {
-        "user_id": "ada",
+        "user_id": PICTURED,
         "amount": 120,
         "description": "Report on 200 companies",
     }
     api.send("POST", "/api/credits/holds", api.backend, held, key="pictured-hold")
-    return "ada"
+    return PICTURED
 
 
 def a_grant_before_it_is_made(page: Page, _: Api) -> None:
@@ -897,12 +900,12 @@ def alarms_that_ring(page: Page, _: Api) -> None:
 
 def nine_hundred_batches(page: Page, _: Api) -> None:
     page.js(ANSWER_WITH_MANY_BATCHES, many_batches())
-    show(page, "ada")
+    show(page, PICTURED)
     page.js("window.mend()")
 
 
 def her_emails(page: Page, _: Api) -> None:
-    show(page, "ada", "/emails")
+    show(page, PICTURED, "/emails")
     wait_for(lambda: len(page.texts(".what button")) > 3, "her emails")
     page.click(".what button")
     wait_for(lambda: page.js("return !!document.querySelector('iframe.mail')"), "the email")
@@ -922,7 +925,7 @@ def the_month(page: Page, _: Api) -> None:
 
 
 SCENES: dict[str, Callable[[Page, Api], None]] = {
-    "user": lambda page, _: show(page, "ada"),
+    "user": lambda page, _: show(page, PICTURED),
     "grant": a_grant_before_it_is_made,
     "void": a_void,
     "line": a_line,
@@ -933,9 +936,9 @@ SCENES: dict[str, Callable[[Page, Api], None]] = {
     "lost": a_lost_answer,
     "conflict": two_edits_at_once,
     "many": nine_hundred_batches,
-    "history": lambda page, _: show(page, "ada", "/history"),
+    "history": lambda page, _: show(page, PICTURED, "/history"),
     "emails": her_emails,
-    "edits": lambda page, _: show(page, "ada", "/edits"),
+    "edits": lambda page, _: show(page, PICTURED, "/edits"),
     "users": the_list,
     "month": the_month,
 }
