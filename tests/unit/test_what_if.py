@@ -1,0 +1,433 @@
+"""The past again under other plans: with the plans of the time it is the ledger, to the credit."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from random import Random
+
+import pytest
+
+from chalicelib.domain import calendar, ledger
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.due import due_allocation
+from chalicelib.domain.edits import BY_IMPORT, Edit, changes
+from chalicelib.domain.entries import EntryType, LedgerEntry, UsageItem
+from chalicelib.domain.errors import CreditsError
+from chalicelib.domain.instants import parse_instant, to_millisecond
+from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.lifetimes import Days
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.domain.subscriptions import Subscription
+from chalicelib.plans_file import parse_catalogue
+from infra.whatif.flows import Flows, flows
+from infra.whatif.past import Past, course_of
+from infra.whatif.replay import Replay
+from tests.registered import register
+
+PLANS = """
+[[plans]]
+id = "starter"
+name = "Starter"
+monthly_credits = 100
+credit_lifetime_days = 30
+lowest = true
+
+[[plans]]
+id = "pro"
+name = "Pro"
+monthly_credits = 500
+balance_cap = 900
+priority = 40
+on_signup = "prorated"
+on_plan_change = "difference"
+
+[[plans]]
+id = "team"
+name = "Team"
+monthly_credits = 1_000
+credit_lifetime_months = 2
+allocate_on = "anniversary"
+on_signup = "full"
+on_plan_change = "difference"
+billing_intervals = ["yearly", "monthly"]
+"""
+CATALOGUE = parse_catalogue(PLANS)
+USER = "ada"
+ZONES = ("Europe/Paris", "America/New_York", "Asia/Kolkata", "Pacific/Kiritimati", "UTC")
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SECOND, MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
+
+
+def at(text: str) -> datetime:
+    return parse_instant("at", text)
+
+
+def months(zone: str, first: str, last: str) -> list[datetime]:
+    period, end = Period.parse(first), Period.parse(last).next()
+    found = []
+    while period <= end:
+        found.append(calendar.month_start(zone, period))
+        period = period.next()
+    return found
+
+
+@dataclass
+class Book:
+    """A user's ledger and their subscription, with all that is kept beside them."""
+
+    catalogue: PlanCatalogue = CATALOGUE
+    account: Account = field(default_factory=lambda: Account(USER))
+    entries: list[LedgerEntry] = field(default_factory=list)
+    subscription: Subscription | None = None
+    edits: list[Edit] = field(default_factory=list)
+    given_back: defaultdict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def post(self, entry: LedgerEntry | None) -> LedgerEntry | None:
+        if entry is not None:
+            # As it is kept, and so as it is read.
+            entry = LedgerEntry.from_body(USER, entry.number, entry.body())
+            self.entries.append(entry)
+            self.account = self.account._replace(last=entry)
+        return entry
+
+    def edit(self, now: datetime, **values: object) -> None:
+        before = self.subscription
+        defaults: dict[str, object] = {
+            "user_id": USER,
+            "timezone": "UTC",
+            "plan": "starter",
+            "billing_interval": "yearly",
+            "status": "active",
+            "started_at": "2024-06-15T09:00:00Z",
+        }
+        asked = values if before else defaults | values
+        kept = set(defaults) | {"ends_at", "eligible_from", "allocation_amount", "email"}
+        after = register({"user_id": USER} | asked, self.catalogue, now, before, kept)
+        if after != before:
+            self.subscription = after
+            made = changes(before, after)
+            self.edits.append(Edit(USER, after.version, to_millisecond(now), BY_IMPORT, made, None))
+
+    def allocate(self, now: datetime) -> None:
+        while self.subscription and self.post(
+            due_allocation(self.catalogue, self.account, self.subscription, now, now)
+        ):
+            pass
+
+    def expire(self, now: datetime) -> None:
+        self.post(ledger.expire(self.account, now))
+
+    def use(self, amount: int, now: datetime) -> LedgerEntry | None:
+        return self.post(ledger.use(self.account, amount, asked("usage", self), now))
+
+    def reverse(self, number: int, amount: int | None, now: datetime) -> None:
+        links = self.given_back[number]
+        reversal = ledger.reverse(
+            self.account,
+            self.entries[number - 1],
+            self.entries[number - 2],
+            links[-1] if links else 0,
+            amount,
+            asked("reversal", self),
+            now,
+        )
+        self.post(reversal.entry)
+        links.append(reversal.reversed_in_all)
+
+    def buy(self, amount: int, now: datetime, days: int | None = None) -> None:
+        why = asked("purchase", self)
+        self.post(ledger.purchase(self.account, amount, None, why, now, self.zone, days))
+
+    def refund(self, purchase: int, in_all: int, now: datetime) -> None:
+        (batch,) = [e.granted_batch for e in self.entries if e.number == purchase]
+        latest = [e.refund for e in self.entries if e.refund and e.refund.purchase == purchase]
+        assert batch is not None
+        before = latest[-1] if latest else None
+        why = asked("refund", self)
+        refunded = ledger.refund(self.account, batch, before, in_all, None, why, now)
+        self.post(refunded and refunded.entry)
+
+    @property
+    def zone(self) -> str:
+        return self.subscription.timezone if self.subscription else "UTC"
+
+    def past(self) -> Past:
+        assert self.subscription is not None
+        return Past(self.entries, self.subscription, self.edits, self.given_back)
+
+    def replay(self, bounds: Sequence[datetime], catalogue: PlanCatalogue = CATALOGUE) -> Replay:
+        past = self.past()
+        course = course_of(past.subscription, past.edits, bounds[0], self.catalogue)
+        return Replay(catalogue, self.catalogue, past, course, bounds)
+
+    def was(self, bounds: Sequence[datetime]) -> tuple[Flows, ...]:
+        before = [entry for entry in self.entries if entry.posted_at < bounds[0]]
+        opening = Account(USER, before[-1] if before else None)
+        return flows(opening, self.entries[len(before) :], bounds)
+
+
+def asked(kind: str, book: Book) -> Request:
+    return Request(f"{kind}#{book.account.next_number}", "shop", "")
+
+
+def lived(seed: int, first: str = "2025-02-01T12:00:00Z", days: int = 500) -> Book:
+    """A life of a user: everything that there is, at random, and sweeps that are never in time."""
+    random = Random(seed)
+    book = Book()
+    now = at(first)
+    book.edit(
+        now,
+        timezone=random.choice(ZONES),
+        plan=random.choice(["starter", "pro", "team"]),
+        started_at=random.choice(["2025-01-31T23:30:00Z", "2025-02-01T08:00:00Z"]),
+        billing_interval=random.choice(["yearly", "yearly", "monthly"]),
+    )
+    end = now + days * DAY
+    while now < end:
+        now += random.choice([2 * MILLISECOND, 7 * SECOND, HOUR, 5 * HOUR, DAY, 2 * DAY, 9 * DAY])
+        with suppress(CreditsError):
+            something(random, book, now)
+    book.allocate(now)
+    return book
+
+
+def something(random: Random, book: Book, now: datetime) -> None:
+    """One thing that happens."""
+    held = [hold.number for hold in book.account.holds if hold.is_active(now)]
+    amount = random.choice([1, 7, 30, 90, 200, 400])
+    why = asked("manual", book)
+    match random.randrange(20):
+        case 0 | 1 | 2 | 3:
+            book.allocate(now)
+        case 4 | 5:
+            book.expire(now)
+        case 6 | 7 | 8 | 9:
+            book.use(amount, now)
+        case 10:
+            seconds = random.choice([60, 90_000, 2_500_000])
+            book.post(ledger.hold(book.account, amount, seconds, why, now, lambda: book.zone))
+        case 11 | 12 if held:
+            number, beyond = random.choice(held), random.choice([True, False])
+            some = random.choice([0, 3, amount])
+            book.post(
+                ledger.capture(
+                    *(book.account, number, some, why, now),
+                    lambda: book.zone,
+                    beyond_hold=beyond,
+                )
+            )
+        case 13:
+            items = [UsageItem("a", 2, ""), UsageItem("b", amount, "")]
+            book.post(ledger.use_many(book.account, items, why, now))
+        case _:
+            something_rarer(random, book, now, amount)
+
+
+def something_rarer(random: Random, book: Book, now: datetime, amount: int) -> None:
+    of = {kind: [e.number for e in book.entries if e.type is kind] for kind in EntryType}
+    why = asked("manual", book)
+    match random.randrange(14, 20):
+        case 18 if of[EntryType.USAGE]:
+            usage = random.choice(of[EntryType.USAGE][-3:])
+            book.reverse(usage, random.choice([None, 5]), now)
+        case 14:
+            book.buy(amount, now, random.choice([None, 40]))
+        case 15 if of[EntryType.PURCHASE]:
+            purchase = random.choice(of[EntryType.PURCHASE])
+            book.refund(purchase, random.choice([0, 5, 30, 200]), now)
+        case 16:
+            days = random.choice([None, Days(10)])
+            book.post(ledger.grant(book.account, amount, why, now, book.zone, days, 50))
+        case 17 if book.account.batches:
+            including_held = random.choice([True, False])
+            if random.random() < 0.5:
+                batch = random.choice(book.account.batches).number
+                why = replace(why, operation=f"void#{batch}")
+                book.post(ledger.void(book.account, batch, why, now, including_held=including_held))
+            else:
+                book.post(
+                    ledger.claw_back_what_is_left(
+                        book.account, amount, why, now, including_held=including_held
+                    )
+                )
+        case 19 if random.random() < 0.5:
+            # Else what was due is so no longer, and the replay has what no sweep came for.
+            book.allocate(now)
+            book.edit(now + MILLISECOND, **random.choice(EDITS))
+
+
+EDITS: list[dict[str, object]] = [
+    {"plan": "starter"},
+    {"plan": "pro"},
+    {"plan": "team"},
+    {"status": "paused"},
+    {"status": "active"},
+    {"status": "active"},
+    {"timezone": "Europe/Paris"},
+    {"timezone": "America/New_York"},
+    {"allocation_amount": 70},
+    {"allocation_amount": None},
+    {"billing_interval": "yearly"},
+    {"billing_interval": "monthly"},
+    {"eligible_from": "2025-03-01"},
+    {"ends_at": "2026-02-10T00:00:00Z"},
+    {"ends_at": None},
+]
+
+
+def facts(account: Account, now: datetime) -> list[tuple[object, ...]]:
+    """What can be told apart of an account, whatever its entries are numbered."""
+    return [
+        (batch.granted, batch.remaining, batch.granted_at, batch.expires_at, batch.priority)
+        for batch in account.batches
+        if batch.is_usable(now)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("first", ["2025-01", "2025-07"])
+def test_with_the_plans_of_the_time_the_replay_is_the_ledger_to_the_credit(
+    seed: int, first: str
+) -> None:
+    book = lived(seed)
+    bounds = months(book.zone, first, "2026-04")
+    replay = book.replay(bounds)
+    assert replay.run() == book.was(bounds)
+    assert (replay.refused, replay.not_repeated) == ([], [])
+    last = [entry for entry in book.entries if entry.posted_at < bounds[-1]][-1]
+    assert facts(replay.account, bounds[-1]) == facts(Account(USER, last), bounds[-1])
+
+
+@pytest.mark.parametrize("seed", range(0, 40, 3))
+def test_under_other_plans_nothing_is_lost_between_two_months(seed: int) -> None:
+    book = lived(seed)
+    bounds = months(book.zone, "2025-03", "2026-03")
+    replay = book.replay(bounds, OTHER)
+    found = replay.run()
+    left = (book.was(months(book.zone, "2025-02", "2025-02")))[-1].left
+    for month in found:
+        assert left + month.granted + month.other - month.spent - month.expired == month.left
+        left = month.left
+
+
+OTHER = parse_catalogue(
+    PLANS.replace("credit_lifetime_days = 30\n", "credit_lifetime_days = 5\n")
+    .replace("monthly_credits = 500", "monthly_credits = 90")
+    .replace('allocate_on = "anniversary"\n', "")
+)
+
+
+def other(old: str, new: str) -> PlanCatalogue:
+    """The plans with one line of them changed."""
+    assert old in PLANS
+    return parse_catalogue(PLANS.replace(old, new, 1))
+
+
+def quiet(*events: tuple[str, int], plan: str = "starter", **values: object) -> Book:
+    """A user in 2025: months and expiries come 7 seconds late, and there are some usages."""
+    book = Book()
+    book.edit(at("2024-12-20T12:00:00Z"), plan=plan, **values)
+    moments = [start + 7 * SECOND for start in months("UTC", "2025-01", "2025-11")]
+    for moment, amount in sorted([*((m, 0) for m in moments), *((at(t), n) for t, n in events)]):
+        if amount:
+            book.use(amount, moment)
+        else:
+            book.expire(moment)
+            book.allocate(moment)
+    return book
+
+
+YEAR = months("UTC", "2025-01", "2025-12")
+
+
+def total(found: Sequence[Flows], name: str) -> int:
+    return sum(getattr(month, name) for month in found)
+
+
+def test_a_usage_that_is_not_covered_is_refused_whole_and_cannot_be_given_back() -> None:
+    book = quiet(("2025-12-10T12:00:00Z", 30), ("2025-12-20T12:00:00Z", 40))
+    book.reverse(book.account.next_number - 1, 10, at("2025-12-21T12:00:00Z"))
+    replay = book.replay(YEAR, other("monthly_credits = 100", "monthly_credits = 50"))
+    december = replay.run()[-1]
+    assert december == Flows(granted=50, spent=30, expired=20, refused=40, left=0)
+    assert replay.not_repeated == [book.account.next_number - 1]
+
+
+def test_longer_lives_let_credits_roll_over_and_none_expires() -> None:
+    book = quiet(("2025-06-10T12:00:00Z", 30))
+    was = book.was(YEAR)
+    found = book.replay(YEAR, other("credit_lifetime_days = 30\n", "")).run()
+    assert (total(was, "expired"), was[-1].left) == (1_170, 0)
+    assert (total(found, "expired"), found[-1].left) == (0, 1_170)
+    assert total(found, "granted") == total(was, "granted") == 1_200
+
+
+def test_a_cap_leaves_out_what_does_not_fit() -> None:
+    cap = "lowest = true\nbalance_cap = 250"
+    catalogue = parse_catalogue(
+        PLANS.replace("credit_lifetime_days = 30\n", "").replace("lowest = true", cap)
+    )
+    found = quiet(("2025-06-10T12:00:00Z", 30)).replay(YEAR, catalogue).run()
+    assert [month.granted for month in found] == [100, 100, 50, 0, 0, 0, 30, 0, 0, 0, 0, 0]
+
+
+def test_anniversaries_come_on_the_day_of_the_start_and_no_month_twice() -> None:
+    book = quiet(("2025-03-10T12:00:00Z", 30))
+    catalogue = other("lowest = true", 'lowest = true\nallocate_on = "anniversary"')
+    replay = book.replay(YEAR, catalogue)
+    found = replay.run()
+    posted = [entry.posted_at for entry in replay.posted if entry.type is EntryType.ALLOCATION]
+    # As late after its beginning as that month came.
+    assert posted == [start + 14 * DAY + 7 * SECOND for start in YEAR[:-1]]
+    assert (total(found, "granted"), total(found, "refused")) == (1_200, 0)
+
+
+def test_plans_that_pay_others_too_bring_nothing_for_the_time_before() -> None:
+    book = quiet(billing_interval="monthly")
+    assert total(book.was(YEAR), "granted") == 0
+    catalogue = other("lowest = true", 'lowest = true\nbilling_intervals = ["monthly"]')
+    late = months("UTC", "2025-06", "2025-12")
+    assert [month.granted for month in book.replay(late, catalogue).run()] == [100] * 7
+
+
+def test_what_was_bought_and_given_by_hand_keeps_its_dates() -> None:
+    book = quiet()
+    book.buy(40, at("2025-12-05T12:00:00Z"), 10)
+    why = asked("manual", book)
+    now = at("2025-12-06T12:00:00Z")
+    book.post(ledger.grant(book.account, 7, why, now, "UTC", Days(30)))
+    found = book.replay(YEAR, OTHER).run()[-1]
+    assert (found.other, found.expired, found.left) == (47, 140, 7)
+
+
+def test_who_registers_within_the_time_signs_up_under_the_plans_that_are_asked_about() -> None:
+    book = Book()
+    start = "2025-03-17T00:00:00Z"
+    book.edit(at(start), started_at=start)
+    catalogue = other("lowest = true", 'lowest = true\non_signup = "prorated"')
+    found = book.replay(YEAR, catalogue).run()
+    assert [month.granted for month in found][:4] == [0, 0, 49, 100]  # 15 of 31 days
+
+
+def test_a_change_of_plan_within_the_time_counts_from_then_on() -> None:
+    book = quiet()
+    book.edit(at("2025-12-01T00:00:08Z"), plan="pro")
+    book.allocate(at("2025-12-01T00:00:09Z"))
+    replay = book.replay(YEAR)
+    assert replay.run() == book.was(YEAR)
+    assert replay.plans == ["starter"] * 11 + ["pro"]
+    assert replay.course.opening is not None
+    assert replay.course.opening.plan == "starter"
+
+
+def test_edits_from_before_there_were_records_leave_the_subscription_as_it_is() -> None:
+    book = quiet()
+    book.edit(at("2025-07-02T00:00:00Z"), plan="pro")
+    assert book.replay(YEAR).course.is_known
+    book.edits.clear()
+    replay = book.replay(YEAR)
+    replay.run()
+    assert (replay.course.is_known, {*replay.plans}) == (False, {"pro"})
