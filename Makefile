@@ -82,7 +82,7 @@ clean:  ## remove all generated files, and .venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
-.PHONY: deploy package doctor deploy-policy token-check import balances show verify completeness liability stripe stripe-secret security
+.PHONY: deploy package doctor deploy-policy token-check import balances show verify completeness liability whatif stripe stripe-secret security
 
 deploy: $(READY) | writable  ## show the changes, then deploy to AWS: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
@@ -123,6 +123,10 @@ completeness: $(READY)  ## count who was due for a month and who was allocated: 
 liability: $(READY)  ## count credits outstanding: AT=2026-10-31T24:00Z (EXPORT= SUBSCRIPTIONS= AS_CSV=1 YES=1)
 	$(call needs,AT,AT=2026-10-31T24:00Z)
 	@$(RUN) -m infra liability $(call option,export,EXPORT) $(call option,subscriptions,SUBSCRIPTIONS) $(call flag,yes,YES) $(STAGED) $(call flag,json,JSON) $(call flag,as-csv,AS_CSV) -- $(call exported,AT)
+
+whatif: $(READY) | writable  ## what if? other plans, past months: PLANS=new.toml FROM=2026-01 TO=2026-12 (USERS=all)
+	$(call needs,PLANS FROM TO,PLANS=new-plans.toml FROM=2026-01 TO=2026-12)
+	@$(RUN) -m infra whatif $(call option,plans,PLANS) $(call option,from,FROM) $(call option,to,TO) $(call option,users,USERS) $(call flag,yes,YES) $(STAGED) $(call flag,json,JSON)
 
 stripe: $(READY)  ## list what Stripe told of and could not be done yet, and why (JSON=1)
 	@$(RUN) -m infra stripe $(STAGED) $(call flag,json,JSON)

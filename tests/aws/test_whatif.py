@@ -1,0 +1,193 @@
+"""What if? The real tables of a stage, read and replayed under other plans; nothing is written."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalicelib.operations import on_request, purchases
+from chalicelib.operations.purchases import Purchase
+from infra import reach
+from infra.commands import whatif
+from infra.deployment import packaging
+from infra.whatif.past import Past
+from tests.aws.damage import damage_entry, having
+from tests.aws.exports import items_of
+from tests.aws.test_mails import use
+from tests.aws.world import World, at, client
+
+Asked = Callable[..., Any]
+
+TODAY = (packaging.ROOT / packaging.PLANS).read_text("utf-8")
+
+
+@pytest.fixture
+def spring(world: World) -> World:
+    """Three months of three users: 1 is on starter and uses 80 in April, 2 is on pro, 3 leaves."""
+    world.now = at("2026-01-20T12:00:00Z")
+    world.subscribe("1", plan="starter")
+    world.subscribe("2")
+    world.subscribe("3", plan="starter", timezone="America/New_York")
+    for month, hour in ((2, "01-31T23"), (3, "02-28T23"), (4, "03-31T22")):
+        world.expire_at(f"2026-{hour}:00:00Z")
+        world.allocate_at(f"2026-{hour}:00:00Z")
+        world.expire_at(f"2026-{month:02}-01T05:00:00Z")
+        world.allocate_at(f"2026-{month:02}-01T05:00:00Z")
+    world.now = at("2026-04-10T12:00:00Z")
+    use(world, 80, "a", "1")
+    purchases.buy(world.services, Purchase("2", 40, "pi_1"), actor="till")
+    world.subscribe("3", status="cancelled")
+    world.now = at("2026-04-11T12:00:00Z")
+    number = world.services.ledger.account("1").next_number - 1
+    on_request.reverse_usage(
+        world.services, "1", f"1-{number}", 5, "Failed", caller="shop", key="b"
+    )
+    world.now = at("2026-05-20T12:00:00Z")
+    return world
+
+
+@pytest.fixture
+def ask(
+    spring: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Asked:
+    """What the command answers about some plans; it must end with this status."""
+    found = reach.Reach(spring.stage, spring.services, {}, {}, client)
+    monkeypatch.setattr(reach, "reach", lambda *_: found)
+    monkeypatch.setattr(whatif, "FOLDER", tmp_path / "what-if")
+
+    def run(plans: str = TODAY, *words: str, status: int = 0) -> Any:
+        file = tmp_path / "new-plans.toml"
+        file.write_text(plans)
+        asked = ["--plans", str(file), "--from", "2026-02", "--to", "2026-04", *words]
+        assert whatif.main(asked) == status
+        said = capsys.readouterr()
+        return (json.loads(said.out), said.err) if "--json" in words else (said.out, said.err)
+
+    return run
+
+
+def lower(amount: int) -> str:
+    return TODAY.replace("monthly_credits = 100", f"monthly_credits = {amount}")
+
+
+def sums(answer: Any, side: str, plan: str) -> dict[str, int]:
+    rows = [row for row in answer["rows"] if row["plan"] == plan]
+    found = {name: sum(row[side][name] for row in rows) for name in rows[0][side]}
+    return found | {"left": rows[-1][side]["left"]}
+
+
+def test_with_todays_plans_the_answer_is_what_was_for_everybody(ask: Asked) -> None:
+    answer, said = ask(TODAY, "--json")
+    assert [row["was"] for row in answer["rows"]] == [row["would"] for row in answer["rows"]]
+    assert (answer["users"], answer["changed"], answer["differing"]) == (3, 0, 0)
+    assert (answer["unknown"], answer["not_repeated"], answer["left_out"]) == (0, 0, 0)
+    assert sums(answer, "was", "starter") == {
+        "granted": 600,
+        "other": 0,
+        "spent": 75,
+        "expired": 525,
+        "refused": 0,
+        "left": 0,
+    }
+    assert "the replay is the ledger, to the credit, for 3 of them" in said
+
+
+def test_other_plans_are_answered_beside_what_was_and_who_loses_is_named(ask: Asked) -> None:
+    answer, said = ask(lower(60), "--json")
+    would = sums(answer, "would", "starter")
+    assert (would["granted"], would["spent"], would["refused"]) == (360, 0, 80)
+    assert sums(answer, "would", "pro") == sums(answer, "was", "pro")
+    assert answer["gain"] == []
+    assert answer["lose"] == [
+        {"credits": -75, "user_id": "1", "plan": "starter", "had": 75, "would_have": 0}
+    ]
+    assert (answer["not_repeated"], answer["differing"]) == (1, 0)
+    assert "1 requests could not be asked again" in said
+
+
+def test_it_says_first_what_it_reads_and_writes_into_no_table(ask: Asked) -> None:
+    tables = ("ledger", "subscriptions", "edits", "mails", "stripe")
+    before = {table: items_of(table) for table in tables}
+    _, said = ask(lower(60))
+    assert said.startswith("Reads the subscriptions, edits and ledgers of about 3 users, and nothi")
+    assert "read units" in said.splitlines()[0]
+    assert {table: items_of(table) for table in tables} == before
+
+
+def test_people_get_tables_and_a_page_with_pictures(ask: Asked, tmp_path: Path) -> None:
+    shown, said = ask(lower(60))
+    assert "By plan" in shown
+    assert "Who would lose most" in shown
+    file = tmp_path / "what-if" / "dev-2026-02-2026-04.html"
+    assert f"The same with pictures: {file}" in said
+    page = file.read_text("utf-8")
+    assert page.count("<svg") == 5  # nobody gains
+    assert "<script" not in page
+    assert "960 credits would have been granted" not in page
+    assert "prefers-color-scheme: dark" in page
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
+
+
+def test_a_run_that_was_interrupted_goes_on_and_comes_to_the_same(
+    ask: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = ask(lower(60), "--json")
+    monkeypatch.setattr(whatif, "USERS_AT_ONCE", 1)
+    read, users = whatif._read, []
+
+    def interrupted(services: Any, user_id: str) -> Past | Exception:
+        users.append(user_id)
+        if len(users) == 3:
+            raise KeyboardInterrupt
+        return read(services, user_id)
+
+    monkeypatch.setattr(whatif, "_read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ask(lower(60), "--json")
+    again, said = ask(lower(60), "--json")
+    assert "Goes on after 2 of 3 users" in said
+    assert "of about 1 users" in said
+    assert (len(users), users[3:]) == (4, [users[2]])
+    assert again == whole
+
+
+def test_another_question_does_not_go_on_with_the_answer_to_this_one(
+    ask: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> Past:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(whatif, "_read", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ask(lower(60))
+    for plans, more in ((lower(61), ()), (lower(60), ("--users", "all"))):
+        assert "Goes on" not in ask(plans, *more)[1]
+    assert "Goes on after 0 of 3 users" in ask(lower(60))[1]
+
+
+def test_who_cannot_be_read_is_left_out_and_named(ask: Asked) -> None:
+    damage_entry(having("body", {"S": "{}"}), "2")
+    answer, said = ask(TODAY, "--json", "--users", "all")
+    assert (answer["users"], answer["left_out"]) == (2, 1)
+    assert "1 users are left out" in said
+    assert "2: " in answer["named"]["left_out"][0]
+
+
+def test_plans_without_one_that_users_were_on_are_refused(ask: Asked) -> None:
+    table = "".join(TODAY.partition('[[plans]]\nid = "business"')[:1])
+    _, said = ask(table, status=1)
+    assert "PLANS: has no plan 'business', and users were on it: keep its table" in said
+
+
+def test_a_month_that_is_not_over_everywhere_is_refused(ask: Asked, spring: World) -> None:
+    spring.now = at("2026-05-01T11:59:59Z")
+    _, said = ask(status=1)
+    assert "TO: must be a month that is over everywhere: 2026-03 or before" in said
+    spring.now = at("2026-05-01T12:00:00Z")
+    ask()
