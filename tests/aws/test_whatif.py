@@ -128,7 +128,7 @@ def test_people_get_tables_and_a_page_with_pictures(ask: Asked, tmp_path: Path) 
     page = file.read_text("utf-8")
     assert page.count("<svg") == 5  # nobody gains
     assert "<script" not in page
-    assert "960 credits would have been granted" not in page
+    assert "1,860 credits would have been granted by the plans and not 2,100" in page
     assert "prefers-color-scheme: dark" in page
     assert [each.name for each in file.parent.iterdir()] == [file.name]
 

@@ -2,12 +2,16 @@
 
 import re
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.due import due_allocation
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.ledger import Account, Request, expire, use
 from chalicelib.domain.plans import BillingInterval, PlanCatalogue
 from chalicelib.domain.subscriptions import (
     NotAllocatedBecause,
@@ -18,9 +22,13 @@ from chalicelib.domain.subscriptions import (
 )
 from chalicelib.plans_file import parse_catalogue
 from infra.deployment.plan_changes import changes, refusals, terms_of
+from infra.whatif.flows import Flows
+from infra.whatif.past import Past
+from infra.whatif.tally import Question, outcome
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "plan-changes.md").read_text("utf-8")
+DAY = timedelta(days=1)
 NOW = datetime(2026, 12, 10, 12, tzinfo=UTC)
 RETIRED = "Retire a plan"
 HEADINGS = [
@@ -138,3 +146,66 @@ def test_nobody_on_a_plan_that_is_switched_waits_for_more_than_two_months() -> N
         assert found is not None
         days.append(found.on)
     assert days == [date(2027, 1, day) for day in range(1, 32)]
+
+
+# --- What if? -------------------------------------------------------------------------------------
+
+WHAT_IF = PAGE.split("\n## What if?\n")[1].split("\n## ")[0]
+NAMES = ("granted", "other", "spent", "expired", "refused", "left")
+USES = {"2026-01": 30, "2026-02": 90, "2026-03": 10, "2026-04": 100}
+"""What Ada used, in the middle of the month."""
+
+Shown = dict[tuple[str, str], Flows]
+
+
+def tables() -> list[Shown]:
+    """The tables of the section that show flows, by month and side."""
+    found: list[Shown] = []
+    for block in re.findall(r"^\| month \| \|.*\n\|.*\n((?:\|.*\n)+)", WHAT_IF, re.MULTILINE):
+        shown: Shown = {}
+        month = ""
+        for line in block.splitlines():
+            named, side, *figures = (cell.strip() for cell in line.strip("|").split("|"))
+            month = named or month
+            shown[month, side] = Flows(**dict(zip(NAMES, map(int, figures), strict=True)))
+        found.append(shown)
+    return found
+
+
+def ada() -> Past:
+    """Her ledger: everything comes a second after it was due."""
+    shipped = parse_catalogue(SHIPPED)
+    user = replace(subscriber("starter"), started_at=datetime(2025, 3, 15, 9, tzinfo=UTC))
+    user = replace(user, timezone="Europe/London", eligible_from=user.started_at)
+    user = replace(user, registered_at=user.started_at)
+    account, entries, late = Account("ada"), list[LedgerEntry](), timedelta(seconds=1)
+
+    def post(entry: LedgerEntry | None) -> None:
+        nonlocal account
+        if entry:
+            entries.append(entry)
+            account = account._replace(last=entry)
+
+    # It begins with the year: the months before are allocated, and over.
+    for month, used in {"2025-12": 0, **USES}.items():
+        start = calendar.month_start("Europe/London", Period.parse(month))
+        post(expire(account, start + late))
+        while entry := due_allocation(shipped, account, user, start + late, start + late):
+            post(entry)
+        if used:
+            post(use(account, used, Request("usage#shop#a", "shop", ""), start + 14 * DAY))
+    return Past(entries, user)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_if_answers_what_the_page_shows(place: int) -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```$", WHAT_IF, re.MULTILINE | re.DOTALL)
+    asked = parse_catalogue(edited(SHIPPED, blocks[place]))
+    question = Question(asked, parse_catalogue(SHIPPED), *map(Period.parse, (*USES,)[::3]))
+    found = outcome(question, ada())
+    assert found.is_reproduced
+    for (month, side), flows in tables()[place].items():
+        answer = found.was if side == "was" else found.would
+        assert answer[[*USES].index(month)] == flows
+    had, would_have = (sum(month.spent for month in its) + its[-1].left for its in found[2:4])
+    assert f"She would have {would_have - had} credits more" in WHAT_IF or place
