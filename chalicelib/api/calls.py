@@ -158,8 +158,8 @@ class Call:
         of_entries = [unquote(path[name]) for name in owned]
         if query and "transaction_id" in query:
             of_entries += query.getlist("transaction_id")
-        for entry in of_entries:
-            readers.append(partial(parse_user_id, "user_id", entry.rpartition("-")[0]))
+        owners = [entry.rpartition("-")[0] for entry in of_entries]
+        readers += [partial(parse_user_id, "user_id", owner) for owner in owners]
         if query and "user_id" in query:
             readers += [partial(parse_user_id, "user_id", it) for it in query.getlist("user_id")]
         if self.is_post:
