@@ -126,7 +126,7 @@ liability: $(READY)  ## count credits outstanding: AT=2026-10-31T24:00Z (EXPORT=
 
 whatif: $(READY) | writable  ## what if? other plans, past months: PLANS=new.toml FROM=2026-01 TO=2026-12 (USERS=all)
 	$(call needs,PLANS FROM TO,PLANS=new-plans.toml FROM=2026-01 TO=2026-12)
-	@$(RUN) -m infra whatif $(call option,plans,PLANS) $(call option,from,FROM) $(call option,to,TO) $(call option,users,USERS) $(call flag,yes,YES) $(STAGED) $(call flag,json,JSON)
+	@$(RUN) -m infra whatif $(call option,plans,PLANS) $(call option,from,FROM) $(call option,to,TO) $(call option,users,USERS) $(call option,export,EXPORT) $(call option,subscriptions,SUBSCRIPTIONS) $(call option,edits,EDITS) $(call flag,yes,YES) $(STAGED) $(call flag,json,JSON)
 
 stripe: $(READY)  ## list what Stripe told of and could not be done yet, and why (JSON=1)
 	@$(RUN) -m infra stripe $(STAGED) $(call flag,json,JSON)

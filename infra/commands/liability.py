@@ -22,7 +22,6 @@ import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -31,7 +30,6 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from chalicelib.domain.batches import CreditBatch, Source
@@ -46,7 +44,8 @@ from chalicelib.store.subscriptions import read_subscription
 from infra import reach, session
 from infra.arguments import add_stage
 from infra.faults import FAULTS
-from infra.imports.table_export import FORM, ExportError, TableExport, find, place_of
+from infra.imports.stage_export import advised, find_in
+from infra.imports.table_export import ExportError
 from infra.local import stacks
 from infra.terminal import is_agreed, progress_bar
 
@@ -251,25 +250,6 @@ def _plan_of(item: Item) -> str | None:
 # --- From exports of them -------------------------------------------------------------------------
 
 
-class _Exported(NamedTuple):
-    """An export of a table of the stage, and the option that names it."""
-
-    field: str
-    table: str
-    export: TableExport
-
-    def read(self, progress: Progress, what: str, *keys: str) -> Iterator[Item]:
-        """Its items, behind a progress bar. Raises `ExportError`."""
-        items = self.export.read(*keys)
-        task = progress.add_task(what, total=max(self.export.summary.items, 1))
-        with _advised(self.field, self.table):
-            yield from progress.track(items, task_id=task)
-
-    def __str__(self) -> str:
-        items, at = self.export.summary.items, format_instant(self.export.summary.at)
-        return f"{self.export.place}: {items:,} items, the table {self.table} at {at}"
-
-
 def count_exported(
     stage: reach.Reach, at: datetime, ledger: str, subscriptions: str | None = None
 ) -> Liability:
@@ -279,17 +259,17 @@ def count_exported(
     `InvalidInput` for a text that names no place.
     """
     settings = stage.services.settings
-    lines = _find(stage, "EXPORT", ledger, settings.ledger_table)
+    lines = find_in(stage, "EXPORT", ledger, settings.ledger_table)
     until = lines.export.summary.at
     if until < at:
-        with _advised(lines.field, lines.table):
+        with advised(lines.field, lines.table):
             raise ExportError(
                 f"{lines.export.place} has what was written until {format_instant(until)}, and AT "
                 f"is {format_instant(at)}: name an export of AT or later"
             )
     terms = None
     if subscriptions is not None:
-        terms = _find(stage, "SUBSCRIPTIONS", subscriptions, settings.subscriptions_table)
+        terms = find_in(stage, "SUBSCRIPTIONS", subscriptions, settings.subscriptions_table)
     print(f"Reads {lines}.", file=sys.stderr)
     print(
         f"Reads {terms}."
@@ -308,34 +288,6 @@ def count_exported(
         entries = lines.read(progress, "Reading the export", "user_id", "entry")
         standings = _standings(entries, at)
     return _tally(standings.items(), lambda _: plans, has_plans=terms is not None)
-
-
-def _find(stage: reach.Reach, field: str, where: str, table: str) -> _Exported:
-    """The export of a table of the stage. Raises `ExportError`, and `InvalidInput`."""
-    place = place_of(field, where, stage.client)
-    with _advised(field, table):
-        export = find(place)
-        its = export.summary.table
-        here = stage.account and (stage.services.settings.region, stage.account)
-        if its.name != table or (here and (its.region, its.account) != here):
-            which = f" in account {here[1]}, region {here[0]}" if here else ""
-            raise ExportError(
-                f"{place} is of the table {its}, and stage {stage.stage} has {table}{which}"
-            )
-    return _Exported(field, table, export)
-
-
-@contextmanager
-def _advised(field: str, table: str) -> Iterator[None]:
-    """Adds to what is wrong with an export which option named it, and how to make one."""
-    try:
-        yield
-    except ExportError as error:
-        raise ExportError(
-            f"{field}: {error}\nTo make one, of now: aws dynamodb export-table-to-point-in-time "
-            f"--export-format {FORM} --s3-bucket BUCKET --table-arn $(aws dynamodb describe-table "
-            f"--table-name {table} --query Table.TableArn --output text)"
-        ) from error
 
 
 def _standings(items: Iterator[Item], at: datetime) -> dict[str, _Standing]:

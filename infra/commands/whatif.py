@@ -2,6 +2,7 @@
 
 python -m infra whatif --plans new-plans.toml --from 2026-01 --to 2026-12 [--users sample|all]
     [--stage prod] [--yes] [--json]
+    [--export s3://bucket/prefix/AWSDynamoDB/id --subscriptions s3://... --edits s3://...]
 (make whatif PLANS=new-plans.toml FROM=2026-01 TO=2026-12 USERS=sample)
 
 It replays what users asked for in those months under the plans of that file (infra/whatif), and
@@ -17,49 +18,37 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import secrets
 import sys
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.entries import EntryType
-from chalicelib.domain.errors import CreditsError, InvalidInput, NotFound
+from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.plans import PlanCatalogue
-from chalicelib.jobs import audits
 from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.services import Services
-from chalicelib.store.edits import read_edit
-from chalicelib.store.ledger_items import audited_link, read_entry
 from infra import reach, session
 from infra.arguments import add_stage
 from infra.commands.liability import DeclinedError
-from infra.deployment import packaging, stage_services
+from infra.deployment import packaging
 from infra.faults import FAULTS
+from infra.imports.table_export import ExportError
 from infra.local import stacks
 from infra.terminal import is_agreed, progress_bar
-from infra.whatif import page
+from infra.whatif import page, sources
 from infra.whatif.past import Past
+from infra.whatif.sources import Source
 from infra.whatif.tally import Line, Question, Tally, by_month, by_plan, in_all, outcome
 
 FOLDER = packaging.BUILD / "what-if"
 
-SAMPLE = 1_000
-"""How many users a sample has."""
+EXPORTS = ("export", "subscriptions", "edits")
 
-USERS_AT_ONCE = 100
-"""After so many it is written down how far the command has come."""
-
-BYTES_A_UNIT = 4_096
 LAST_ZONE = "Etc/GMT+12"
 """Where every month begins last."""
 
@@ -79,22 +68,40 @@ def main(words: list[str] | None = None) -> int:
         "--users",
         choices=("sample", "all"),
         default="sample",
-        help=f"{SAMPLE:,} drawn at random (the default), or all subscribers",
+        help=f"{sources.SAMPLE:,} drawn at random (the default), or all subscribers",
     )
+    for name in EXPORTS:
+        parser.add_argument(
+            f"--{name}",
+            metavar="WHERE",
+            help="read full exports of the tables of ledger, subscriptions and edits, and no "
+            "table: s3://bucket/prefix/AWSDynamoDB/id each, or folders with copies",
+        )
     parser.add_argument("--yes", action="store_true", help="read the tables unasked")
     add_stage(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     arguments = parser.parse_args(words)
+    places = [place for name in EXPORTS if (place := getattr(arguments, name)) is not None]
+    if len(places) not in (0, len(EXPORTS)):
+        parser.error("exports come together: EXPORT= of the ledger, SUBSCRIPTIONS= and EDITS=")
     try:
         plans = read_plans(arguments.plans)
         first, last = parse_months(arguments.first, arguments.last)
         stage = reach.reach(arguments.stage, arguments.region)
         question = asked(stage.services, plans, first, last)
-        found = answer(stage, question, arguments.users, ask=not arguments.yes)
+        is_sample = arguments.users == "sample"
+        source: Source = sources.Tables(stage, is_sample)
+        if places:
+            ledger, subscriptions, edits = places
+            end = calendar.month_start(LAST_ZONE, last.next())
+            source = sources.find_exports(
+                stage, (ledger, subscriptions, edits), end, is_sample=is_sample
+            )
+        found = answer(source, question, ask=not arguments.yes)
         picture = FOLDER / f"{stage.stage}-{first}-{last}.html"
         picture.write_text(page.page(found, question), encoding="utf-8")
     except (
-        *(CatalogueError, DeclinedError, InvalidInput),
+        *(CatalogueError, DeclinedError, ExportError, InvalidInput),
         *(stacks.NotRunningError, session.AwsError, *FAULTS),
     ) as error:
         print(f"error: {session.words(error)}", file=sys.stderr)
@@ -150,7 +157,7 @@ def asked(services: Services, plans: PlanCatalogue, first: Period, last: Period)
 
 
 @dataclass
-class Progress:
+class Run:
     """How far a run has come, in files: who is asked about, and what was added up."""
 
     file: Path
@@ -159,7 +166,7 @@ class Progress:
     tally: Tally
 
     @classmethod
-    def found(cls, file: Path) -> Progress | None:
+    def found(cls, file: Path) -> Run | None:
         """That of a run that was interrupted."""
         try:
             users = json.loads(cls._users_of(file).read_text(encoding="utf-8"))
@@ -169,7 +176,7 @@ class Progress:
             return None  # there is none, or it is half written: it begins anew
 
     @classmethod
-    def begun(cls, file: Path, users: list[str]) -> Progress:
+    def begun(cls, file: Path, users: list[str]) -> Run:
         """That of a new run."""
         file.parent.mkdir(parents=True, exist_ok=True)
         cls._users_of(file).write_text(json.dumps(users), encoding="utf-8")
@@ -194,31 +201,27 @@ class Progress:
         self._users_of(self.file).unlink()
 
 
-def answer(stage: reach.Reach, question: Question, whom: str, *, ask: bool = False) -> Tally:
-    """Replays the users behind a progress bar; says first what it will read.
+def answer(source: Source, question: Question, *, ask: bool = False) -> Tally:
+    """Replays the users of a source behind a progress bar; says first what it will read.
 
     ``ask``: whether it may, if there is somebody at the terminal. Raises `DeclinedError`.
     """
-    services = stage.services
-    file = FOLDER / f"{_digest(stage, question, whom)}.json"
-    run = Progress.found(file)
+    file = FOLDER / f"{_digest(source, question)}.json"
+    run = Run.found(file)
     if run:
         print(
             f"Goes on after {run.done:,} of {len(run.users):,} users, as {file} says; delete it "
             "to begin anew.",
             file=sys.stderr,
         )
-    print(units(stage, whom, run), file=sys.stderr)
+    print(source.cost(len(run.users) - run.done if run else None), file=sys.stderr)
     if ask and sys.stdin.isatty() and not is_agreed(Console(stderr=True)):
         raise DeclinedError("Declined: nothing was read.")
-    run = run or Progress.begun(file, [*_users(services, whom)])
-    with (
-        progress_bar(Console(stderr=True)) as progress,
-        ThreadPoolExecutor(min(stage_services.THREADS, services.threads)) as pool,
-    ):
+    run = run or Run.begun(file, source.users())
+    with progress_bar(Console(stderr=True)) as progress:
         task = progress.add_task("Replaying users", total=len(run.users), completed=run.done)
-        while users := run.users[run.done : run.done + USERS_AT_ONCE]:
-            for user_id, past in zip(users, pool.map(partial(_read, services), users), strict=True):
+        while users := run.users[run.done : run.done + source.at_once]:
+            for user_id, past in source.pasts(users, progress):
                 _replay(run.tally, question, user_id, past)
                 progress.advance(task)
             run.done += len(users)
@@ -227,59 +230,15 @@ def answer(stage: reach.Reach, question: Question, whom: str, *, ask: bool = Fal
     return run.tally
 
 
-def _digest(stage: reach.Reach, question: Question, whom: str) -> str:
-    """The same for the same question to the same stage, and for no other."""
+def _digest(source: Source, question: Question) -> str:
+    """The same for the same question to the same source, and for no other."""
     plans = [
         [sorted(value) if isinstance(value, frozenset) else str(value) for value in astuple(plan)]
         for catalogue in (question.plans, question.as_it_was)
         for plan in catalogue.plans
     ]
-    words = [stage.stage, stage.account, whom, str(question.first), str(question.last), plans]
+    words = [str(source), str(question.first), str(question.last), plans]
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
-
-
-def units(stage: reach.Reach, whom: str, run: Progress | None = None) -> str:
-    """About how many read units it takes, by what DynamoDB counted in the last six hours."""
-    services = stage.services
-    _, size = services.ledger.size()
-    described = stage.client("dynamodb").describe_table(
-        TableName=services.settings.subscriptions_table
-    )
-    table: dict[str, Any] = described["Table"]
-    everybody = max(1, table["ItemCount"])
-    users = min(SAMPLE, everybody) if whom == "sample" else everybody
-    to_come = len(run.users) - run.done if run else users
-    listing = 0 if run else -(-table["TableSizeBytes"] * users // everybody // (2 * BYTES_A_UNIT))
-    each = -(-size // everybody // BYTES_A_UNIT)
-    return (
-        f"Reads the subscriptions, edits and ledgers of about {to_come:,} users, and nothing is "
-        f"written: about {listing + to_come * (each + 2):,} read units, with ledgers of "
-        f"{size // everybody:,} bytes as they are on average."
-    )
-
-
-def _users(services: Services, whom: str) -> Iterator[str]:
-    if whom == "sample":
-        return audits.users_at_random(services, SAMPLE)
-    return services.subscriptions.scan(secrets.token_hex(8), audits.ITEMS_A_PAGE)
-
-
-def _read(services: Services, user_id: str) -> Past | CreditsError:
-    """A user's past, or why it cannot be read."""
-    try:
-        subscription = services.subscriptions.find(user_id)
-        if subscription is None:
-            return NotFound("the subscription was removed meanwhile")
-        entries = [read_entry(item) for item in services.ledger.items(user_id)]
-        edits = [read_edit(item) for item in services.edits.items(user_id)]
-        given_back = defaultdict[int, list[int]](list)
-        if any(entry.type is EntryType.REVERSAL for entry in entries):
-            links = map(audited_link, services.ledger.reversals(user_id))
-            for link in sorted(links, key=lambda link: (link.of, link.sequence)):
-                given_back[link.of].append(link.in_all)
-    except CreditsError as error:
-        return error
-    return Past(entries, subscription, edits, given_back)
 
 
 def _replay(tally: Tally, question: Question, user_id: str, past: Past | CreditsError) -> None:

@@ -62,7 +62,9 @@ def course_of(
     ``edits`` are those recorded, in any order; ``catalogue``: the plans of the time, by which what
     moving up had come to by then is found again: no record says it.
     """
-    newest_first = sorted(edits, key=lambda edit: edit.version, reverse=True)
+    # Those that were made since the subscription was read are not in it.
+    made = (edit for edit in edits if edit.version <= subscription.version)
+    newest_first = sorted(made, key=lambda edit: edit.version, reverse=True)
     version, fields = subscription.version, shown_fields(subscription)
     steps: list[Step] = []
     opening: Subscription | None = None

@@ -3,18 +3,20 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
+from chalicelib.domain.errors import CreditsError
 from chalicelib.operations import on_request, purchases
 from chalicelib.operations.purchases import Purchase
 from infra import reach
 from infra.commands import whatif
 from infra.deployment import packaging
+from infra.whatif import sources
 from infra.whatif.past import Past
 from tests.aws.damage import damage_entry, having
-from tests.aws.exports import items_of
+from tests.aws.exports import export_of, items_of, write
 from tests.aws.test_mails import use
 from tests.aws.world import World, at, client
 
@@ -114,7 +116,7 @@ def test_it_says_first_what_it_reads_and_writes_into_no_table(ask: Asked) -> Non
     tables = ("ledger", "subscriptions", "edits", "mails", "stripe")
     before = {table: items_of(table) for table in tables}
     _, said = ask(lower(60))
-    assert said.startswith("Reads the subscriptions, edits and ledgers of about 3 users, and nothi")
+    assert said.startswith("Reads the subscriptions, edits and ledgers of about 3 users, and write")
     assert "read units" in said.splitlines()[0]
     assert {table: items_of(table) for table in tables} == before
 
@@ -137,16 +139,16 @@ def test_a_run_that_was_interrupted_goes_on_and_comes_to_the_same(
     ask: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = ask(lower(60), "--json")
-    monkeypatch.setattr(whatif, "USERS_AT_ONCE", 1)
-    read, users = whatif._read, []
+    monkeypatch.setattr(sources, "USERS_AT_ONCE", 1)
+    read, users = sources.Tables._read, []
 
-    def interrupted(services: Any, user_id: str) -> Past | Exception:
+    def interrupted(tables: sources.Tables, user_id: str) -> Past | CreditsError:
         users.append(user_id)
         if len(users) == 3:
             raise KeyboardInterrupt
-        return read(services, user_id)
+        return read(tables, user_id)
 
-    monkeypatch.setattr(whatif, "_read", interrupted)
+    monkeypatch.setattr(sources.Tables, "_read", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ask(lower(60), "--json")
     again, said = ask(lower(60), "--json")
@@ -159,11 +161,11 @@ def test_a_run_that_was_interrupted_goes_on_and_comes_to_the_same(
 def test_another_question_does_not_go_on_with_the_answer_to_this_one(
     ask: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> Past:
+    def interrupted(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(whatif, "_read", interrupted)
+        patch.setattr(sources.Tables, "_read", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ask(lower(60))
     for plans, more in ((lower(61), ()), (lower(60), ("--users", "all"))):
@@ -191,3 +193,44 @@ def test_a_month_that_is_not_over_everywhere_is_refused(ask: Asked, spring: Worl
     assert "TO: must be a month that is over everywhere: 2026-03 or before" in said
     spring.now = at("2026-05-01T12:00:00Z")
     ask()
+
+
+# --- From exports ---------------------------------------------------------------------------------
+
+TABLES = {"export": "ledger", "subscriptions": "subscriptions", "edits": "edits"}
+
+
+def exported(folder: Path, **when: str) -> list[str]:
+    """Exports of the three tables, in new folders, and the words that name them."""
+    words = []
+    for name, table in TABLES.items():
+        files = export_of(table, when.get(name, "2026-05-20T12:00:00Z"))
+        words += [f"--{name}", write(files, folder / name)]
+    return words
+
+
+def test_exports_are_answered_as_the_tables_are_and_take_no_units(
+    ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = ask(lower(60), "--json")
+    words = exported(tmp_path / "exports")
+    assert ask(lower(60), "--json", *words)[0] == whole
+    # In parts, each of which is read by itself.
+    monkeypatch.setattr(sources, "ITEMS_AT_ONCE", 1)
+    answer, said = ask(lower(60), "--json", "--users", "all", *words)
+    assert answer == whole
+    assert "Each 3 times: 0 read units." in said
+
+
+@pytest.mark.parametrize(
+    ("name", "when", "least"),
+    [
+        ("export", "2026-05-01T11:59:59Z", "2026-05-01T12:00:00Z"),
+        ("edits", "2026-05-20T11:59:59Z", "2026-05-20T12:00:00Z"),
+    ],
+)
+def test_an_export_that_does_not_reach_so_far_is_refused(
+    ask: Asked, tmp_path: Path, name: str, when: str, least: str
+) -> None:
+    _, said = ask(TODAY, *exported(tmp_path / "exports", **{name: when}), status=1)
+    assert f"has what was written until {when}: name one of {least} or later" in said

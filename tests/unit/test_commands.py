@@ -219,6 +219,10 @@ def test_a_mistake_in_the_plans_is_told_by_every_command_before_it_does_anything
         (f"whatif --plans {PLANS} --from 2026-13 --to 2026-12", "FROM: must be a month written"),
         (f"whatif --plans {PLANS} --from 2026-05 --to 2026-04", "TO: must not be before FROM"),
         (f"whatif --plans {PLANS} --from 2026-05 --to 2026-05 --stage prood", "no stage 'prood'"),
+        (
+            f"whatif --plans {PLANS} --from 2026-05 --to 2026-05 --export x",
+            "exports come together: EXPORT= of the ledger, SUBSCRIPTIONS= and EDITS=",
+        ),
         ("whatif --plans Makefile --from 2026-01 --to 2026-12", "is not valid TOML"),
         ("clock --to tomorrow", "to: must be 'next midnight'"),
         ("clock --zone Mars/Base", "zone: unknown timezone"),
