@@ -51,9 +51,9 @@ class Outcome(NamedTuple):
     plans: Sequence[str]
     was: Sequence[Flows]
     would: Sequence[Flows]
-    is_reproduced: bool
-    is_known: bool
-    not_repeated: int
+    is_reproduced: bool = True
+    is_known: bool = True
+    not_repeated: int = 0
 
 
 def outcome(question: Question, past: Past) -> Outcome:

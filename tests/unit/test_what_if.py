@@ -1,5 +1,6 @@
 """The past again under other plans: with the plans of the time it is the ledger, to the credit."""
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,8 +23,10 @@ from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.plans_file import parse_catalogue
 from infra.whatif.flows import Flows, flows
+from infra.whatif.page import page as written
 from infra.whatif.past import Past, course_of
 from infra.whatif.replay import Replay
+from infra.whatif.tally import Difference, Outcome, Question, Tally, by_month, by_plan, in_all
 from tests.registered import register
 
 PLANS = """
@@ -431,3 +434,86 @@ def test_edits_from_before_there_were_records_leave_the_subscription_as_it_is() 
     replay = book.replay(YEAR)
     replay.run()
     assert (replay.course.is_known, {*replay.plans}) == (False, {"pro"})
+
+
+def test_a_hold_that_is_not_covered_makes_its_capture_refused() -> None:
+    book = quiet()
+    now = at("2025-12-05T12:00:00Z")
+    for seconds, amount, captured in ((60, 70, 55), (120, 40, 30)):
+        why = asked("hold", book)
+        held = book.post(
+            ledger.hold(book.account, amount, 3600, why, now + seconds * SECOND, lambda: "UTC")
+        )
+        assert held is not None
+        end = now + (seconds + 10) * SECOND
+        book.post(ledger.capture(book.account, held.number, captured, why, end, lambda: "UTC"))
+    number = book.entries[-4].number
+    replay = book.replay(YEAR, other("monthly_credits = 100", "monthly_credits = 50"))
+    december = replay.run()[-1]
+    assert (december.spent, december.refused, december.left) == (30, 55, 0)
+    assert replay.not_repeated == [number]
+    assert [refused.amount for refused in replay.refused] == [55]
+
+
+def test_a_usage_of_the_time_before_is_given_back_to_the_batch_it_came_from() -> None:
+    book = quiet(("2025-12-02T12:00:00Z", 30))
+    usage = book.entries[-1]
+    book.reverse(usage.number, 10, at("2025-12-03T12:00:00Z"))
+    book.reverse(usage.number, 5, at("2025-12-04T12:00:00Z"))
+    start = at("2025-12-03T18:00:00Z")
+    bounds = [start, at("2026-01-01T00:00:00Z")]
+    replay = book.replay(bounds, OTHER)
+    assert replay.run()[0].spent == book.was(bounds)[0].spent == -5
+    assert replay.not_repeated == []
+
+
+def found(user_id: str, would_have: int) -> Outcome:
+    """Of a user who had 100 in the one month that is asked about."""
+    months = ((Flows(spent=40, left=60),), (Flows(spent=40, left=would_have - 40),))
+    return Outcome(user_id, ("pro",), *months)
+
+
+def test_the_ten_who_gain_and_lose_most_are_named_and_kept_between_two_runs() -> None:
+    month = Period(2025, 12)
+    question = Question(CATALOGUE, CATALOGUE, month, month)
+    tally = Tally()
+    for number in range(30):
+        tally.add(question, found(f"u{number:02}", 85 + number))
+        tally = Tally.from_json(json.loads(json.dumps(tally.as_json())))
+    assert [each.credits for each in tally.gain] == [14, 13, 12, 11, 10, 9, 8, 7, 6, 5]
+    assert [each.credits for each in tally.lose] == [-15, -14, -13, -12, -11, -10, -9, -8, -7, -6]
+    assert tally.gain[0] == Difference(14, "u29", "pro", 100, 114)
+    assert (tally.users, tally.changed, tally.differing) == (30, 29, 0)
+    assert in_all(tally).was == Flows(spent=1_200, left=1_800)
+    assert in_all(tally).would == Flows(spent=1_200, left=30 * 45 + sum(range(30)))
+
+
+def test_what_is_left_of_a_plan_is_that_of_the_last_month_and_of_a_month_that_at_its_end() -> None:
+    question = Question(CATALOGUE, CATALOGUE, Period(2025, 11), Period(2025, 12))
+    flows_ = (Flows(granted=5, left=5), Flows(granted=5, left=10))
+    doubtful = Outcome(
+        "b", ("pro", "pro"), flows_, flows_, is_reproduced=False, is_known=False, not_repeated=2
+    )
+    tally = Tally()
+    tally.add(question, Outcome("a", ("", "pro"), flows_, flows_))
+    tally.add(question, doubtful)
+    assert [(line.name, *line.was) for line in by_month(tally)] == [
+        ("2025-11", 10, 0, 0, 0, 0, 10),
+        ("2025-12", 10, 0, 0, 0, 0, 20),
+    ]
+    assert [(line.name, line.was.granted, line.was.left) for line in by_plan(tally)] == [
+        ("none yet", 5, 0),
+        ("pro", 15, 20),
+    ]
+    assert (tally.differing, tally.unknown, tally.not_repeated) == (1, 1, 2)
+    assert tally.named == {"differing": ["b"]}
+
+
+def test_the_page_escapes_what_users_are_called() -> None:
+    month = Period(2025, 12)
+    question = Question(CATALOGUE, CATALOGUE, month, month)
+    tally = Tally()
+    tally.add(question, found("<script>", 200))
+    page = written(tally, question)
+    assert "<script" not in page
+    assert "&lt;script&gt; (pro)" in page
