@@ -19,7 +19,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -43,7 +43,7 @@ from infra.terminal import is_agreed, progress_bar
 from infra.whatif import page, sources
 from infra.whatif.past import Past
 from infra.whatif.sources import Source
-from infra.whatif.tally import Line, Question, Tally, by_month, by_plan, in_all, outcome
+from infra.whatif.tally import Line, Question, Tally, by_month, by_plan, doubts, in_all, outcome
 
 FOLDER = packaging.BUILD / "what-if"
 
@@ -275,33 +275,6 @@ def _show(console: Console, title: str, lines: Sequence[Line]) -> None:
         for name, what, its in ((line.name, "was", line.was), ("", "would be", line.would)):
             table.add_row(name, what, *(f"{getattr(its, column):,}" for column in COLUMNS))
     console.print(table)
-
-
-def doubts(found: Tally) -> Iterator[str]:
-    """How far the answer can be relied on, in sentences."""
-    same = found.users - found.differing
-    yield (
-        f"{found.users:,} users were replayed, and {found.changed:,} would see a difference. Under "
-        f"today's plans the replay is the ledger, to the credit, for {same:,} of them."
-    )
-    if found.differing:
-        yield (
-            f"Not for {found.differing:,}, such as {', '.join(found.named['differing'])}: plans "
-            "were changed in that time, or a sweep did not come for what was due."
-        )
-    if found.unknown:
-        yield (
-            f"Of {found.unknown:,} the records of edits do not reach back to the first month: "
-            "their subscription is taken as it was before the first record, or as it is."
-        )
-    if found.not_repeated:
-        yield (
-            f"{found.not_repeated:,} requests could not be asked again: what they name would not "
-            "be there (a hold or a usage that would be refused)."
-        )
-    if found.left_out:
-        few = "; ".join(found.named["left_out"][:3])
-        yield f"{found.left_out:,} users are left out, because they cannot be read: {few}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from .flows import Flows
-from .tally import Difference, Line, Question, Tally, by_month, by_plan, in_all
+from .tally import Difference, Line, Question, Tally, by_month, by_plan, doubts, in_all
 
 WIDTH, HEIGHT = 740, 240
 _LEFT, _TOP, _BOTTOM = 84, 14, 26
@@ -24,8 +24,8 @@ svg line { stroke: var(--rule); } .was { fill: var(--was); } .would { fill: var(
 .lost { fill: var(--lost); } table { border-collapse: collapse; width: 100%; }
 td, th { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--rule);
   font-variant-numeric: tabular-nums; white-space: nowrap; }
-td:first-child, th:first-child { text-align: left; } caption { text-align: left; }
-.key { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 1em; }
+th { white-space: normal; vertical-align: bottom; }
+td:first-child, th:first-child { text-align: left; }
 """
 
 _NAMES = {
@@ -50,7 +50,8 @@ def page(found: Tally, question: Question) -> str:
     title = f"What if? {question.first} to {question.last}"
     parts = [
         f"<h1>{title}</h1>",
-        f"<p>{_summary(found, everything)}</p>",
+        f"<p>{_summary(everything)}</p>",
+        *(f"<p>{escape(sentence)}</p>" for sentence in doubts(found)),
         f"<p>{_LEGEND}</p>",
         *(
             _section(f"{_NAMES[name].capitalize()}, by month", columns(months, name))
@@ -68,15 +69,12 @@ def page(found: Tally, question: Question) -> str:
     )
 
 
-def _summary(found: Tally, everything: Line) -> str:
+def _summary(everything: Line) -> str:
     was, would = everything.was, everything.would
-    same = found.users - found.differing
     return (
-        f"{found.users:,} users were replayed; {found.changed:,} would see a difference. "
         f"{would.granted:,} credits would have been granted by the plans and not {was.granted:,}, "
-        f"{would.spent:,} spent and not {was.spent:,}; {would.refused:,} that were spent would "
-        "have been refused. Under today's plans the replay is the ledger, to the credit, for "
-        f"{same:,} of the users."
+        f"{would.spent:,} spent and not {was.spent:,}, {would.expired:,} expired and not "
+        f"{was.expired:,}; {would.refused:,} that were spent would have been refused."
     )
 
 

@@ -5,7 +5,7 @@ A tally is kept as JSON between two runs, so that a command that was interrupted
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -240,3 +240,36 @@ def _lines(tally: Tally, part: int) -> list[Line]:
         return found
 
     return [Line(name, added(tally.was, name), added(tally.would, name)) for name in names]
+
+
+def doubts(found: Tally) -> Iterator[str]:
+    """How far the answer can be relied on, in sentences; the first is there always."""
+    same = found.users - found.differing
+    yield (
+        f"Replayed: {_counted(found.users, 'user')}, of whom {found.changed:,} would see a "
+        "difference. Under today's plans the replay is the ledger, to the credit, of "
+        f"{same:,} of them."
+    )
+    if found.differing:
+        yield (
+            f"Not of {found.differing:,}, such as {', '.join(found.named['differing'])}: plans "
+            "were changed in that time, or a sweep did not come for what was due."
+        )
+    if found.unknown:
+        yield (
+            f"The records of edits do not reach back to the first month for "
+            f"{_counted(found.unknown, 'user')}: their subscription is taken as it was before the "
+            "first record, or as it is."
+        )
+    if found.not_repeated:
+        yield (
+            f"{_counted(found.not_repeated, 'request')} could not be asked again: what they name "
+            "would not be there (a hold or a usage that would be refused, say)."
+        )
+    if found.left_out:
+        few = "; ".join(found.named["left_out"][:3])
+        yield f"Left out: {_counted(found.left_out, 'user')} whose past cannot be read: {few}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number:,} {what}s"

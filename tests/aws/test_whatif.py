@@ -96,7 +96,7 @@ def test_with_todays_plans_the_answer_is_what_was_for_everybody(ask: Asked) -> N
         "refused": 0,
         "left": 0,
     }
-    assert "the replay is the ledger, to the credit, for 3 of them" in said
+    assert "the replay is the ledger, to the credit, of 3 of them" in said
 
 
 def test_other_plans_are_answered_beside_what_was_and_who_loses_is_named(ask: Asked) -> None:
@@ -109,7 +109,7 @@ def test_other_plans_are_answered_beside_what_was_and_who_loses_is_named(ask: As
         {"credits": -75, "user_id": "1", "plan": "starter", "had": 75, "would_have": 0}
     ]
     assert (answer["not_repeated"], answer["differing"]) == (1, 0)
-    assert "1 requests could not be asked again" in said
+    assert "1 request could not be asked again" in said
 
 
 def test_it_says_first_what_it_reads_and_writes_into_no_table(ask: Asked) -> None:
@@ -177,7 +177,7 @@ def test_who_cannot_be_read_is_left_out_and_named(ask: Asked) -> None:
     damage_entry(having("body", {"S": "{}"}), "2")
     answer, said = ask(TODAY, "--json", "--users", "all")
     assert (answer["users"], answer["left_out"]) == (2, 1)
-    assert "1 users are left out" in said
+    assert "Left out: 1 user whose past cannot be read: 2: " in said
     assert "2: " in answer["named"]["left_out"][0]
 
 
