@@ -16,6 +16,7 @@ from chalicelib.domain.due import due_allocation
 from chalicelib.domain.edits import BY_IMPORT, Edit, changes
 from chalicelib.domain.entries import EntryType, LedgerEntry, UsageItem
 from chalicelib.domain.errors import CreditsError
+from chalicelib.domain.holds import active
 from chalicelib.domain.instants import parse_instant, to_millisecond
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.lifetimes import Days
@@ -26,7 +27,16 @@ from infra.whatif.flows import Flows, flows
 from infra.whatif.page import page as written
 from infra.whatif.past import Past, course_of
 from infra.whatif.replay import Replay
-from infra.whatif.tally import Difference, Outcome, Question, Tally, by_month, by_plan, in_all
+from infra.whatif.tally import (
+    Difference,
+    Outcome,
+    Question,
+    Tally,
+    by_month,
+    by_plan,
+    in_all,
+    outcome,
+)
 from tests.registered import register
 
 PLANS = """
@@ -304,16 +314,57 @@ def test_with_the_plans_of_the_time_the_replay_is_the_ledger_to_the_credit(
     assert facts(replay.account, bounds[-1]) == facts(Account(USER, last), bounds[-1])
 
 
-@pytest.mark.parametrize("seed", range(0, 40, 3))
-def test_under_other_plans_nothing_is_lost_between_two_months(seed: int) -> None:
+CHOICES = {
+    "monthly_credits = 100": (
+        "monthly_credits = 0",
+        "monthly_credits = 40",
+        "monthly_credits = 900",
+    ),
+    "monthly_credits = 500": ("monthly_credits = 50", "monthly_credits = 900"),
+    "credit_lifetime_days = 30\n": (
+        "",
+        "credit_lifetime_days = 3\n",
+        "credit_lifetime_months = 1\n",
+    ),
+    "credit_lifetime_months = 2\n": ("", "credit_lifetime_days = 9\n"),
+    "priority = 40": ("priority = 0", "priority = 90"),
+    'on_signup = "prorated"\n': ("", 'on_signup = "full"\n'),
+    'allocate_on = "anniversary"\n': ("",),
+    "lowest = true\n": (
+        'lowest = true\nallocate_on = "anniversary"\n',
+        "lowest = true\nbalance_cap = 150\n",
+        'lowest = true\nbilling_intervals = ["monthly", "yearly"]\n',
+    ),
+    'on_plan_change = "difference"\n': ("",),
+}
+"""Lines of the plans, and what they could be."""
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_under_any_plans_the_replay_is_a_right_ledger_and_no_month_comes_twice(seed: int) -> None:
+    random, text = Random(seed), PLANS
+    for line, others in CHOICES.items():
+        text = text.replace(line, random.choice([line, *others]))
     book = lived(seed)
-    bounds = months(book.zone, "2025-03", "2026-03")
-    replay = book.replay(bounds, OTHER)
+    first = random.choice(["2025-01", "2025-07", "2025-10"])
+    bounds = months(book.zone, first, "2026-04")
+    replay = book.replay(bounds, parse_catalogue(text))
     found = replay.run()
-    left = (book.was(months(book.zone, "2025-02", "2025-02")))[-1].left
+    account = replay.opening
+    held = active(account.holds, bounds[0])
+    left = account.available_balance(bounds[0]) + sum(hold.amount for hold in held)
     for month in found:
+        assert min(month.granted, month.expired, month.refused, month.left) >= 0
         assert left + month.granted + month.other - month.spent - month.expired == month.left
         left = month.left
+    for entry in replay.posted:
+        assert entry.number == account.next_number
+        assert entry.balance == account.ledger_balance + entry.amount
+        assert entry.balance == sum(batch.remaining for batch in entry.batches)
+        assert account.time(entry.posted_at) == entry.posted_at
+        account = account._replace(last=entry)
+    periods = [each.allocated_through for each in replay.posted if each.begins_period]
+    assert periods == sorted({*periods})
 
 
 OTHER = parse_catalogue(
@@ -465,6 +516,14 @@ def test_a_usage_of_the_time_before_is_given_back_to_the_batch_it_came_from() ->
     replay = book.replay(bounds, OTHER)
     assert replay.run()[0].spent == book.was(bounds)[0].spent == -5
     assert replay.not_repeated == []
+
+
+def test_plans_that_were_changed_in_that_time_are_found_out() -> None:
+    december = Period(2025, 12)
+    book = quiet()
+    assert outcome(Question(OTHER, CATALOGUE, december, december), book.past()).is_reproduced
+    since = other("monthly_credits = 100", "monthly_credits = 120")
+    assert not outcome(Question(OTHER, since, december, december), book.past()).is_reproduced
 
 
 def found(user_id: str, would_have: int) -> Outcome:
