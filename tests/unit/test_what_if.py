@@ -576,3 +576,43 @@ def test_the_page_escapes_what_users_are_called() -> None:
     page = written(tally, question)
     assert "<script" not in page
     assert "&lt;script&gt; (pro)" in page
+
+
+def test_what_was_written_in_one_instant_keeps_its_order() -> None:
+    now = at("2025-12-01T00:00:00Z")
+    book = Book()
+    book.edit(at("2025-11-20T12:00:00Z"), plan="pro")
+    book.allocate(now)
+    book.use(500, now)
+    assert book.replay(YEAR).run()[-1] == Flows(granted=500, spent=500)
+    book = Book()
+    book.edit(at("2025-11-20T12:00:00Z"), plan="pro")
+    book.buy(900, now - HOUR)
+    book.use(400, now)
+    book.allocate(now)
+    assert book.replay(YEAR).run() == book.was(YEAR)
+
+
+def test_a_step_up_that_was_still_owed_at_the_beginning_is_found_again() -> None:
+    book = Book()
+    book.edit(at("2025-10-20T12:00:00Z"))
+    book.allocate(at("2025-11-01T00:00:07Z"))
+    book.edit(at("2025-11-29T12:00:00Z"), plan="pro")
+    book.allocate(at("2025-12-01T00:00:07Z"))
+    book.edit(at("2025-12-20T12:00:00Z"), plan="starter")
+    december = months("UTC", "2025-12", "2025-12")
+    replay = book.replay(december)
+    assert replay.run() == book.was(december)
+    assert [entry.amount for entry in replay.posted] == [27, 500, -100]  # two of thirty days
+
+
+def test_an_edit_at_the_first_instant_and_those_since_it_was_read_are_not_in_the_opening() -> None:
+    book = quiet()
+    book.edit(YEAR[-2], plan="pro")
+    read = book.subscription
+    book.edit(YEAR[-2] + HOUR, plan="team")
+    assert read is not None
+    course = course_of(read, book.edits, YEAR[-2], CATALOGUE)
+    assert course.opening is not None
+    assert course.opening.plan == "starter"
+    assert [step.terms.plan for step in course.steps] == ["pro"]
