@@ -363,7 +363,7 @@ def test_under_any_plans_the_replay_is_a_right_ledger_and_no_month_comes_twice(s
         assert entry.balance == sum(batch.remaining for batch in entry.batches)
         assert account.time(entry.posted_at) == entry.posted_at
         account = account._replace(last=entry)
-    periods = [each.allocated_through for each in replay.posted if each.begins_period]
+    periods = [str(each.allocated_through) for each in replay.posted if each.begins_period]
     assert periods == sorted({*periods})
 
 
