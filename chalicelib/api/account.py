@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import date, datetime
 from urllib.parse import unquote
 
 from chalicelib.domain import calendar
@@ -35,7 +35,7 @@ from chalicelib.domain.subscriptions import next_allocation, no_allocation_becau
 from chalicelib.operations import on_request
 
 from . import cursors
-from .answers import Answer, Json, balance_at, line, moves, performed, why_not
+from .answers import Answer, Json, balance_at, by_day, line, moves, performed, why_not
 from .calls import Call, ensure_user, parse_limit
 
 DEFAULT_PAGE = 20
@@ -70,12 +70,12 @@ def allocation_schedule(call: Call) -> Answer:
 
 
 def _expiring(account: Account, timezone: str, now: datetime) -> list[Json]:
-    amounts: Counter[str] = Counter()
+    amounts: Counter[date] = Counter()
     for batch in account.batches:
         if batch.expires_at and batch.is_usable(now):
-            day = calendar.local_date(timezone, batch.expires_at).isoformat()
+            day = calendar.local_date(timezone, batch.expires_at)
             amounts[day] += expiring(batch, account.holds)
-    return [{"amount": amounts[day], "expires_at": day} for day in sorted(+amounts)]
+    return by_day(amounts)
 
 
 def balance(call: Call) -> Answer:
@@ -84,19 +84,19 @@ def balance(call: Call) -> Answer:
     user_id = query.optional("user_id", parse_user_id)
     instant = query.optional("at", parse_instant)
     query.finish()
-    services = call.services
-    whose = call.principal.reads_credits_of(user_id)
-    if instant is None:
-        account = services.ledger.account(whose)
-    else:
-        if instant > services.now():
-            raise InvalidInput.of(
-                "at", f"must not be in the future; it is {format_instant(services.now())} now"
-            )
-        account = services.ledger.account_at(whose, instant)
+    account = account_then(call, call.principal.reads_credits_of(user_id), instant)
+    return Answer(balance_at(account, instant or account.time(call.services.now())))
+
+
+def account_then(call: Call, whose: str, instant: datetime | None) -> Account:
+    """A user's account now, or as it was at an instant. Raises `NotFound`, and `InvalidInput`."""
+    services, now = call.services, call.services.now()
+    if instant is not None and instant > now:
+        raise InvalidInput.of("at", f"must not be in the future; it is {format_instant(now)} now")
+    ledger = services.ledger
+    account = ledger.account_at(whose, instant) if instant else ledger.account(whose)
     ensure_user(services, whose, has_entries=account.last is not None)
-    as_of = instant or account.time(services.now())
-    return Answer(balance_at(account, as_of))
+    return account
 
 
 def history(call: Call) -> Answer:
@@ -122,7 +122,7 @@ def history(call: Call) -> Answer:
     if position is not None:
         below = int(position)
     elif until is not None:
-        below = ledger.account_at(whose, until - _MILLISECOND).next_number
+        below = ledger.number_since(whose, until)
     else:
         below = None
     page = ledger.page(
@@ -162,10 +162,6 @@ def _metadata_of(query: FieldReader) -> Metadata:
         value = query.required(name, parse_metadata_value)
         pairs[parse_metadata_key(name, name.removeprefix("metadata."))] = value
     return tuple(sorted(pairs.items()))
-
-
-_MILLISECOND = timedelta(milliseconds=1)
-"""Instants are kept to the millisecond, so "before" an instant means one millisecond earlier."""
 
 
 def use(call: Call) -> Answer:

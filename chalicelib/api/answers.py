@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain.entries import EntryType, LedgerEntry
@@ -12,6 +12,7 @@ from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import NotAllocatedBecause
 
 if TYPE_CHECKING:
+    from chalicelib.domain.forecasts import NoRate
     from chalicelib.operations.emails import Email
     from chalicelib.store.ledger import Outcome
 
@@ -50,8 +51,8 @@ def performed(outcome: "Outcome", *, dry_run: bool = False, **more: object) -> A
     )
 
 
-def why_not(reason: NotAllocatedBecause | None) -> Json | None:
-    """Why no allocation will come, for programs and for people."""
+def why_not(reason: "NotAllocatedBecause | NoRate | None") -> Json | None:
+    """Why there is none of something, for programs and for people."""
     return None if reason is None else {"code": reason.value, "words": reason.words}
 
 
@@ -85,6 +86,15 @@ def balance_at(account: Account, as_of: datetime) -> Json:
         ],
         "holds": [hold_line(whose, hold) for hold in active(account.holds, as_of)],
     }
+
+
+def by_day(amounts: Mapping[date, int]) -> list[Json]:
+    """Credits by the local date on which they expire, where there are any."""
+    return [
+        {"amount": amount, "expires_at": day.isoformat()}
+        for day, amount in sorted(amounts.items())
+        if amount > 0
+    ]
 
 
 def hold_line(user_id: str, hold: Hold) -> Json:

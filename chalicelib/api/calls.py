@@ -33,7 +33,7 @@ LARGEST_PAGE = 100
 _JSON = re.compile(
     r"application/json\s*(;\s*(charset\s*=\s*(utf-?8|\"utf-?8\")\s*;?\s*)?)?", re.IGNORECASE
 )
-_LIMIT = re.compile(r"[1-9][0-9]{0,2}")
+_NUMBER = re.compile(r"[1-9][0-9]{0,9}")
 
 
 class Call:
@@ -187,10 +187,15 @@ def ensure_user(services: Services, user_id: str, *, has_entries: bool) -> None:
 
 def parse_limit(field: str, value: object) -> int:
     """The size of a page, as text or as a number."""
+    return parse_number(field, value, LARGEST_PAGE)
+
+
+def parse_number(field: str, value: object, most: int) -> int:
+    """A whole number from 1 to ``most``, as text or as a number."""
     text = str(value) if type(value) is int else value
-    if isinstance(text, str) and _LIMIT.fullmatch(text) and int(text) <= LARGEST_PAGE:
+    if isinstance(text, str) and _NUMBER.fullmatch(text) and int(text) <= most:
         return int(text)
-    raise InvalidInput.of(field, f"must be a whole number from 1 to {LARGEST_PAGE}")
+    raise InvalidInput.of(field, f"must be a whole number from 1 to {most:,}")
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -1,15 +1,15 @@
 """Why credits could be taken at an instant, or could not; and how an entry took what it took."""
 
-import re
+from functools import partial
 
-from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.explanations import BatchThen, Explanation, Reason, explain, explain_entry
 from chalicelib.domain.fields import MAXIMUM_AMOUNT, parse_text, parse_user_id, place_of
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import Account
 
+from .account import account_then
 from .answers import Answer, Json, batch_id, hold_line, line
-from .calls import Call, ensure_user
+from .calls import Call, parse_number
 
 LATEST_LINES = 5
 """How many lines of the history from before that instant are shown."""
@@ -20,7 +20,7 @@ def explanation(call: Call) -> Answer:
     query = call.authenticated().query()
     user_id = query.optional("user_id", parse_user_id)
     instant = query.optional("at", parse_instant)
-    amount = query.optional("amount", _parse_amount)
+    amount = query.optional("amount", partial(parse_number, most=MAXIMUM_AMOUNT))
     transaction_id = query.optional("transaction_id", parse_text)
     if transaction_id is not None:
         for name, value in {"user_id": user_id, "at": instant, "amount": amount}.items():
@@ -29,15 +29,8 @@ def explanation(call: Call) -> Answer:
     query.finish()
     if transaction_id is not None:
         return _of_entry(call, *place_of(transaction_id))
-    services, whose = call.services, call.principal.reads_credits_of(user_id)
-    if instant is not None and instant > services.now():
-        raise InvalidInput.of(
-            "at", f"must not be in the future; it is {format_instant(services.now())} now"
-        )
-    ledger = services.ledger
-    account = ledger.account_at(whose, instant) if instant else ledger.account(whose)
-    ensure_user(services, whose, has_entries=account.last is not None)
-    return _answer(call, account, explain(account, amount, instant or services.now()))
+    account = account_then(call, call.principal.reads_credits_of(user_id), instant)
+    return _answer(call, account, explain(account, amount, instant or call.services.now()))
 
 
 def _of_entry(call: Call, user_id: str, number: int) -> Answer:
@@ -88,13 +81,3 @@ def _batch(user_id: str, then: BatchThen) -> Json:
         "open_amount": then.open,
         "taken_amount": then.taken,
     }
-
-
-def _parse_amount(field: str, value: object) -> int:
-    """An amount as a text of digits."""
-    if isinstance(value, str) and _AMOUNT.fullmatch(value) and int(value) <= MAXIMUM_AMOUNT:
-        return int(value)
-    raise InvalidInput.of(field, f"must be a whole number from 1 to {MAXIMUM_AMOUNT:,}")
-
-
-_AMOUNT = re.compile(r"[1-9][0-9]{0,9}")

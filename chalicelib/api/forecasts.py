@@ -18,7 +18,7 @@ from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account
 from chalicelib.store.ledger_reading import ENTRIES_A_SEARCH
 
-from .answers import Answer, Json
+from .answers import Answer, Json, by_day, why_not
 from .calls import Call, ensure_user
 
 WINDOWS = (7, 30, 90)
@@ -57,7 +57,7 @@ def outlook(call: Call) -> Answer:
                 {"on": each.on.isoformat(), "at": format_instant(each.at), "amount": each.amount}
                 for each in certain.grants
             ],
-            "expiring_credits": _expiring(certain),
+            "expiring_credits": by_day(certain.expiring),
             "rates": [_at_rate(spending_of(latest, now, days), at) for days in WINDOWS],
             "assumptions": [{"code": code, "words": words} for code, words in ASSUMPTIONS.items()],
         }
@@ -76,19 +76,11 @@ def _latest(call: Call, whose: str, since: datetime) -> list[LedgerEntry]:
 
 def _at_rate(spending: Spending, at: Callable[[Rate], Forecast]) -> Json:
     found = at(spending.rate) if spending.rate else None
-    because = spending.because
     return {
         "window_days": spending.window_days,
         "days": max(0, spending.days),
         "spent_amount": max(0, spending.spent),
         "runs_out_on": found and found.runs_out_on and found.runs_out_on.isoformat(),
-        "expiring_credits": _expiring(found) if found else [],
-        "no_rate_because": because and {"code": because.value, "words": because.words},
+        "expiring_credits": by_day(found.expiring) if found else [],
+        "no_rate_because": why_not(spending.because),
     }
-
-
-def _expiring(found: Forecast) -> list[Json]:
-    return [
-        {"amount": amount, "expires_at": day.isoformat()}
-        for day, amount in sorted(found.expiring.items())
-    ]

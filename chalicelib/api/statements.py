@@ -6,7 +6,6 @@ first; the last line says how many they were, and whether more follow. docs/stat
 
 import json
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import NamedTuple
 
 from chalicelib.domain.entries import FIRST_HASH
@@ -24,8 +23,6 @@ FORMAT = "credits-statement-1"
 MOST_BYTES = 2_000_000
 """The most bytes of a page with several lines. Lambda answers at most 6 MB, and writes the text
 into JSON for that, where quotes and backslashes take twice the room."""
-
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 def statement(call: Call) -> Answer:
@@ -46,8 +43,8 @@ def statement(call: Call) -> Answer:
     if position is not None:
         first = int(position)
     elif since is not None:
-        first = ledger.account_at(whose, since - _MILLISECOND).next_number
-    end = ledger.account_at(whose, until - _MILLISECOND).next_number if until else None
+        first = ledger.number_since(whose, since)
+    end = ledger.number_since(whose, until) if until else None
     # The two lines before: one opens the account, and its seal covers the hash of the other.
     stored = ledger.lines_from(whose, max(1, first - 2), (limit or LARGEST_PAGE) + 3)
     page = _page(stored, first, end, limit or LARGEST_PAGE)

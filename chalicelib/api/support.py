@@ -134,8 +134,7 @@ def events(call: Call) -> Answer:
     """The events of an entry, as a stage with events publishes them."""
     user_id, number = _entry_of(call)
     account = call.services.ledger.account_after(user_id, number)
-    assert account.last is not None  # noqa: S101 - it is what was read
-    found = events_of(account.last, account.last_hash, call.services.settings.low_balance)
+    found = events_of(account.entry, account.last_hash, call.services.settings.low_balance)
     return Answer(
         {
             "events": [

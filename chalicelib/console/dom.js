@@ -57,14 +57,17 @@ export const lastDay = (instant, zone) => day(new Date(new Date(instant) - 1).to
 // The local date, as 2026-12-31.
 export const isoDay = (instant, zone) => formatted(instant, zone, { year: "numeric", month: "2-digit", day: "2-digit" }).split("/").reverse().join("-");
 
-// The instant at which a local day ends: the first guess may be off by the zone's distance from UTC.
-export function endOfDay(date, zone) {
-  const midnight = new Date(`${date}T00:00:00Z`).getTime() + 86_400_000;
+// The instant at which a zone's clocks show a time, given as if it were UTC: the first guess may be off
+// by the zone's distance from UTC.
+export function instantAt(shown, zone) {
   const local = (time) => Date.parse(`${formatted(time, zone, { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).replace(/(\d+)\/(\d+)\/(\d+), /, "$3-$2-$1T")}Z`);
-  let time = midnight;
-  for (let round = 0; round < 2; round += 1) time += midnight - local(time);
+  let time = shown;
+  for (let round = 0; round < 2; round += 1) time += shown - local(time);
   return new Date(time).toISOString();
 }
+
+// The instant at which a local day ends.
+export const endOfDay = (date, zone) => instantAt(Date.parse(`${date}T00:00:00Z`) + 86_400_000, zone);
 
 export function when(instant, zone) {
   return h("time", { datetime: instant, title: `${moment(instant)} UTC` }, moment(instant, zone));

@@ -1,16 +1,7 @@
 // When a user's credits run out, and why an amount was refused: what is computed, and no line says.
 
-import { card, credits, facts, field, h, isoDay, localDay, newId, number, place, trouble, waiting, when } from "./dom.js";
+import { card, credits, facts, field, h, instantAt, localDay, newId, number, place, trouble, waiting, when } from "./dom.js";
 import { get } from "./api.js";
-
-// The user's local date and time as an instant: the first guess may be off by the zone's distance from UTC.
-function instantOf(local, zone) {
-  const wanted = Date.parse(`${local}Z`);
-  const shown = (time) => Date.parse(`${isoDay(new Date(time).toISOString(), zone)}T${new Intl.DateTimeFormat("en-GB", { timeZone: zone, hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).format(time)}Z`);
-  let time = wanted;
-  for (let round = 0; round < 2; round += 1) time += wanted - shown(time);
-  return new Date(time).toISOString();
-}
 
 export function forecast({ userId }) {
   const body = h("div", {}, waiting(3));
@@ -46,7 +37,7 @@ export function refusal({ userId, zone }) {
   const explain = async () => {
     result.replaceChildren(waiting(2));
     try {
-      const asked = { user_id: userId, amount: amount.value, at: at.value && instantOf(at.value, zone) };
+      const asked = { user_id: userId, amount: amount.value, at: at.value && instantAt(Date.parse(`${at.value}Z`), zone) };
       result.replaceChildren(...words(await get("api/credits/explain", asked), zone));
     } catch (error) {
       if (error.status !== 401) result.replaceChildren(trouble(error, explain));

@@ -9,7 +9,6 @@ rate, and one for none.
     at none        100 expire on the 31st
 """
 
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -101,15 +100,14 @@ class _Course:
         zone = self._timezone
         today = calendar.local_date(zone, self.now)
         until = today + HORIZON_DAYS * _DAY
-        # The instant at which each day ends: `ends[0]` is the end of today.
-        ends = [calendar.midnight(zone, today + (day + 1) * _DAY) for day in range(HORIZON_DAYS)]
+        end = calendar.midnight(zone, until)
         runs_out, spent_days = None, 0
         moment = self.account.time(self.now)
-        while runs_out is None and moment < ends[-1]:
+        while runs_out is None and moment < end:
             self._grant(moment)
             self._expire(moment)
-            upcoming = min([*self._changes_after(moment), ends[-1]])
-            days = bisect_right(ends, upcoming)
+            upcoming = min([*self._changes_after(moment), end])
+            days = (calendar.local_date(zone, upcoming) - today).days  # that have ended by then
             short = self._spend(spent_days, days, upcoming - _MILLISECOND)
             runs_out = None if short is None else today + (short - 1) * _DAY
             spent_days, moment = days, upcoming

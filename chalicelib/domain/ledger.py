@@ -81,6 +81,12 @@ class Account(NamedTuple):
     last_hash: str = FIRST_HASH
 
     @property
+    def entry(self) -> LedgerEntry:
+        """The last entry of an account that was read by it."""
+        assert self.last is not None  # noqa: S101 - it is what was read
+        return self.last
+
+    @property
     def witness(self) -> str:
         """What an email says of the last entry, so that it cannot be rewritten unnoticed."""
         return f"{self.last.number}:{self.last_hash[:HASH_DIGITS]}" if self.last else ""

@@ -198,8 +198,7 @@ class _Sender:
         if isinstance(notification, ExpiringSoon):
             return self._remind(notification, subscription)
         account = emails.account_among(self._entries, user_id, notification.number)
-        entry = account.last
-        assert entry is not None  # noqa: S101 - it is what was read
+        entry = account.entry
         kind = emails.called_for(self._services, entry, subscription)
         if kind is None:
             return "not called for"

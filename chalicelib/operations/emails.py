@@ -102,9 +102,7 @@ def account_among(items: Mapping[tuple[str, int], Item], user_id: str, number: i
 
 def entry_among(items: Mapping[tuple[str, int], Item], user_id: str, number: int) -> LedgerEntry:
     """An entry among those that were read. Raises `NotFound`."""
-    entry = account_among(items, user_id, number).last
-    assert entry is not None  # noqa: S101 - it is what was read
-    return entry
+    return account_among(items, user_id, number).entry
 
 
 def preview(services: Services, account: Account, subscription: Subscription | None) -> Mail:
@@ -112,8 +110,7 @@ def preview(services: Services, account: Account, subscription: Subscription | N
 
     Only its links are others. Raises `NotFound`.
     """
-    entry = account.last
-    assert entry is not None  # noqa: S101 - it is what was read
+    entry = account.entry
     kind = called_for(services, entry, subscription)
     if kind is None:
         raise NotFound(f"transaction {entry.transaction_id} calls for no email")

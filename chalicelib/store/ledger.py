@@ -447,12 +447,12 @@ class LedgerStore(LedgerReader):
 
     def _replace_body(self, line: StoredLine, entry: LedgerEntry, previous_hash: str) -> bool:
         """Whether the entry replaced the line; False if another writer did so meanwhile."""
-        body = entry.body()
-        seal = erased_hash(previous_hash, entry.user_id, body, line.hash)
         from pynamodb.expressions.operand import Path
 
         from .conditions import changing
 
+        body = entry.body()
+        seal = erased_hash(previous_hash, entry.user_id, body, line.hash)
         as_read = (Path("body") == line.body) & (Path("hash") == line.hash)
         request = {
             "TableName": self._table,

@@ -4,7 +4,7 @@ Everything that decisions use is read strongly consistently; only the index lags
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
 
@@ -194,6 +194,11 @@ class LedgerReader:
             else:
                 high = middle
         return found
+
+    def number_since(self, user_id: str, instant: datetime) -> int:
+        """The number of the first entry posted at an instant or later; there may be none yet."""
+        # Instants are kept to the millisecond.
+        return self.account_at(user_id, instant - timedelta(milliseconds=1)).next_number
 
     def items(self, user_id: str) -> Iterator[Item]:
         """Every entry as stored, oldest first, damaged or not; for `read_line`."""

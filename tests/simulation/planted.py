@@ -1,9 +1,12 @@
 """Bugs to plant, each by its sentence: mistakes that somebody could make in the product."""
 
+import ast
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -59,9 +62,21 @@ def instead(owner: Any, name: str, wrong: Wrong) -> Bug:
 
     def plant() -> AbstractContextManager[object]:
         original = getattr(owner, name)
+        assert _is_used(owner, name), f"{owner.__name__} imports {name} and does not call it"
         return patch.object(owner, name, lambda *given, **more: wrong(original, *given, **more))
 
     return plant
+
+
+@cache
+def _is_used(owner: Any, name: str) -> bool:
+    """Whether a module also uses what it has of another: else a bug in its place would be none."""
+    if not inspect.ismodule(owner):
+        return True
+    if getattr(getattr(owner, name), "__module__", None) == owner.__name__:
+        return True
+    nodes = ast.walk(ast.parse(inspect.getsource(owner)))
+    return any(isinstance(node, ast.Name) and node.id == name for node in nodes)
 
 
 def both(*bugs: Bug) -> Bug:

@@ -1,7 +1,7 @@
 // What a user of the product would see, by a token of their own: what they have, when more comes, what
 // expires, and what has happened.
 
-import { $, button, card, clock, credits, empty, field, h, human, localDay, moment, number, paged, place, select, signed, trouble, waiting } from "./dom.js";
+import { $, button, card, clock, credits, empty, field, h, human, isoDay, localDay, moment, number, paged, place, select, signed, trouble, waiting } from "./dom.js";
 import { TYPES } from "./actions.js";
 import { customerHref, follow, form, here, people } from "./local.js";
 import { asUser, signInAs } from "./session.js";
@@ -152,7 +152,7 @@ function countDown({ schedule }) {
 
 function expiring(schedule) {
   const { current_balance, expiring_credits, timezone } = schedule;
-  const today = localDate(clock.now(), timezone);
+  const today = isoDay(clock.now(), timezone);
   const row = (tone, amount, words) => h("li", { class: tone }, h("span", {}, credits(amount)), h("span", {}, words));
   const rows = expiring_credits.map(({ amount, expires_at }) => {
     const last = new Date(Date.parse(expires_at) - A_DAY).toISOString().slice(0, 10);
@@ -164,8 +164,6 @@ function expiring(schedule) {
   return h("div", { class: "part" }, h("h2", {}, "What expires"), rows.length ? h("ul", { class: "expiring" }, rows) : h("p", { class: "muted" }, "Nothing: there are no credits."));
 }
 
-const localDate = (instant, zone) => new Intl.DateTimeFormat("en-CA", { timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit" }).format(instant);
-
 // Whether credits have come or gone at a midnight, or a hold has ended, since the card was drawn.
 function isNewsDue({ schedule, holds }) {
   if (!schedule) return false;
@@ -174,7 +172,7 @@ function isNewsDue({ schedule, holds }) {
   return (
     (next_allocation_at && Date.parse(next_allocation_at) <= now) ||
     holds.some(({ expires_at }) => Date.parse(expires_at) <= now) ||
-    expiring_credits.some(({ expires_at }) => expires_at <= localDate(now, timezone))
+    expiring_credits.some(({ expires_at }) => expires_at <= isoDay(now, timezone))
   );
 }
 
