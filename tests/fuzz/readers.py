@@ -247,7 +247,7 @@ FIELDS = (
         check=lambda price: 0 <= price.amount <= 10**12 and price.currency.isupper(),
         words=("amount", "currency", "usd", "€"),
     ),
-    field(adjustments._parse_source, "adjustment", "promotion"),
+    field(adjustments.parse_source, "adjustment", "promotion"),
     field(cursors.parse_cursor, "MGJhZGY4ZTYx"),
     field(account._parse_transaction_id, "42-7"),
     field(routes._parse_etags, '"3"', 'W/"3", "4"', "*", write=", ".join),
