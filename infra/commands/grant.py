@@ -106,7 +106,9 @@ def _run(given: argparse.Namespace, console: Console) -> int:
 
 def _place(here: Reach) -> tuple[str, ...]:
     """Where it is granted, and who AWS says is there. Raises `AwsError` if that is nobody."""
-    if _UNNAMED.fullmatch(here.caller) or (here.stage != LOCAL_STAGE and not here.caller):
+    if here.stage == LOCAL_STAGE:
+        return here.stage, "", "", ""
+    if not here.caller or _UNNAMED.fullmatch(here.caller):
         raise AwsError(
             f"AWS does not say who you are: your session of a role is named {here.caller}. Name it "
             "in your profile, in ~/.aws/config: role_session_name = ada"

@@ -25,7 +25,7 @@ ROWS = (
     "2,250,Autumn,30,20,promotion,false",
     "3,40,A word of thanks,never,,adjustment,TRUE",
 )
-NAME = "6f1c1c0a"
+NAME = "d9b987820cb21a0679fdde3103d9cc8a6c54436cbbdb5ba69a68aa51b5f9c654"
 ADA = "arn:aws:sts::123456789012:assumed-role/Admin/ada"
 
 

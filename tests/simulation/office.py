@@ -8,12 +8,10 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
@@ -39,7 +37,7 @@ from tests.simulation.faults import Fault
 from tests.simulation.life import FAILURES, Life, as_json, void
 from tests.simulation.oracle import Edit, Intent
 from tests.simulation.reference import Outdated, Subscription, require
-from tests.simulation.world import InTurn
+from tests.simulation.world import taking_turns
 
 Json = dict[str, Any]
 
@@ -337,7 +335,7 @@ class Office(Life):
 
     def _import(self, kind: Import, text: str) -> Json | None:
         """What an import comes to; None when it could not even begin."""
-        with _taking_turns():
+        with taking_turns():
             try:
                 checked = kind.check(self.world.services, text)
                 if checked.problems:
@@ -434,13 +432,3 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     writer.writerow(header)
     writer.writerows(["" if v is None else as_json(v) for v in row] for row in rows)
     return text.getvalue()
-
-
-@contextmanager
-def _taking_turns() -> Iterator[None]:
-    """Within the block, of what is imported at once the last comes first."""
-    with (
-        patch.object(importing, "ThreadPoolExecutor", InTurn),
-        patch.object(importing, "as_completed", lambda tasks: reversed(list(tasks))),
-    ):
-        yield
