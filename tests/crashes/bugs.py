@@ -11,14 +11,11 @@ from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
 from chalicelib.domain.errors import Contention
 from chalicelib.event_bus import EventBus
 from chalicelib.jobs import outbox
-from chalicelib.operations.adjustments import Adjustment
-from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
 from chalicelib.store.mails import MailRecords, _Records, read_mail, record_id
 from infra.faults import FAULTS
-from infra.imports import promotions
-from tests.simulation import planted, planted_payments, planted_stripe
+from tests.simulation import planted, planted_payments, planted_promotions, planted_stripe
 from tests.simulation.planted import Bug, becomes, instead
 
 
@@ -57,13 +54,6 @@ def _failures_acknowledged(original: Any, services: Any, event: Any) -> None:
 
 def _refusals_overlooked(original: Any, self: EventBus, events: Any) -> list[None]:
     return [None for _ in original(self, events)]
-
-
-def _key_of_the_next_line(
-    original: Any, services: Services, grant: Adjustment, *, key: str, **more: Any
-) -> Any:
-    number = services.ledger.account(grant.user_id).next_number
-    return original(services, grant, key=f"{key}-{number}", **more)
 
 
 _IN_SIMULATION = {
@@ -106,9 +96,11 @@ BUGS: dict[str, tuple[str, Bug]] = {
         "mails of allocations",
         becomes(_Records, "delete_record", DynamoDBPersistenceLayer.delete_record),
     ),
-    "the key of a promotion is of the ledger's next line, and not of the promotion": (
+    "the key of a promotion follows from what the user's ledger has already": (
         "promotion from a file",
-        instead(promotions, "adjust", _key_of_the_next_line),
+        planted_promotions.BUGS[
+            "the key of a promotion follows from what the user's ledger has already"
+        ],
     ),
     "what a batch of inserts refuses is taken for done": (
         "allocation to users on several pages",

@@ -212,7 +212,7 @@ class Office(Life):
         with self.step(f"{words} of balances is imported: {rows}", drawn, "balances") as troubles:
             self.oracle.is_importing = True
             is_right = self._expect_rows(file)
-            text = _csv(("reference", "user_id", "amount", "granted_at", "expires_at"), file)
+            text = csv_of(("reference", "user_id", "amount", "granted_at", "expires_at"), file)
 
             def act() -> Json | None:
                 return self._import(BALANCES, text)
@@ -285,7 +285,7 @@ class Office(Life):
         given = {user: self._row(user, columns, change[0]) for user in self.oracle.subscriptions}
         given[who] |= self.given(who, change)
         names = tuple(given[who])
-        text = _csv(("user_id", *names), [(user, *row.values()) for user, row in given.items()])
+        text = csv_of(("user_id", *names), [(user, *row.values()) for user, row in given.items()])
         words = f"the {change[0]} of {who} is {self.shown(who, change)} in the nightly file of all"
         words += f", which has {', '.join(f'{column} {how}' for column, how in columns.items())}"
         with self.step(words, drawn, "subscribers") as troubles:
@@ -426,7 +426,8 @@ def _importer(row: Json, now: datetime) -> Callable[[Subscription | None], Subsc
     return apply
 
 
-def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def csv_of(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """The text of a file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
