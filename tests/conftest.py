@@ -36,9 +36,8 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
     Python and make are all that this repository asks of a machine; a browser is more than that.
     """
-    is_of_pages = any(
-        map(collection_path.match, ("test_console*.py", "test_kit.py", "test_statement_page.py"))
-    )
+    of_pages = ("test_console*.py", "test_kit.py", "test_other_pages.py", "test_statement_page.py")
+    is_of_pages = any(map(collection_path.match, of_pages))
     return True if is_of_pages and _lacks_browser() else None
 
 
@@ -46,9 +45,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says what was left out, where it is seen."""
     if _lacks_browser():
         terminalreporter.write_line(
-            "The tests of the console, the frontend kit and the page for statements were left out: "
-            "they need Chromium "
-            "and its driver. "
-            "On Debian and Ubuntu: apt install chromium chromium-driver",
+            "The tests of the console, the frontend kit and other pages were left out: they need "
+            "Chromium and its driver. On Debian and Ubuntu: apt install chromium chromium-driver",
             yellow=True,
         )

@@ -10,7 +10,7 @@ from unittest.mock import patch
 from tests.crashes.failures import GRAVE, Failures, Kind, Point
 from tests.crashes.of_stripe import WORKFLOWS
 from tests.crashes.workflows import Workflow
-from tests.crashes.world import CrashingWorld, Json, crashing, told
+from tests.crashes.world import CrashingWorld, Json, crashing
 from tests.simulation import world as simulation
 
 PARKED = ("sweeps", "allocations")
@@ -44,7 +44,7 @@ class Course:
         already = len(prepared.aws.state.mails)
         course = cls(workflow, prepared, clean, world.end_state(), asked_for=asking.asked_for)
         assert course.expected == asking.end_state(), "messages must not depend on their company"
-        mails = map(told, asking.aws.state.mails[already:])
+        mails = map(asking.told, asking.aws.state.mails[already:])
         course.mail_of = dict(zip(alone.sent, mails, strict=True))
         return course
 

@@ -758,6 +758,9 @@ def _reading(world: CrashingWorld) -> None:
     world.ask("GET", "/api/credits/balance", ADA, at=FEBRUARY)
     world.ask("GET", "/api/credits/allocation-schedule", ADA)
     world.ask("GET", "/api/credits/history", ADA, type="usage")
+    world.ask("GET", "/api/credits/explain", ADA, at=FEBRUARY, amount="50")
+    world.ask("GET", "/api/credits/forecast", ADA)
+    world.ask("GET", "/api/credits/statement", ADA, limit="2")
     world.ask("GET", "/api/subscriptions/ada", ADMIN)
     world.ask("GET", "/api/subscriptions/ada/edits", ADMIN)
     for path in ("/api/plans", "/api/health", "/api/openapi.json"):

@@ -117,7 +117,8 @@ class CrashingWorld(World):
             lambda: self.call(method, path, caller, body, headers, query),
             lambda reply: reply.status not in (409, 503),
         )
-        is_json = "json" in reply.headers["content-type"]
+        # One value, not one a line.
+        is_json = re.search(r"json\b", reply.headers["content-type"])
         answer: Any = reply.json if is_json else reply.text
         if isinstance(answer, dict):
             answer.pop("request_id", None)  # each request has its own
@@ -214,7 +215,7 @@ class CrashingWorld(World):
             "records of mails": {
                 key: _record(item) for (key, _), item in self.table("mails").items.items()
             },
-            "mails": sorted(map(told, self.aws.state.mails)),
+            "mails": sorted(map(self.told, self.aws.state.mails)),
             "events": self._events(),
             "queues": {
                 name: sorted({_uncorrelated(message.body) for message in messages})
@@ -224,6 +225,19 @@ class CrashingWorld(World):
             "Stripe": dict(self.table("stripe").items),
             "answers": self.answers,
         }
+
+    def told(self, mail: Mail) -> tuple[str, ...]:
+        """What a user sees of an email. It witnesses its entry by the hash that the ledger has."""
+
+        def witnessed(found: re.Match[str]) -> str:
+            number, digits = found.groups()
+            place = (mail.user_id, f"entry#{int(number):012d}")
+            is_there = self.table("ledger").items[place]["hash"]["S"].startswith(digits)
+            # Not the digits: the hash covers the name of the operation, which is another each time.
+            return f"{number}:{'its hash' if is_there else 'the hash of something else'}"
+
+        text = re.sub(r"\b([1-9][0-9]*):([0-9a-f]{12})\b", witnessed, mail.text)
+        return mail.user_id, mail.kind, mail.address, mail.subject, text
 
     def _events(self) -> Json:
         """What was published, each once, by its id; without the hash, as of the ledger.
@@ -246,11 +260,6 @@ class CrashingWorld(World):
                 text = f"{hashes.get(user_id, '0' * 64)}\n{user_id}\n{item['body']['S']}"
                 hashes[user_id] = hashlib.sha256(text.encode()).hexdigest()
                 assert item["hash"]["S"] == hashes[user_id], f"{user_id}: {key} is not sealed"
-
-
-def told(mail: Mail) -> tuple[str, ...]:
-    """What a user sees of a mail."""
-    return mail.user_id, mail.kind, mail.address, mail.subject, mail.text
 
 
 def _entry(item: Json) -> Json:

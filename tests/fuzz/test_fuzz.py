@@ -68,7 +68,7 @@ NAME = re.compile(
 )
 
 NOT_FROM_OUTSIDE = {
-    "chalicelib/store/wire/transport.py _made": "the proxy that an operator names",
+    "chalicelib/store/wire/proxies.py asking": "the proxy that an operator names",
     "infra/packages/advisories.py _documents": "a file that an operator brings",
     "infra/packages/advisories.py _instant": "the same, in a test of its own",
     "infra/deployment/handover.py load": "a package that is known by its digest",

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from chalicelib.api import account as account_routes
 from chalicelib.api import principal
 from chalicelib.api import subscriptions as subscription_routes
-from chalicelib.domain import calendar, edits, ledger, notifications, subscriptions, terms
+from chalicelib.domain import calendar, due, edits, ledger, notifications, subscriptions, terms
 from chalicelib.domain.batches import CreditBatch
 from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import Contention, Unreadable
@@ -210,7 +210,7 @@ def _allocate_unchecked(original: Any, account: Account, period: Any, *rest: Any
 
 
 BUGS["the period that was allocated last is forgotten"] = both(
-    instead(allocations, "due_periods", _due_without_last),
+    instead(due, "due_periods", _due_without_last),
     instead(ledger, "allocate", _allocate_unchecked),
 )
 
@@ -341,7 +341,7 @@ def _grants_since_ignored(original: Any, *asked: Any) -> Any:
     return replace(original(*asked), grants_since=None)
 
 
-@bug(allocations, "due_periods")
+@bug(due, "due_periods")
 def _lapse_by_the_run(
     original: Any, subscription: Any, catalogue: Any, through: Any, as_of: Any, now: Any
 ) -> Any:
@@ -349,7 +349,7 @@ def _lapse_by_the_run(
     return original(subscription, catalogue, through, as_of, min(as_of, now))
 
 
-@bug(allocations, "monthly_amount")
+@bug(subscriptions, "monthly_amount")
 def _amount_of_the_plan(_: Any, subscription: Any, catalogue: Any) -> Any:
     """The amount that was agreed with a user is not looked at."""
     return catalogue.get(subscription.plan).monthly_credits

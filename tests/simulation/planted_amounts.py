@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from chalicelib.api import subscriptions as subscription_routes
-from chalicelib.domain import ledger, notifications, subscriptions, terms
+from chalicelib.domain import due, ledger, notifications, subscriptions, terms
 from chalicelib.domain.ledger import Account, AllocationTerms
 from chalicelib.jobs import workers
 from chalicelib.operations import allocations
@@ -111,7 +111,7 @@ def _of_today(original: Any, new: Any, catalogue: Any, now: Any) -> Any:
     return is_in and original(replace(new, started_at=now), catalogue, now)
 
 
-@bug(allocations, "amount_for")
+@bug(due, "amount_for")
 def _amount_of_today(_: Any, subscription: Any, catalogue: Any, _period: Any) -> Any:
     """A sign-up that is posted late is paid as a whole month."""
     return subscriptions.monthly_amount(subscription, catalogue)
@@ -127,7 +127,7 @@ def _edits_forget(original: Any, existing: Any, *asked: Any) -> Any:
 # --- Steps up -------------------------------------------------------------------------------------
 
 
-@bug(allocations, "due_top_up")
+@bug(due, "due_top_up")
 def _step_up_again(original: Any, subscription: Any, catalogue: Any, through: Any, at: Any) -> Any:
     """A step up is granted again after a usage."""
     found = original(subscription, catalogue, through, at)
@@ -147,7 +147,7 @@ def _up_and_down_and_up(original: Any, existing: Any, *rest: Any) -> Any:
     return original(existing, *rest)
 
 
-@bug(allocations, "due_top_up")
+@bug(due, "due_top_up")
 def _step_of_a_month_not_allocated(
     original: Any, subscription: Any, catalogue: Any, _through: Any, at: Any
 ) -> Any:
@@ -162,7 +162,7 @@ def _whole_difference(_: Any, amount: int, *_rest: Any) -> Any:
     return amount
 
 
-@bug(allocations, "topped_up_by")
+@bug(due, "topped_up_by")
 def _late_month_and_steps(_: Any, _subscription: Any, _period: Any) -> None:
     """A month that is allocated after a step up is topped up as well."""
 

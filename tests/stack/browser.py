@@ -36,10 +36,10 @@ SWITCHES = (
 )
 
 MISSING = (
-    "There is no {} here, which the tests of the console, of the frontend kit and of the page for "
-    "statements need. On Debian and Ubuntu: apt install chromium chromium-driver. To run all the "
-    "others: make test ARGS='--ignore-glob=tests/stack/test_console* "
-    "--ignore=tests/stack/test_kit.py --ignore=tests/stack/test_statement_page.py'"
+    "There is no {} here, which the tests of the console, of the frontend kit and of other pages "
+    "need. On Debian and Ubuntu: apt install chromium chromium-driver. To run all the others: make "
+    "test ARGS='--ignore-glob=tests/stack/test_console* --ignore=tests/stack/test_kit.py "
+    "--ignore=tests/stack/test_other_pages.py --ignore=tests/stack/test_statement_page.py'"
 )
 
 
