@@ -191,11 +191,14 @@ class Promotion:
             watch("Looking for an earlier run", len(requests)),
         )
         findings: list[Finding] = []
+        written = 0
         for operation, performed in before.items():
             row = by_operation[operation]
             if isinstance(performed, Unreadable):
                 findings.append(cannot_read("user_id", performed, [row]))
-            elif not performed.is_same:
+            elif performed.is_same:
+                written += 1
+            else:
                 reason = (
                     f"was granted this before, approved by {performed.entry.actor} (transaction "
                     f"{performed.entry.transaction_id}): only they can finish it; if it is another "
@@ -207,7 +210,7 @@ class Promotion:
         findings += receivers.findings
         findings += self._above_cap(services, new, receivers.found)
         warnings = self._alike(services.now(), new, receivers.found)
-        return Examined(findings, list(warnings), len(before))
+        return Examined(findings, list(warnings), written)
 
     def _above_cap(
         self, services: Services, rows: list[Row], receivers: Mapping[str, Receiver]

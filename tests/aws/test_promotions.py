@@ -13,6 +13,7 @@ from infra.commands.grant import main
 from infra.deployment import stage_services
 from infra.imports import promotions, receivers
 from infra.imports.csv_file import CheckedFile, UnreadableFileError
+from infra.imports.importing import catalogue
 from infra.imports.promotions import COLUMNS, Promotion
 from tests.aws.damage import damage_subscription, without
 from tests.aws.repair import Ran, Terminal
@@ -244,7 +245,8 @@ def test_a_file_that_says_the_same_is_the_same_promotion(three: World, grant: Gr
 def test_the_name_of_a_promotion_never_changes() -> None:
     """Under another name, a run that an earlier release began would grant everything again."""
     text = "\n".join((HEADER, *ROWS))
-    good = Promotion({}, "ada").file.check_alone(text, None, at("2026-11-30T12:00:00Z")).good  # type: ignore[arg-type]
+    alone = Promotion({}, "ada").file.check_alone(text, catalogue(), at("2026-11-30T12:00:00Z"))
+    good = alone.good
     promotion = Promotion.of(good, "ada")
     assert promotion.key_of(promotion.grants[2]) == f"{NAME}-1"
     assert Promotion.of(good, "bob").name == promotion.name
@@ -297,11 +299,39 @@ def test_a_session_that_is_nobodys_approves_nothing(
 
 
 def test_another_who_approves_the_same_file_grants_nobody_twice(three: World, grant: Grant) -> None:
+    of_bob = digest_of(grant(by="bob"))
     grant(*digest_of(grant()))
-    ran = grant(by="bob")
-    assert (ran.status, ran.printed) == (1, "")
-    assert "was granted this before, approved by ada (transaction 1-1)" in ran.said
+    for words in ((), of_bob):
+        ran = grant(*words, by="bob")
+        assert (ran.status, ran.printed) == (1, "")
+        assert "was granted this before, approved by ada (transaction 1-1)" in ran.said
+        assert "3 of 3 rows are wrong. Nothing was granted." in ran.said
     assert granted(three) == ONCE
+
+
+def test_what_one_has_begun_another_does_not_finish(
+    three: World, grant: Grant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_ada, of_bob = digest_of(grant()), digest_of(grant(by="bob"))
+    with monkeypatch.context() as patched:
+        patched.setattr(three.services.ledger, "perform", only_for("1", three))
+        assert grant(*of_ada).status == 1
+    ran = grant(*of_bob, by="bob")
+    assert (ran.status, "1 of 3 rows are wrong. Nothing was granted." in ran.said) == (1, True)
+    assert grant(*of_ada).status == 0
+    assert granted(three) == ONCE
+
+
+def only_for(user_id: str, world: World) -> Callable[..., Any]:
+    """In place of what writes entries: everybody else is busy."""
+    perform = world.services.ledger.perform
+
+    def performed(of: str, *given: Any, **more: Any) -> Any:
+        if of != user_id:
+            raise Contention(f"the ledger of user {of} is written too often at the moment")
+        return perform(of, *given, **more)
+
+    return performed
 
 
 # --- Mistakes in a file -------------------------------------------------------------------------
@@ -416,13 +446,18 @@ def test_a_run_that_is_killed_at_a_write_and_repeated_ends_the_same(
 ) -> None:
     approved = digest_of(grant())
     call, writes = three.services.dynamodb.call, count()
+    is_dead = False
 
     def dies(operation: str, parameters: dict[str, Any]) -> Any:
-        is_it = operation == "ExecuteTransaction" and next(writes) == place
-        if is_it and not is_answer_lost:
+        nonlocal is_dead
+        was_dead, is_dead = (
+            is_dead,
+            is_dead or (operation == "ExecuteTransaction" and next(writes) == place),
+        )
+        if is_dead and (was_dead or not is_answer_lost):
             raise Died
         answer = call(operation, parameters)
-        if is_it:
+        if is_dead:
             raise Died
         return answer
 
@@ -458,18 +493,12 @@ def test_a_row_that_fails_is_named_and_the_same_command_grants_it(
     three: World, grant: Grant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     approved = digest_of(grant())
-    perform = three.services.ledger.perform
-
-    def fails_once(user_id: str, *given: Any, **more: Any) -> Any:
-        if user_id == "2":
-            raise Contention("the ledger of user 2 is written too often at the moment")
-        return perform(user_id, *given, **more)
-
     with monkeypatch.context() as patched:
-        patched.setattr(three.services.ledger, "perform", fails_once)
+        patched.setattr(three.services.ledger, "perform", only_for("2", three))
         ran = grant(*approved)
-    assert (ran.status, "2 granted, 0 granted before." in ran.said) == (1, True)
-    assert "written too often" in ran.said
+    assert (ran.status, "1 granted, 0 granted before." in ran.said) == (1, True)
+    assert "the ledger of user 1 is written too often" in ran.said
+    assert "the ledger of user 3 is written too often" in ran.said
     assert "These were not granted. Run the same command again" in ran.said
     assert grant(*approved).status == 0
     assert granted(three) == ONCE
@@ -485,15 +514,8 @@ def test_who_is_gone_before_a_run_begins_stops_it_and_in_its_midst_stops_nobody_
     assert stored(three) == []
     three.subscribe("2")
 
-    perform = three.services.ledger.perform
-
-    def first_alone(user_id: str, *given: Any, **more: Any) -> Any:
-        if user_id != "1":
-            raise Contention("busy")
-        return perform(user_id, *given, **more)
-
     with monkeypatch.context() as patched:
-        patched.setattr(three.services.ledger, "perform", first_alone)
+        patched.setattr(three.services.ledger, "perform", only_for("1", three))
         assert grant(*approved).status == 1
     three.services.subscriptions.remove("2")
     ran = grant(*approved)
