@@ -421,7 +421,7 @@ def test_who_has_too_many_batches_or_cannot_be_read_is_named(
 ) -> None:
     three.grant("1", 5, "a")
     monkeypatch.setattr(receivers, "MOST_OPEN_BATCHES", 1)
-    damage_subscription(three, without("timezone"), "2")
+    damage_subscription(without("timezone"), "2")
     ran = grant()
     assert (ran.status, "2 of 3 rows are wrong" in ran.said) == (1, True)
     assert "user 1 has 1 open credit batches, and the file has 1 more" in ran.said
