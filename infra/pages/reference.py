@@ -68,7 +68,7 @@ class _Writer:
     def _common_problems(self) -> Iterator[str]:
         yield "## Common problems"
         yield ""
-        yield "| can answer | with | |"
+        yield "| can answer | with | when |"
         yield "|---|---|---|"
         for title, (_, problems) in self._groups.items():
             for status, meaning in problems:
@@ -99,7 +99,7 @@ class _Writer:
         yield ""
         parameters = [self._resolved(each) for each in operation["parameters"]]
         if parameters:
-            yield "| parameter | in | | meaning |"
+            yield "| parameter | in | needed | meaning |"
             yield "|---|---|---|---|"
             for parameter in parameters:
                 need = "required" if parameter.get("required") else ""
@@ -144,7 +144,7 @@ class _Writer:
             yield ""
         required = set(schema.get("required", ()))
         if "properties" in schema:
-            yield "| field | type | | meaning |"
+            yield "| field | type | needed | meaning |"
             yield "|---|---|---|---|"
             for field, value in schema["properties"].items():
                 need = "required" if field in required else ""

@@ -473,6 +473,7 @@ def keyed(caller: str, **body: Json) -> Json:
 
 
 CURSOR = cursors.encode("history 42 None None None", "2")
+STATEMENT_CURSOR = cursors.encode("statement 42 None None", "2")
 WITH_TOKEN = {"query": {"token": LINKS.token("42", None)}}
 REQUESTS: dict[str, tuple[Json, ...]] = {
     "GET /api/credits/allocation-schedule": (asked("user"),),
@@ -491,7 +492,7 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
     ),
     "GET /api/credits/statement": (
         asked("user", query={"limit": "1", "from": "2026-01-01T00:00:00Z"}),
-        asked("admin", query={"user_id": "42", "to": "2026-02-01T00:00:00Z", "cursor": CURSOR}),
+        asked("admin", query={"user_id": "42", "cursor": STATEMENT_CURSOR}),
     ),
     "GET /api/credits/forecast": (asked("user"), asked("admin", query={"user_id": "42"})),
     "GET /api/credits/explain": (
@@ -582,7 +583,7 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
     "POST /api/credits/batches/{batch_id}/void": (
         keyed("admin", description="Mistake") | {"batch_id": "42-1"},
         keyed("admin", description="Fraud", including_held=True, notify=False, dry_run=True)
-        | {"batch_id": "42%2D3"},
+        | {"batch_id": "42%2D5"},
     ),
     "POST /api/credits/allocation-runs": (
         asked(

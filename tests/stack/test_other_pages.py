@@ -4,7 +4,6 @@ The consoles and the frontend kit have tests of their own.
 """
 
 from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,22 @@ from tests.stack.browser import Page, browser, violations
 WIDE, NARROW = 1280, 360
 
 
+MAILS = {
+    f"{mail.kind}-{language}": mail.html
+    for language in Language
+    for mail in mail_pictures.examples(language=language)
+}
+
+
+def is_of_page(violation: str) -> bool:
+    """Whether it is about the parts of a page. That of an email is the email program's."""
+    return violation.startswith(("landmark-one-main:", "region:"))
+
+
 def pages() -> Iterator[tuple[str, str]]:
     """Each page as one file, by name."""
+    yield from MAILS.items()
     for language in Language:
-        for mail in mail_pictures.examples(language=language):
-            yield f"{mail.kind}-{language}", mail.html
         for name, html in mail_pictures.pages(language=language):
             yield f"{name}-{language}", html
     yield "statement", statement.PAGE.read_text("utf-8")
@@ -36,7 +46,8 @@ def opened() -> Iterator[Page]:
         yield Page(driver)
 
 
-@pytest.mark.parametrize(("width", "is_dark"), product((WIDE, NARROW), (False, True)), ids=str)
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing_on_any_page_that_is_no_console(
     opened: Page, tmp_path: Path, width: int, *, is_dark: bool
 ) -> None:
@@ -46,6 +57,7 @@ def test_axe_finds_nothing_on_any_page_that_is_no_console(
         file = tmp_path / f"{name}.html"
         file.write_text(html, "utf-8")
         opened.driver.get(file.as_uri())
-        found += [f"{name}: {each}" for each in violations(opened)]
+        seen = violations(opened)
+        found += [f"{name}: {each}" for each in seen if name not in MAILS or not is_of_page(each)]
         assert opened.js("return document.documentElement.scrollWidth") <= width, name
     assert found == []

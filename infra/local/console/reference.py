@@ -50,6 +50,8 @@ def page() -> bytes:
         if content.children:
             content.children = [*_within_the_page(content.children)]
     text = markdown.renderer.render(tokens, markdown.options, {})
+    # What may have to be scrolled can be reached with the keyboard.
+    text = re.sub("<(pre|table)>", r'<\1 tabindex="0">', text)
     return _DOCUMENT.format(index="\n".join(index), text=text).encode()
 
 
