@@ -77,10 +77,10 @@ def _run(given: argparse.Namespace, console: Console) -> int:
     place = _place(here)
     digest = promotion.digest(*place)
     if not alone.problems and given.digest not in (None, digest):
+        # Without the right digest: whoever wants that must look at what it stands for.
         raise UnreadableFileError(
-            f"is not what was approved. For this file, {actor} and {_words(place)} the digest is "
-            f"{digest}, and DIGEST is {given.digest}. Nothing was granted. Look at it again: leave "
-            "DIGEST out"
+            f"is not what was approved: DIGEST is not that of this file, {actor} and "
+            f"{_words(place).rstrip(',')}. Nothing was granted. Look at it again: leave DIGEST out"
         )
     checked = check_with_progress(promotion.file, here.services, text, console)
     if checked.problems:

@@ -197,7 +197,8 @@ def test_nothing_but_what_was_approved_is_granted(
     three.subscribe("4")
     ran = grant(*digest_of(grant()), **changed)
     assert (ran.status, ran.printed) == (1, "")
-    assert "promo.csv: is not what was approved. For this file" in ran.said
+    assert "promo.csv: is not what was approved: DIGEST is not that of this file" in ran.said
+    assert not re.search(r"[0-9a-f]{64}", ran.said), "who has not looked could go on with it"
     assert "Nothing was granted. Look at it again" in ran.said
     assert stored(three) == []
 
