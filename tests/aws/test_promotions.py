@@ -542,5 +542,5 @@ def test_the_example_of_the_page_is_what_the_command_says(
     assert len(three.history("1")) == 1
     for said in (tried.said, tried.printed, ran.said):
         for line in filter(None, map(str.rstrip, said.splitlines())):
-            # The bars of progress are gone when a terminal has seen them.
+            # The page leaves bars of progress out.
             assert line in page or "0:00:00" in line, line
