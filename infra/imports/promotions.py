@@ -160,10 +160,8 @@ class Promotion:
         """The amounts that are granted on the same terms."""
         amounts = defaultdict(list)
         for grant in self.grants.values():
-            terms = Terms(
-                *(grant.description, grant.expires_in_days),
-                *(grant.source, grant.priority, grant.notify),
-            )
+            days, notify = grant.expires_in_days, grant.notify
+            terms = Terms(grant.description, days, grant.source, grant.priority, notify)
             amounts[terms].append(grant.amount)
         return dict(amounts)
 

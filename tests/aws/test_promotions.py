@@ -18,7 +18,8 @@ from infra.imports.promotions import COLUMNS, Promotion
 from tests.aws.damage import damage_subscription, without
 from tests.aws.repair import Ran, Terminal
 from tests.aws.world import World, at, client
-from tests.unit.test_examples import ROOT, of
+from tests.unit.test_examples import of
+from tests.unit.test_pages import ROOT
 
 HEADER = ",".join(COLUMNS.all)
 ROWS = (
