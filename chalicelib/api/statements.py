@@ -65,7 +65,7 @@ def statement(call: Call) -> Answer:
     texts = [_text(head), *page.lines, _text(foot)]
     return Answer(
         "".join(f"{text}\n" for text in texts),
-        headers={"Content-Type": "application/jsonl; charset=utf-8"},
+        headers={"Content-Type": "text/plain; charset=utf-8"},
     )
 
 

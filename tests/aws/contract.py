@@ -78,6 +78,6 @@ def check_answer(method: str, path: str, status: int, headers: dict[str, str], t
             check_value(header["schema"], value)
     media_type = headers["content-type"].partition(";")[0]
     assert media_type in response["content"], f"{method} {path} is not said to answer {media_type}"
-    is_text = media_type.startswith("text/") or media_type == "application/jsonl"
+    is_text = media_type.startswith("text/")
     value = text if is_text else json.loads(text)
     check_value(response["content"][media_type]["schema"], value)

@@ -323,7 +323,7 @@ def show_support(made: Examples, world: World) -> None:
 def places(document: dict[str, Any], example: Example) -> Iterator[tuple[dict[str, Any], object]]:
     """The media types in the file that show an example, each with what it is to show."""
     media_type = example.reply.headers["content-type"].partition(";")[0]
-    is_text = media_type in ("text/csv", "application/jsonl")
+    is_text = media_type in ("text/csv", "text/plain")
     answered = example.reply.text if is_text else example.reply.json
     if " " not in example.where:
         response = document["components"]["responses"][example.where]

@@ -30,7 +30,7 @@ def read(api: Api, query: str = "", caller: Any = ADMIN) -> list[dict[str, Any]]
     """The lines of a statement of user 1, as objects."""
     reply = api.get(f"{STATEMENT}?user_id=1{query}", caller)
     assert reply.status == 200, reply.text
-    assert reply.headers["content-type"] == "application/jsonl; charset=utf-8"
+    assert reply.headers["content-type"] == "text/plain; charset=utf-8"
     assert reply.text.endswith("\n")
     return [json.loads(line) for line in reply.text.splitlines()]
 

@@ -287,6 +287,25 @@ def test_why_no_credits_come_is_said_in_words(page: Page, api: Api) -> None:
 # --- Acting ---------------------------------------------------------------------------------------
 
 
+def test_a_refusal_is_explained_and_the_page_says_when_credits_run_out(
+    page: Page, api: Api
+) -> None:
+    api.subscribe("support-why", timezone="America/New_York", plan="pro", status="paused")
+    api.grant("support-why", 20, key="support-why")
+    show(page, "support-why")
+    page.wait_for_text("main", "The ledger is younger than that.")
+    page.wait_for_text("main", "nothing expires")
+    page.fill(".explain [name=amount]", "30")
+    press(page, "Explain", ".explain")
+    page.wait_for_text("main", "10 too few")
+    assert "20 credits were available and 30 asked for" in page.text("main")
+    # Before the grant there was nothing at all.
+    page.js("document.querySelector('.explain [name=at]').value = '2026-01-01T12:00:00'")
+    press(page, "Explain", ".explain")
+    page.wait_for_text("main", "At 2026-01-01T17:00:00Z, 0 credits were available")
+    page.wait_for_text("main", "Nothing was left of any credit batch.")
+
+
 def test_a_grant_is_shown_first_and_the_line_that_came_of_it_can_be_taken_back(
     page: Page, api: Api
 ) -> None:
@@ -1009,25 +1028,6 @@ def test_an_answer_that_belongs_to_no_sign_in_is_refused_and_signing_out_forgets
     assert blemishes(page) == []
     press(page, "Decline")
     page.wait_for_text(".trouble", "the person declined")
-
-
-def test_a_refusal_is_explained_and_the_page_says_when_credits_run_out(
-    page: Page, api: Api
-) -> None:
-    api.subscribe("support-why", timezone="America/New_York", plan="pro", status="paused")
-    api.grant("support-why", 20, key="support-why")
-    show(page, "support-why")
-    page.wait_for_text("main", "The ledger is younger than that.")
-    page.wait_for_text("main", "nothing expires")
-    page.fill(".explain [name=amount]", "30")
-    press(page, "Explain", ".explain")
-    page.wait_for_text("main", "10 too few")
-    assert "20 credits were available and 30 asked for" in page.text("main")
-    # Before the grant there was nothing at all.
-    page.js("document.querySelector('.explain [name=at]').value = '2026-01-01T12:00:00'")
-    press(page, "Explain", ".explain")
-    page.wait_for_text("main", "At 2026-01-01T17:00:00Z, 0 credits were available")
-    page.wait_for_text("main", "Nothing was left of any credit batch.")
 
 
 def test_scopes_decide_what_is_shown(page: Page, stack: LocalStack) -> None:

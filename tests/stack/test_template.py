@@ -964,7 +964,7 @@ def test_a_key_is_asked_for_where_the_authorizer_is_and_nowhere_else(template: T
     paths = api["Properties"]["DefinitionBody"]["paths"]
     for (path, method), asks in asked_for_keys(asking).items():
         assert asks is ({"authorizer": []} in paths[path][method].get("security", [])), path
-    assert sum(asked_for_keys(asking).values()) == 27
+    assert sum(asked_for_keys(asking).values()) == 31
 
 
 def test_switching_the_keys_on_makes_a_new_deployment_of_the_api(template: Template) -> None:

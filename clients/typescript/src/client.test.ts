@@ -36,7 +36,7 @@ test("a usage has a key of its own, or the caller's, and keeps it when it is sen
 
 test("a page of a statement is its lines as they were sent", async () => {
   const text = '{"format":"credits-statement-1"}\n{"lines":0}\n';
-  const headers = { "Content-Type": "application/jsonl; charset=utf-8" };
+  const headers = { "Content-Type": "text/plain; charset=utf-8" };
   const { api, client } = clientOf(() => ({ body: text, headers }));
   assert.equal(await client.statementPage({ limit: 5 }), text);
   assert.equal(api.requests[0]?.path, "/v1/api/credits/statement");

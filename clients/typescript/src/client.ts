@@ -490,7 +490,7 @@ export class CreditsClient {
         ...(asked.body !== undefined && { body: JSON.stringify(asked.body) }),
         signal: asked.signal ? AbortSignal.any([asked.signal, limit]) : limit,
       });
-      const isLines = response.headers.get("Content-Type")?.startsWith("application/jsonl");
+      const isLines = response.headers.get("Content-Type")?.startsWith("text/plain");
       const body: unknown = isLines ? { text: await response.text() } : await response.json();
       // Every answer of the API is an object; anything else is of somebody in front of it.
       if (typeof body !== "object" || body === null) throw new SyntaxError("the answer is no object");
