@@ -167,6 +167,8 @@ interface Asked {
   body?: unknown;
   headers?: Record<string, string>;
   signal?: AbortSignal | undefined;
+  /** Whether the answer is a text, and no object. */
+  isText?: boolean;
 }
 
 /** What was set aside for a job of `withHold`, and how it ends. */
@@ -224,7 +226,7 @@ export class CreditsClient {
 
   /** One page of a statement as JSON Lines, oldest first. Its last line has the `next_cursor`; all pages together are one. */
   async statementPage(query?: QueryOf<"getStatement">, signal?: AbortSignal): Promise<string> {
-    return (await this.#data<{ text: string }>("GET", "/api/credits/statement", { query, signal })).text;
+    return (await this.#data<{ text: string }>("GET", "/api/credits/statement", { query, signal, isText: true })).text;
   }
 
   /** One page of the history, newest first; `metadata: { campaign: "42" }` asks for the entries with this pair. */
@@ -490,7 +492,7 @@ export class CreditsClient {
         ...(asked.body !== undefined && { body: JSON.stringify(asked.body) }),
         signal: asked.signal ? AbortSignal.any([asked.signal, limit]) : limit,
       });
-      const isLines = response.headers.get("Content-Type")?.startsWith("text/plain");
+      const isLines = asked.isText && response.ok && response.headers.get("Content-Type")?.startsWith("text/plain");
       const body: unknown = isLines ? { text: await response.text() } : await response.json();
       // Every answer of the API is an object; anything else is of somebody in front of it.
       if (typeof body !== "object" || body === null) throw new SyntaxError("the answer is no object");
