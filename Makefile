@@ -82,7 +82,7 @@ clean:  ## remove all generated files, and .venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
-.PHONY: deploy package doctor deploy-policy token-check import balances show verify completeness liability whatif stripe stripe-secret security
+.PHONY: deploy package doctor deploy-policy token-check import balances grant show verify completeness liability whatif stripe stripe-secret security
 
 deploy: $(READY) | writable  ## show the changes, then deploy to AWS: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
@@ -109,6 +109,10 @@ import: $(READY)  ## import subscriptions: CSV=subscribers.csv (SKIP_INVALID=1 l
 balances: $(READY)  ## import balances from another system: CSV=balances.csv (docs/migrating.md)
 	$(call needs,CSV,CSV=balances.csv)
 	@$(RUN) -m infra balances $(STAGED) $(call flag,skip-invalid,SKIP_INVALID) -- $(call exported,CSV)
+
+grant: $(READY)  ## try a promotion, then run what was tried: CSV=promo.csv APPROVED_BY=ada (DIGEST=)
+	$(call needs,CSV APPROVED_BY,CSV=promo.csv APPROVED_BY=ada)
+	@$(RUN) -m infra grant $(STAGED) $(call option,approved-by,APPROVED_BY) $(call option,digest,DIGEST) -- $(call exported,CSV)
 
 show: $(READY)  ## show a user, what they have and why: USER_ID=42 or EMAIL=ada@example.com (JSON=1)
 	@$(RUN) -m infra show $(call option,email,EMAIL) $(STAGED) $(call flag,json,JSON) $(if $(value USER_ID),-- $(call exported,USER_ID))

@@ -33,6 +33,7 @@ COMMANDS = {
     ),
     "import": ("infra.commands.import_subscriptions", "import subscriptions from a CSV file"),
     "balances": ("infra.commands.import_balances", "import credits that users have elsewhere"),
+    "grant": ("infra.commands.grant", "grant credits to the users of a CSV file, once approved"),
     "show": ("infra.commands.show", "show a user: what they have, why, and what they were told"),
     "verify": ("infra.commands.verify", "check ledgers line by line"),
     "completeness": (

@@ -36,6 +36,8 @@ class Reach:
     client: ClientFactory
     account: str | None = None
     """That of AWS; the local stack is in none."""
+    caller: str = ""
+    """The ARN of who calls AWS; nobody is asked for one by the local stack."""
 
 
 def reach(stage: str, region: str | None = None) -> Reach:
@@ -60,6 +62,7 @@ def reach(stage: str, region: str | None = None) -> Reach:
         deployment.queues,
         aws.client,
         aws.account,
+        aws.caller,
     )
 
 

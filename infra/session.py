@@ -123,6 +123,8 @@ class Session:
     account: str
     region: Region
     client: ClientFactory
+    caller: str = ""
+    """The ARN of whose credentials they are, as AWS says."""
 
     def __str__(self) -> str:
         return f"AWS account {self.account}, region {self.region}"
@@ -166,14 +168,14 @@ def open_session(region: str | None = None) -> Session:
             return make_client(made, service, found.name, settings)
 
         try:
-            account = client("sts").get_caller_identity()["Account"]
+            identity = client("sts").get_caller_identity()
         except FAULTS:
             raise
         except (OSError, ValueError, AttributeError, TypeError) as error:
             # The errors of a credential_process that does not exist, or does not print JSON:
             # botocore passes them on unchanged.
             raise _of_program(error) from error
-    return Session(account, found, client)
+    return Session(identity["Account"], found, client, identity["Arn"])
 
 
 def make_client(

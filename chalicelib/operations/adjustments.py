@@ -76,7 +76,7 @@ class Adjustment:
 def read_adjustment(fields: FieldReader) -> Adjustment:
     """The adjustment that a request asks for; valid once the reader's ``finish`` has passed."""
     priority = fields.optional("priority", parse_priority)
-    source = fields.optional("source", _parse_source)
+    source = fields.optional("source", parse_source)
     adjustment = Adjustment(
         user_id=fields.required("user_id", parse_user_id),
         amount=fields.required("amount", parse_signed_amount),
@@ -106,12 +106,18 @@ def read_adjustment(fields: FieldReader) -> Adjustment:
     return adjustment
 
 
-def _parse_source(field: str, value: object) -> Source:
+def parse_source(field: str, value: object) -> Source:
+    """What a grant by hand may say that its credits come from."""
     source = parse_choice(Source)(field, value)
     if source not in _GRANTED_BY_HAND:
         words = " or ".join(_GRANTED_BY_HAND)
         raise InvalidInput.of(field, f"must be {words} for a grant by hand; is {source.value}")
     return source
+
+
+def operation_of(caller: str, key: str) -> str:
+    """The business name of an adjustment: done once under it."""
+    return f"manual#{caller}#{key}"
 
 
 def adjust(
@@ -131,7 +137,7 @@ def adjust(
     claw-back the balance cannot cover.
     """
     request = Request(
-        f"manual#{caller}#{key}",
+        operation_of(caller, key),
         actor,
         adjustment.description,
         silent=not adjustment.notify,
@@ -145,7 +151,7 @@ def adjust(
             how = ledger.claw_back_what_is_left if adjustment.up_to_available else ledger.claw_back
             taken, held = -adjustment.amount, adjustment.including_held
             return how(account, taken, request, now, including_held=held)
-        _check_cap(services, adjustment, subscription)
+        check_cap(services, adjustment, subscription)
         return ledger.grant(
             account,
             adjustment.amount,
@@ -166,7 +172,8 @@ def adjust(
     )
 
 
-def _check_cap(services: Services, adjustment: Adjustment, subscription: Subscription) -> None:
+def check_cap(services: Services, adjustment: Adjustment, subscription: Subscription) -> None:
+    """Raises `InvalidInput` for a grant above the cap of the user's plan."""
     cap, amount = services.catalogue.cap_of(subscription.plan), adjustment.amount
     if amount > cap:
         raise InvalidInput.of(

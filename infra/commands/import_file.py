@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
 from chalicelib.domain.errors import CreditsError
 from chalicelib.plans_file import CatalogueError
-from chalicelib.services import Services, read_clock
+from chalicelib.services import read_clock
 from infra import reach, session
 from infra.arguments import add_stage
 from infra.faults import FAULTS
@@ -23,6 +25,8 @@ from infra.imports.importing import (
     show_problems,
 )
 from infra.local import stacks
+
+Found = TypeVar("Found")
 
 INTERRUPTED = 130
 """The exit status of a program that Ctrl-C ended."""
@@ -44,17 +48,22 @@ def command(kind: Import, words: list[str] | None, program: str, console: Consol
         help="import the good rows and save the wrong ones to <file>.invalid.csv",
     )
     arguments = parser.parse_args(words)
+    return attempt(lambda: _run(kind, arguments, console), arguments.file, console)
+
+
+def attempt(work: Callable[[], int], file: Path, console: Console) -> int:
+    """The exit status of what a command does with a file; says why it could not be done."""
     try:
-        return _run(kind, arguments, console)
+        return work()
     except UnreadableFileError as error:
-        console.print(f"error: {arguments.file}: {error}", markup=False, soft_wrap=True)
+        console.print(f"error: {file}: {error}", markup=False, soft_wrap=True)
     except (CatalogueError, stacks.NotRunningError, session.AwsError) as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True)
     except (CreditsError, *FAULTS) as error:
         said = session.words(error)
         console.print(f"error: {said}\nNothing was written.", markup=False, soft_wrap=True)
     except KeyboardInterrupt:
-        console.print("Interrupted. Run the same import again to finish it.")
+        console.print("Interrupted. Run the same command again to finish it.")
         return INTERRUPTED
     return 1
 
@@ -62,7 +71,9 @@ def command(kind: Import, words: list[str] | None, program: str, console: Consol
 def _run(kind: Import, arguments: argparse.Namespace, console: Console) -> int:
     reach.check_name(arguments.stage)
     text = csv_file.read(arguments.file)
-    services = _services(kind, text, arguments, console)
+    services = reached(
+        lambda: reach.services_of(arguments.stage, arguments.region), kind, text, console
+    )
     checked = check_with_progress(kind, services, text, console)
     if checked.problems:
         show_problems(console, checked.problems)
@@ -83,10 +94,10 @@ def _run(kind: Import, arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _services(kind: Import, text: str, arguments: argparse.Namespace, console: Console) -> Services:
-    """The services of a stage. If it is out of reach, the mistakes in the file are shown, too."""
+def reached(find: Callable[[], Found], kind: Import, text: str, console: Console) -> Found:
+    """What is found of a stage. If it is out of reach, the mistakes in the file are shown, too."""
     try:
-        return reach.services_of(arguments.stage, arguments.region)
+        return find()
     except (stacks.NotRunningError, session.AwsError):
         checked = kind.check_alone(text, catalogue(), read_clock())
         if checked.problems:

@@ -5,7 +5,6 @@ docs/migrating.md has the columns.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -21,7 +20,6 @@ from chalicelib.domain.fields import (
     parse_user_id,
 )
 from chalicelib.domain.instants import format_instant, parse_instant
-from chalicelib.domain.ledger import MOST_OPEN_BATCHES, Account
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.operations.on_request import CarryOver, carry_over
 from chalicelib.services import Services
@@ -32,9 +30,8 @@ from infra.imports.importing import (
     ImportRow,
     Watch,
     read_many,
-    unreadable,
-    user_id_of,
 )
+from infra.imports.receivers import cannot_read, receivers_of
 
 COLUMNS = Columns(
     required=("reference", "user_id", "amount", "granted_at"),
@@ -104,11 +101,11 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
         if performed is None:
             new.append(row)
         elif isinstance(performed, Unreadable):
-            findings.append(_unreadable("reference", performed, [row]))
+            findings.append(cannot_read("reference", performed, [row]))
         elif not performed.is_same:
             findings.append(_imported_otherwise(row, batch, performed.entry))
     findings += _expired(new, batches, now)
-    findings += _users(services, new, watch)
+    findings += receivers_of(services, new, watch).findings
     return Examined(findings, [])
 
 
@@ -141,55 +138,6 @@ def _expired(rows: list[Row], batches: dict[int, CarryOver], now: datetime) -> I
         expires_at = batches[row.line].expires_at
         if expires_at and expires_at <= now:
             yield Finding(row.problem("expires_at", "is over: leave out what has expired"), [row])
-
-
-def _users(services: Services, rows: list[Row], watch: Watch) -> Iterator[Finding]:
-    """The rows of unregistered users, and of users who would get too many batches."""
-    by_user: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_user[user_id_of(row)].append(row)
-    registered = read_many(
-        list(by_user),
-        lambda user_ids: services.subscriptions.get_many(user_ids, consistent=True),
-        watch("Looking for the users", len(by_user)),
-    )
-    accounts = read_many(
-        list(registered),
-        lambda user_ids: {user_id: _account(services, user_id) for user_id in user_ids},
-        watch("Reading their balances", len(registered)),
-        at_once=1,
-    )
-    for user_id, of_user in by_user.items():
-        if user_id not in registered:
-            for row in of_user:
-                reason = f"there is no user {user_id}; import their subscription first"
-                yield Finding(row.problem("user_id", reason), [row])
-            continue
-        account = accounts[user_id]
-        if isinstance(account, Unreadable):
-            yield _unreadable("user_id", account, of_user)
-            continue
-        is_open = len(account.batches)
-        if is_open + len(of_user) > MOST_OPEN_BATCHES:
-            reason = (
-                f"user {user_id} has {is_open:,} open credit batches, and the file has "
-                f"{len(of_user):,} more; {MOST_OPEN_BATCHES:,} are the most allowed: make one row "
-                "of several"
-            )
-            yield Finding(of_user[0].problem("user_id", reason), of_user)
-
-
-def _account(services: Services, user_id: str) -> Account | Unreadable:
-    """The account of a registered user, or why it cannot be read, or the subscription."""
-    try:
-        services.subscriptions.get(user_id)
-        return services.ledger.account(user_id)
-    except Unreadable as error:
-        return error
-
-
-def _unreadable(column: str, error: Unreadable, rows: list[Row]) -> Finding:
-    return Finding(rows[0].problem(column, unreadable(error)), rows)
 
 
 def writer(services: Services) -> ImportRow:

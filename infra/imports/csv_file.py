@@ -108,7 +108,7 @@ class CheckedFile:
     """The rows that can be imported, those that cannot, and why.
 
     ``header``: the header as it stands in the file. ``warnings``: rows that can be imported, but
-    probably mean something else.
+    probably mean something else. ``written``: how many rows were written before, if it was asked.
     """
 
     header: str
@@ -116,6 +116,7 @@ class CheckedFile:
     bad: list[Row]
     problems: list[Problem]
     warnings: list[str]
+    written: int = 0
 
     def rejecting(self, findings: Iterable[Finding], warnings: list[str]) -> CheckedFile:
         """The same file after more findings in its good rows."""

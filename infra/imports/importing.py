@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 
@@ -48,10 +48,14 @@ Watch = Callable[[str, int], Advance]
 
 
 class Examined(NamedTuple):
-    """The findings of comparing rows with the stored data."""
+    """The findings of comparing rows with the stored data.
+
+    ``written``: how many rows were written before, where a kind of file has to know.
+    """
 
     findings: list[Finding]
     warnings: list[str]
+    written: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ class Import:
         """Checks every row, also against the stored data. Raises `UnreadableFileError`."""
         alone = self.check_alone(text, services.catalogue, services.now())
         examined = self.examine(services, alone.good, watch or _unwatched)
-        return alone.rejecting(examined.findings, examined.warnings)
+        checked = alone.rejecting(examined.findings, examined.warnings)
+        return replace(checked, written=examined.written)
 
 
 @dataclass
@@ -213,7 +218,7 @@ def show_problems(console: Console, problems: list[Problem]) -> None:
     table = Table("line", "field", "value", "reason", title="Rows that cannot be imported")
     for problem in problems[:MOST_PROBLEMS_SHOWN]:
         shown = problem.value if len(problem.value) <= 40 else f"{problem.value[:37]}..."
-        table.add_row(*map(_plain, (str(problem.line), problem.field, repr(shown), problem.reason)))
+        table.add_row(*map(plain, (str(problem.line), problem.field, repr(shown), problem.reason)))
     console.print(table)
     if len(problems) > MOST_PROBLEMS_SHOWN:
         console.print(f"... and {len(problems) - MOST_PROBLEMS_SHOWN} more problems")
@@ -227,6 +232,6 @@ def show_warnings(console: Console, warnings: list[str]) -> None:
         console.print(f"... and {len(warnings) - MOST_PROBLEMS_SHOWN} more warnings")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A text that rich prints unchanged."""
     return text.replace("[", "\\[")

@@ -63,7 +63,10 @@ class Functions:
 
 
 class Terminal:
-    """Runs commands against a world; ``answer`` is what the person types, None: nobody is there."""
+    """Runs commands against a world; ``answer`` is what the person types, None: nobody is there.
+
+    ``account`` and ``caller`` are what AWS says of them.
+    """
 
     def __init__(
         self, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -71,6 +74,8 @@ class Terminal:
         self.world = world
         self.functions = Functions(world)
         self.answer: str | None = None
+        self.account: str | None = None
+        self.caller = ""
         self._capsys = capsys
         self._monkeypatch = monkeypatch
         names = (*QUEUES, *(f"{name}-dlq" for name in QUEUES), "ledger-stream-dlq")
@@ -96,7 +101,10 @@ class Terminal:
 
     def _reach(self, stage: str, _region: str | None) -> Reach:
         functions = {name: name for name in (*TICKS, SENDER)}
-        return Reach(stage, self.world.services, functions, self._queues, self._client)
+        return Reach(
+            *(stage, self.world.services, functions, self._queues, self._client),
+            *(self.account, self.caller),
+        )
 
     def _client(self, service: str, **_: object) -> Any:
         return self.functions if service == "lambda" else client(service)

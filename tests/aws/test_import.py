@@ -310,7 +310,7 @@ def test_an_interrupted_import_is_said_to_be_finished_by_running_it_again(
 
     monkeypatch.setattr(subscriptions, "save_subscription", interrupted)
     assert command.run(text(ADA, BOB)) == 130
-    assert "Run the same import again to finish it" in command.output.getvalue()
+    assert "Run the same command again to finish it" in command.output.getvalue()
 
 
 def test_a_month_that_begins_during_an_import_is_not_paid_to_a_user_paused_until_their_row(

@@ -254,7 +254,7 @@ def test_after_a_row_that_fails_the_users_later_rows_wait_and_the_others_are_wri
 def test_more_batches_than_a_user_can_have_are_refused_before_any_is_written(
     opened: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.imports.balances.MOST_OPEN_BATCHES", 4)
+    monkeypatch.setattr("infra.imports.receivers.MOST_OPEN_BATCHES", 4)
     first, second = rows_of("1", 3)[:2], rows_of("1", 5)
     import_rows(BALANCES, opened.services, check(opened, "\n".join((HEADER, *first))).good)
     # Two were imported before and are in the file again: they are counted once.

@@ -15,7 +15,7 @@ from chalicelib.store.database import Item
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
 from chalicelib.store.mails import MailRecords, _Records, read_mail, record_id
 from infra.faults import FAULTS
-from tests.simulation import planted, planted_payments, planted_stripe
+from tests.simulation import planted, planted_payments, planted_promotions, planted_stripe
 from tests.simulation.planted import Bug, becomes, instead
 
 
@@ -95,6 +95,12 @@ BUGS: dict[str, tuple[str, Bug]] = {
     "a mail in doubt is sent again": (
         "mails of allocations",
         becomes(_Records, "delete_record", DynamoDBPersistenceLayer.delete_record),
+    ),
+    "the key of a promotion follows from what the user's ledger has already": (
+        "promotion from a file",
+        planted_promotions.BUGS[
+            "the key of a promotion follows from what the user's ledger has already"
+        ],
     ),
     "what a batch of inserts refuses is taken for done": (
         "allocation to users on several pages",

@@ -20,10 +20,12 @@ from jwt.algorithms import ECAlgorithm
 from chalicelib.domain.errors import Contention
 from chalicelib.operations import on_request
 from chalicelib.store.ledger import LedgerStore
+from infra.imports.importing import import_rows
+from infra.imports.promotions import Promotion
 from tests.crashes.world import CrashingWorld, Json
 from tests.simulation.aws import Message
 from tests.simulation.reference import SHIPPED
-from tests.simulation.world import SUBSCRIBED, Context, at, stream_records
+from tests.simulation.world import SUBSCRIBED, Context, at, stream_records, taking_turns
 
 ADMIN = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}
 SHOP = {"caller": "shop", "user_id": "", "scopes": "credits:backend"}
@@ -657,6 +659,26 @@ def _carry_over(world: CrashingWorld) -> None:
         return [on_request.carry_over(world.services, row).entry.number for row in rows]
 
     world.answers.append(world.until_done(import_rows))
+
+
+@workflow("requests", "promotion from a file", subscribed("ada"), subscribed("bob"))
+def _promotion(world: CrashingWorld) -> None:
+    """The command is run again, and finds who has been granted it."""
+    text = (
+        "user_id,amount,description,expires_in_days,notify\n"
+        "ada,50,Thanks,30,true\nbob,20,Thanks,never,false\n"
+    )
+
+    def grant() -> bool:
+        services = world.services
+        alone = Promotion({}, "admin").file.check_alone(text, services.catalogue, world.now)
+        file = Promotion.of(alone.good, "admin").file
+        checked = file.check(services, text)
+        done = import_rows(file, services, checked.good)
+        return not (checked.problems or done.failures)
+
+    with taking_turns():
+        world.until_done(grant)
 
 
 @workflow("requests", "erasure of a person", subscribed("ada"), allocated, used_little)

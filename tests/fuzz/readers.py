@@ -79,7 +79,7 @@ from infra import arguments
 from infra.commands import liability
 from infra.deployment import parameters, plan_changes
 from infra.deployment.errors import DeployError
-from infra.imports import balances, csv_file, table_export
+from infra.imports import balances, csv_file, promotions, table_export
 from infra.imports.csv_file import CheckedFile, Row, UnreadableFileError
 from infra.imports.importing import Import
 from infra.imports.subscriptions import COLUMNS
@@ -247,7 +247,7 @@ FIELDS = (
         check=lambda price: 0 <= price.amount <= 10**12 and price.currency.isupper(),
         words=("amount", "currency", "usd", "€"),
     ),
-    field(adjustments._parse_source, "adjustment", "promotion"),
+    field(adjustments.parse_source, "adjustment", "promotion"),
     field(cursors.parse_cursor, "MGJhZGY4ZTYx"),
     field(account._parse_transaction_id, "42-7"),
     field(routes._parse_etags, '"3"', 'W/"3", "4"', "*", write=", ".join),
@@ -784,8 +784,13 @@ class FakeFile:
         return TextIOWrapper(BytesIO(self._content), encoding=encoding).read()
 
 
-def imported(kind: Import) -> Callable[[str], Any]:
-    """A check of a CSV text. Wrong rows are saved, and what is saved is a file of ours again."""
+def imported(
+    kind: Import, check: Callable[[list[Row]], object] = lambda _: None
+) -> Callable[[str], Any]:
+    """A check of a CSV text, and of its good rows together.
+
+    Wrong rows are saved, and what is saved is a file of ours again.
+    """
 
     def read(text: str) -> Any:
         checked = kind.check_alone(sendable(text), CATALOGUE, NOW)
@@ -794,9 +799,19 @@ def imported(kind: Import) -> Callable[[str], Any]:
             "".join((problem.field, problem.reason)).encode()
         again = kind.check_alone(checked.rejected, CATALOGUE, NOW)
         assert [row.raw for row in sorted_rows(again)] == [row.raw for row in checked.bad]
+        check(checked.good)
         return checked
 
     return read
+
+
+def named(rows: list[Row]) -> None:
+    """A promotion has one name, whatever the order of its rows."""
+    promotion = promotions.Promotion.of(rows, "ada")
+    assert promotions.Promotion.of(reversed(rows), "ada").name == promotion.name
+    assert all(
+        fields.parse_key("key", promotion.key_of(each)) for each in promotion.grants.values()
+    )
 
 
 def sorted_rows(checked: CheckedFile) -> list[Row]:
@@ -897,6 +912,15 @@ FILES_AND_SETTINGS = (
         + "\na-1,42,5,2025-01-01T00:00:00Z,2027-01-01T00:00:00Z,Left over,7\n",
         own=UnreadableFileError,
         words=(*AROUND_CELLS, "a-1,"),
+    ),
+    reader(
+        "CSV of a promotion",
+        Kind.TEXT,
+        imported(promotions.Promotion({}, "ada").file, named),
+        ",".join(promotions.COLUMNS.all) + "\n42,5,Thank you,30,7,promotion,false\n",
+        ",".join(promotions.COLUMNS.required) + "\r\n42,5,Thank you,never\r\n\r\n",
+        own=UnreadableFileError,
+        words=(*AROUND_CELLS, "42,", "never", "TRUE"),
     ),
     reader(
         "file of a CSV",

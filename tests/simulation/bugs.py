@@ -9,10 +9,22 @@ from rich.console import Console
 
 from tests.parallel import in_processes
 from tests.progress import progress_bar
-from tests.simulation import planted_amounts, planted_payments, planted_stripe, planted_when
+from tests.simulation import (
+    planted_amounts,
+    planted_payments,
+    planted_promotions,
+    planted_stripe,
+    planted_when,
+)
 from tests.simulation.campaign import Result, campaign
 
-BUGS = planted_payments.BUGS | planted_amounts.BUGS | planted_when.BUGS | planted_stripe.BUGS
+BUGS = (
+    planted_payments.BUGS
+    | planted_amounts.BUGS
+    | planted_when.BUGS
+    | planted_stripe.BUGS
+    | planted_promotions.BUGS
+)
 
 
 def hunt(name: str, lives: int = 100, seed: int = 1) -> Result:

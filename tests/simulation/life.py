@@ -94,6 +94,8 @@ AIMS = {
         "read": "GetItem subscriptions, Query ledger, GetItem ledger",
         "balances": "BatchGetItem ledger, BatchGetItem subscriptions, GetItem subscriptions, "
         "ExecuteTransaction ledger, ExecuteTransaction ledger, ExecuteTransaction ledger",
+        "promotion": "BatchGetItem ledger, BatchGetItem subscriptions, GetItem subscriptions, "
+        "ExecuteTransaction ledger, ExecuteTransaction ledger, ExecuteTransaction ledger",
         "subscribers": "BatchGetItem subscriptions, GetItem subscriptions, "
         "ExecuteTransaction edits, ExecuteTransaction edits, ExecuteStatement ledger",
         "count": "SendMessageBatch checks, Query by_timezone, Query ledger, Query ledger",

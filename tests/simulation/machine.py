@@ -41,9 +41,9 @@ from tests.simulation.drawn import (
 )
 from tests.simulation.holding import Holding
 from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP, as_json
-from tests.simulation.office import Office
 from tests.simulation.oracle import ALL_KINDS, AS_THE_PLAN
 from tests.simulation.paying import Paying
+from tests.simulation.promoting import Promoting
 from tests.simulation.reference import Grant, Subscription, require, show
 from tests.simulation.selling import Selling
 from tests.simulation.world import WORK_QUEUES, Reply
@@ -53,7 +53,7 @@ Who = int | str
 RUNS = "/api/credits/allocation-runs"
 
 
-class Machine(Charging, Holding, Selling, Paying, Office):
+class Machine(Charging, Holding, Selling, Paying, Promoting):
     """Everything that can happen."""
 
     # --- Subscriptions ----------------------------------------------------------------------------
@@ -395,7 +395,9 @@ class Machine(Charging, Holding, Selling, Paying, Office):
         """The same request under the same key, or another one under it."""
         aims = {"usage": "use", "manual": "by hand", "reversal": "reverse"}
         operations = [
-            each for each in self.oracle.intents.values() if each.kind in aims and not each.dates
+            each
+            for each in self.oracle.intents.values()
+            if each.kind in aims and not each.dates and each.source == "adjustment"
         ]
         if not operations:
             return

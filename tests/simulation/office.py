@@ -8,12 +8,10 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
@@ -39,7 +37,7 @@ from tests.simulation.faults import Fault
 from tests.simulation.life import FAILURES, Life, as_json, void
 from tests.simulation.oracle import Edit, Intent
 from tests.simulation.reference import Outdated, Subscription, require
-from tests.simulation.world import InTurn
+from tests.simulation.world import taking_turns
 
 Json = dict[str, Any]
 
@@ -214,7 +212,7 @@ class Office(Life):
         with self.step(f"{words} of balances is imported: {rows}", drawn, "balances") as troubles:
             self.oracle.is_importing = True
             is_right = self._expect_rows(file)
-            text = _csv(("reference", "user_id", "amount", "granted_at", "expires_at"), file)
+            text = csv_of(("reference", "user_id", "amount", "granted_at", "expires_at"), file)
 
             def act() -> Json | None:
                 return self._import(BALANCES, text)
@@ -287,7 +285,7 @@ class Office(Life):
         given = {user: self._row(user, columns, change[0]) for user in self.oracle.subscriptions}
         given[who] |= self.given(who, change)
         names = tuple(given[who])
-        text = _csv(("user_id", *names), [(user, *row.values()) for user, row in given.items()])
+        text = csv_of(("user_id", *names), [(user, *row.values()) for user, row in given.items()])
         words = f"the {change[0]} of {who} is {self.shown(who, change)} in the nightly file of all"
         words += f", which has {', '.join(f'{column} {how}' for column, how in columns.items())}"
         with self.step(words, drawn, "subscribers") as troubles:
@@ -337,7 +335,7 @@ class Office(Life):
 
     def _import(self, kind: Import, text: str) -> Json | None:
         """What an import comes to; None when it could not even begin."""
-        with _taking_turns():
+        with taking_turns():
             try:
                 checked = kind.check(self.world.services, text)
                 if checked.problems:
@@ -428,19 +426,10 @@ def _importer(row: Json, now: datetime) -> Callable[[Subscription | None], Subsc
     return apply
 
 
-def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def csv_of(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """The text of a file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(["" if v is None else as_json(v) for v in row] for row in rows)
     return text.getvalue()
-
-
-@contextmanager
-def _taking_turns() -> Iterator[None]:
-    """Within the block, of what is imported at once the last comes first."""
-    with (
-        patch.object(importing, "ThreadPoolExecutor", InTurn),
-        patch.object(importing, "as_completed", lambda tasks: reversed(list(tasks))),
-    ):
-        yield

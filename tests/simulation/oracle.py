@@ -86,6 +86,8 @@ class Intent:
     after: str = ""
     """Of what is carried over: the operation of the row before it, which is to be done by then."""
     price: tuple[int, str] | None = None
+    source: str = "adjustment"
+    """Of a grant: where the credits come from."""
 
     def is_same(self, other: "Intent") -> bool:
         """Whether another one under its name gets its answer: a payment may be worded otherwise."""
@@ -124,7 +126,8 @@ class Intent:
         else:
             own: Life | None = ("days", self.days, 1) if self.days else None
             life = of_plan if self.days == AS_THE_PLAN else own
-            line = ledger.give(amount, now, self.operation, self.text, timezone, life)
+            given = (amount, now, self.operation, self.text, timezone, life, self.source)
+            line = ledger.give(*given)
         return Line(**{**vars(line), "silent": self.silent})
 
 

@@ -905,10 +905,11 @@ class Ledger:
         text: str,
         timezone: str,
         life: Life | None,
+        source: str = "adjustment",
     ) -> Line:
         at = self.time(now)
         end = end_of_life(timezone, at, life)
-        grant = Grant(len(self.lines) + 1, amount, at, end, timezone)
+        grant = Grant(len(self.lines) + 1, amount, at, end, timezone, source)
         legs = ((grant.number, amount),)
         return Line("manual", legs, at, at, self.through, operation, grant, description=text)
 

@@ -36,6 +36,7 @@ from chalicelib.settings import Settings
 from chalicelib.store.anchors import Anchors
 from chalicelib.store.reports import Reports
 from chalicelib.upkeep import Upkeep
+from infra.imports import importing
 from tests.simulation import aws
 from tests.simulation.aws import Message
 from tests.simulation.faults import Killed, Trouble, Troubles
@@ -166,6 +167,16 @@ class InTurn:
     def submit(self, call: Callable[..., Any], *arguments: object) -> Any:
         """It is called when somebody wants to know what it answers."""
         return SimpleNamespace(result=lambda: contextvars.Context().run(call, *arguments))
+
+
+@contextmanager
+def taking_turns() -> Iterator[None]:
+    """Within the block, of what is imported at once the last comes first."""
+    with (
+        patch.object(importing, "ThreadPoolExecutor", InTurn),
+        patch.object(importing, "as_completed", lambda tasks: reversed(list(tasks))),
+    ):
+        yield
 
 
 @contextmanager

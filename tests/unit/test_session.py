@@ -59,6 +59,10 @@ def refused(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "so it says"}}, "DescribeStacks")
 
 
+CALLER = {"Account": "123456789012", "Arn": "arn:aws:iam::123456789012:user/ada"}
+"""Who AWS says is calling."""
+
+
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """A machine without credentials, and what writes its ~/.aws/config."""
@@ -83,7 +87,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
     def create(_: Any, service: str, region_name: str, **__: Any) -> Any:
         clients.append((service, region_name))
-        return SimpleNamespace(get_caller_identity=lambda: {"Account": "123456789012"})
+        return SimpleNamespace(get_caller_identity=lambda: CALLER)
 
     monkeypatch.setattr(botocore.session.Session, "create_client", create)
     return clients
@@ -324,6 +328,7 @@ REACHES = {
     "token-check": "",
     "import": "SUBSCRIPTIONS",
     "balances": "BALANCES",
+    "grant": "--approved-by ada PROMOTION",
     "show": "42",
     "verify": "42",
     "completeness": "2026-07",
@@ -345,6 +350,7 @@ FILES = {
     "SUBSCRIPTIONS": "user_id,timezone,plan,billing_interval,status,started_at\n"
     "1,Europe/Paris,starter,yearly,active,2023-01-30T21:21:21Z\n",
     "PLANS": (packaging.ROOT / packaging.PLANS).read_text("utf-8"),
+    "PROMOTION": "user_id,amount,description,expires_in_days\n1,5,Thanks,30\n",
     "BALANCES": "reference,user_id,amount,granted_at\na,1,5,2026-01-01T00:00:00Z\n",
 }
 
@@ -597,7 +603,7 @@ def test_no_client_waits_a_minute_for_a_connection_unless_told(
 
     def create(_: Any, service: str, *, config: Any, **__: Any) -> Any:
         configs.append((service, config.connect_timeout, config.read_timeout))
-        return SimpleNamespace(get_caller_identity=lambda: {"Account": "123456789012"})
+        return SimpleNamespace(get_caller_identity=lambda: CALLER)
 
     monkeypatch.setattr(botocore.session.Session, "create_client", create)
     aws = open_session()
