@@ -199,7 +199,7 @@ ZONES = {
     Fault.AMOUNT: "Europe/Paris",
     Fault.MISSING: "Asia/Kolkata",
 }
-OPENING = 60
+OPENING = 80
 
 
 def shop(faults: Iterable[Fault]) -> OldShop:
