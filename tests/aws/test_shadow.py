@@ -201,7 +201,7 @@ def test_what_a_user_would_lack_is_a_promotion_that_make_grant_takes(
     assert answer["less"] == [{"user_id": "ada", "plan": "starter", "there": 135, "here": 110}]
     promotion = tmp_path / "shadow" / "dev-2026-05-03-grants.csv"
     assert f"What 1 users would lack on switching: {promotion}" in said
-    (row,) = csv.DictReader(promotion.open(encoding="utf-8"))
+    (row,) = csv.DictReader(promotion.read_text("utf-8").splitlines())
     assert (row["amount"], row["expires_in_days"], row["notify"]) == ("25", "30", "false")
     local = reach.Reach("local", months.services, {}, {}, client)
     monkeypatch.setattr(reach, "reach", lambda *_: local)
