@@ -11,17 +11,21 @@ from __future__ import annotations
 import argparse
 import sys
 
+from rich.console import Console
+
 from chalicelib.domain.instants import format_instant, to_next_second
 from infra.arguments import whole_number
 from infra.deployment import shadows
 from infra.deployment.stack import Stack
 from infra.deployment.stack_facts import stack_name
+from infra.doctor import report
+from infra.doctor.finding import Finding
 from infra.local import stacks
 from infra.repair import command
 from infra.repair.command import Repair, Summary
 from infra.session import told
 from infra.shadow import nights
-from infra.shadow.cutover import Check, check_mode, check_nights
+from infra.shadow.cutover import judge_mode, judge_nights
 from infra.terminal import agree
 
 MOST_NIGHTS = nights.MOST_READ
@@ -38,14 +42,10 @@ def cut_over(repair: Repair, arguments: argparse.Namespace) -> Summary:
         shadow = shadows.shadow_of(cloudformation, stage)
     if shadow not in (None, shadows.OFF, shadows.ON):
         return _done(stage, str(shadow), switched=False)
-    checks = [check_mode(stage, shadow), _nights(repair, arguments.nights)]
-    repair.show(
-        "Before the switch",
-        ["check", "", "what was found", "what to do"],
-        [[check.name, "ok" if check.is_met else "NO", check.says, check.fix] for check in checks],
-    )
+    findings = [judge_mode(stage, shadow), _judge_nights(repair, arguments.nights)]
+    report.show(findings, Console(stderr=True))
     facts = {"stage": stage, "switched": False, "at": None}
-    if not all(check.is_met for check in checks):
+    if not report.is_fine(findings):
         return Summary("Not switched. Nothing was changed.", facts, is_complete=False)
     if not repair.is_agreed(
         f"turn the ledgers of stage {stage} into those that count: from now on it sends emails, "
@@ -58,12 +58,10 @@ def cut_over(repair: Repair, arguments: argparse.Namespace) -> Summary:
     return _done(stage, at, switched=True)
 
 
-def _nights(repair: Repair, wanted: int) -> Check:
-    if not wanted:
-        return check_nights([], repair.services.now().date(), wanted)
+def _judge_nights(repair: Repair, wanted: int) -> Finding:
     with told():
-        found = nights.read(repair.services.reports)
-    return check_nights(found, repair.services.now().date(), wanted)
+        found = nights.read(repair.services.reports) if wanted else []
+    return judge_nights(found, repair.services.now().date(), wanted)
 
 
 def _done(stage: str, at: str, *, switched: bool) -> Summary:

@@ -7,50 +7,37 @@ programs are told of what is posted from then on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 
 from infra.deployment import shadows
+from infra.doctor.finding import Finding, bad, fine, warning
 from infra.shadow.nights import Night, clean_nights
 
 COMPARE = "make shadow CSV=old.csv"
 
 
-@dataclass(frozen=True)
-class Check:
-    """What one check came to; ``fix``: what to do where it is not met."""
-
-    name: str
-    says: str
-    fix: str = ""
-
-    @property
-    def is_met(self) -> bool:
-        """Whether it keeps nobody from switching."""
-        return not self.fix
-
-
-def check_mode(stage: str, shadow: str | None) -> Check:
+def judge_mode(stage: str, shadow: str | None) -> Finding:
     """Whether the stage is a shadow. ``shadow``: its parameter; None if it is not deployed."""
     if shadow == shadows.ON:
-        return Check("shadow", f"{stage} is one: it has sent nothing")
-    return Check(
-        *("shadow", f"{stage} is none, and its ledgers count already"),
+        return fine("shadow", f"{stage} is one, and has sent nothing")
+    return bad(
+        "shadow",
+        f"{stage} is none, and its ledgers count already",
         "A stage is a shadow from its first deployment on: docs/migrating.md",
     )
 
 
-def check_nights(nights: Sequence[Night], today: date, wanted: int) -> Check:
+def judge_nights(nights: Sequence[Night], today: date, wanted: int) -> Finding:
     """Whether there were so many nights in a row without an unexplained difference, up to now."""
     if not wanted:
-        return Check("nights", "not looked at, because NIGHTS is 0")
+        return warning("nights", "not looked at, because NIGHTS is 0", COMPARE)
     row = clean_nights(nights, today)
     says = f"{row} in a row without an unexplained difference"
     if row >= wanted:
-        return Check("nights", says)
-    end = _end_of_row(nights, today, row)
-    return Check(
-        *("nights", f"{says}, and {wanted} are wanted: {end}"),
+        return fine("nights", says)
+    return bad(
+        "nights",
+        f"{says}, and {wanted} are wanted: {_end_of_row(nights, today, row)}",
         f"Compare every night: {COMPARE}; a team that decides so switches earlier: NIGHTS={row}",
     )
 
