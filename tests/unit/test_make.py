@@ -70,6 +70,7 @@ FLAGS = {
     "NO_MAIL",
     "OFFLINE",
     "RIVAL",
+    "SHADOW",
     "CELERY",
     "UPGRADE",
 }

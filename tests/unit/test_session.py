@@ -328,6 +328,8 @@ REACHES = {
     "token-check": "",
     "import": "SUBSCRIPTIONS",
     "balances": "BALANCES",
+    "usages": "MOVEMENTS",
+    "cutover": "",
     "grant": "--approved-by ada PROMOTION",
     "show": "42",
     "verify": "42",
@@ -351,6 +353,7 @@ FILES = {
     "1,Europe/Paris,starter,yearly,active,2023-01-30T21:21:21Z\n",
     "PLANS": (packaging.ROOT / packaging.PLANS).read_text("utf-8"),
     "PROMOTION": "user_id,amount,description,expires_in_days\n1,5,Thanks,30\n",
+    "MOVEMENTS": "reference,user_id,at,kind,amount\na,1,2026-01-01T00:00:00Z,usage,-5\n",
     "BALANCES": "reference,user_id,amount,granted_at\na,1,5,2026-01-01T00:00:00Z\n",
 }
 
