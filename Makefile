@@ -82,7 +82,7 @@ clean:  ## remove all generated files, and .venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
-.PHONY: deploy package doctor deploy-policy token-check import balances usages cutover grant show verify completeness liability whatif stripe stripe-secret security
+.PHONY: deploy package doctor deploy-policy token-check import balances usages shadow cutover grant show verify completeness liability whatif stripe stripe-secret security
 
 deploy: $(READY) | writable  ## show the changes, then deploy to AWS: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
@@ -138,6 +138,10 @@ liability: $(READY)  ## count credits outstanding: AT=2026-10-31T24:00Z (EXPORT=
 whatif: $(READY) | writable  ## what if? other plans, past months: PLANS=new.toml FROM=2026-01 TO=2026-12 (USERS=all)
 	$(call needs,PLANS FROM TO,PLANS=new-plans.toml FROM=2026-01 TO=2026-12)
 	@$(RUN) -m infra whatif $(call option,plans,PLANS) $(call option,from,FROM) $(call option,to,TO) $(call option,users,USERS) $(call option,export,EXPORT) $(call option,subscriptions,SUBSCRIPTIONS) $(call option,edits,EDITS) $(call flag,yes,YES) $(STAGED) $(call flag,json,JSON)
+
+shadow: $(READY) | writable  ## compare with the system it runs beside: CSV=old.csv FROM= (UNTIL= TOLERANCE= EXPORT=)
+	$(call needs,CSV,CSV=old.csv FROM=2026-11-20T22:00:00Z)
+	@$(RUN) -m infra shadow $(call option,from,FROM) $(call option,until,UNTIL) $(call option,tolerance,TOLERANCE) $(call option,export,EXPORT) $(call option,subscriptions,SUBSCRIPTIONS) $(call option,edits,EDITS) $(call flag,yes,YES) $(STAGED) $(call flag,json,JSON) -- $(call exported,CSV)
 
 stripe: $(READY)  ## list what Stripe told of and could not be done yet, and why (JSON=1)
 	@$(RUN) -m infra stripe $(STAGED) $(call flag,json,JSON)

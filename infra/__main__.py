@@ -50,6 +50,10 @@ COMMANDS = {
         "count the credits that were outstanding at an instant",
     ),
     "whatif": ("infra.commands.whatif", "replay past months under other plans"),
+    "shadow": (
+        "infra.commands.shadow",
+        "compare a stage with the system that it runs beside",
+    ),
     "stripe": ("infra.commands.stripe", "list what Stripe told of and could not be done yet"),
     "stripe-secret": ("infra.commands.stripe_secret", "put Stripe's signing secret in its place"),
     "security": ("infra.commands.security", "look for known weaknesses in template and packages"),
