@@ -115,7 +115,7 @@ class Settings:
             stripe_secret=environment.get("STRIPE_SECRET", ""),
             queue_urls=_words(environment.get("QUEUE_URLS", "")),
             clock_file=environment.get("CLOCK_FILE", ""),
-            shadow_until=_shadow_until(environment.get("SHADOW", "")),
+            shadow_until=_shadow_until(environment.get("SHADOW_UNTIL", "")),
         )
 
 
@@ -233,7 +233,9 @@ def _shadow_until(text: str) -> datetime:
     except ValueError:
         instant = None
     if instant is None or instant.tzinfo is None:
-        raise ValueError(f"SHADOW must be on, off or an instant with its offset; is {text[:80]}")
+        raise ValueError(
+            f"SHADOW_UNTIL must be on, off or an instant with its offset; is {text[:80]}"
+        )
     return instant
 
 

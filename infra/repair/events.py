@@ -78,7 +78,7 @@ def _settings(repair: Repair) -> Settings:
             FunctionName=repair.reach.functions[READER]
         )
     variables = function["Environment"]["Variables"]
-    if variables.get("SHADOW") == shadows.ON:
+    if variables.get("SHADOW_UNTIL") == shadows.ON:
         raise RepairError(f"Stage {repair.reach.stage} is a shadow: {shadows.IS_ONE}")
     url = variables.get("EVENTS_QUEUE_URL")
     if not url:

@@ -60,7 +60,7 @@ class Functions:
         variables = {
             "EVENTS_QUEUE_URL": settings.events_queue_url,
             "LOW_BALANCE": str(settings.low_balance),
-            "SHADOW": "on" if settings.shadow_until == STILL_A_SHADOW else "off",
+            "SHADOW_UNTIL": "on" if settings.shadow_until == STILL_A_SHADOW else "off",
         }
         return {"Environment": {"Variables": variables}}
 

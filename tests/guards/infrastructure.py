@@ -497,11 +497,11 @@ _SINGLE: Rows = {
     },
     f"{_TEMPLATE}whoever_queues_emails_or_events_is_told_whether_the_stage_is_a_shadow": {
         "Parameters/Shadow/Default": ("on", "a stage that tells nobody, and nobody knows why"),
-        "QueueNotifications/Environment/Variables/SHADOW": (
+        "QueueNotifications/Environment/Variables/SHADOW_UNTIL": (
             _GONE,
             "users of the old system who are told of what a shadow has posted",
         ),
-        "SweepZone/Environment/Variables/SHADOW": (
+        "SweepZone/Environment/Variables/SHADOW_UNTIL": (
             _GONE,
             "users of the old system who are reminded of credits that only a shadow has",
         ),

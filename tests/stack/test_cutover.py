@@ -86,7 +86,7 @@ def variables_of(shop: Shop) -> dict[str, str | None]:
     told = {}
     for name, function in shop.stack.functions.items():
         found = lambda_.get_function_configuration(FunctionName=function)["Environment"]
-        told[name] = found["Variables"].get("SHADOW")
+        told[name] = found["Variables"].get("SHADOW_UNTIL")
     return {name: value for name, value in told.items() if value is not None}
 
 

@@ -278,7 +278,10 @@ def test_whoever_queues_emails_or_events_is_told_whether_the_stage_is_a_shadow(
     told = {
         name
         for name, resource in template["Resources"].items()
-        if resource.get("Properties", {}).get("Environment", {}).get("Variables", {}).get("SHADOW")
+        if resource.get("Properties", {})
+        .get("Environment", {})
+        .get("Variables", {})
+        .get("SHADOW_UNTIL")
         == {"Ref": "Shadow"}
     }
     sending = set()

@@ -47,7 +47,7 @@ def test_every_setting_comes_from_its_own_variable() -> None:
             "STRIPE_SECRET": "Stripe's secret",
             "QUEUE_URLS": "https://one https://two",
             "CLOCK_FILE": "clock.txt",
-            "SHADOW": "2026-12-31T10:00:00Z",
+            "SHADOW_UNTIL": "2026-12-31T10:00:00Z",
         }
     )
     assert asdict(found) == {
@@ -113,15 +113,17 @@ def test_a_setting_that_is_not_given_has_its_default() -> None:
 def test_nobody_is_told_of_what_was_posted_while_the_stage_was_a_shadow(
     shadow: str, quiet: datetime | None, loud: datetime | None
 ) -> None:
-    found = Settings.read(NEEDED | {"SHADOW": shadow})
+    found = Settings.read(NEEDED | {"SHADOW_UNTIL": shadow})
     assert quiet is None or found.is_quiet(quiet)
     assert loud is None or not found.is_quiet(loud)
 
 
 @pytest.mark.parametrize("wrong", ["yes", "ON", "2026-12-31", "2026-12-31T10:00:00", "tomorrow"])
 def test_a_stage_that_may_or_may_not_be_a_shadow_does_not_begin(wrong: str) -> None:
-    with pytest.raises(ValueError, match=f"^SHADOW must be on, off or an instant .* is {wrong}$"):
-        Settings.read(NEEDED | {"SHADOW": wrong})
+    with pytest.raises(
+        ValueError, match=f"^SHADOW_UNTIL must be on, off or an instant .* is {wrong}$"
+    ):
+        Settings.read(NEEDED | {"SHADOW_UNTIL": wrong})
 
 
 @pytest.mark.parametrize(
