@@ -26,7 +26,7 @@ from infra.repair.command import Repair, Summary
 from infra.session import told
 from infra.shadow import nights
 from infra.shadow.cutover import judge_mode, judge_nights
-from infra.terminal import agree
+from infra.terminal import agree, say_nothing
 
 MOST_NIGHTS = nights.MOST_READ
 
@@ -36,7 +36,7 @@ def cut_over(repair: Repair, arguments: argparse.Namespace) -> Summary:
     here = repair.reach
     stage, region = here.stage, here.services.settings.region
     cloudformation = here.client("cloudformation")
-    stack = Stack(cloudformation, stack_name(stage), region, repair.say, repair.say)
+    stack = Stack(cloudformation, stack_name(stage), region, repair.say, say_nothing)
     with told():
         stack.wait_for_what_is_under_way()
         shadow = shadows.shadow_of(cloudformation, stage)

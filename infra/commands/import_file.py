@@ -129,8 +129,8 @@ def _tell_refused(
     text = checked.text_of(row for row in checked.good if row.line in lines)
     saved = _save(text, path, REFUSED, "the refused rows")
     console.print(
-        f"{len(refused)} rows were refused, and are saved to {saved}: import that file once there "
-        "is enough."
+        f"{len(refused):,} refused rows are saved to {saved}: import that file once there is "
+        "enough."
     )
 
 

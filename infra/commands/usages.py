@@ -9,21 +9,21 @@ import sys
 
 from rich.console import Console
 
+from chalicelib.domain.errors import NotAllowed
 from chalicelib.services import Services
 from infra import reach
 from infra.commands.import_file import command
 from infra.deployment import shadows
-from infra.deployment.errors import DeployError
 from infra.imports.usages import USAGES
 
 
 def services_of_shadow(stage: str, region: str | None) -> Services:
-    """The services of a shadow. Raises `DeployError` elsewhere: a product spends for itself."""
+    """The services of a shadow. Raises `NotAllowed` elsewhere: a product spends for itself."""
     here = reach.reach(stage, region)
     if shadows.shadow_of(here.client("cloudformation"), stage) != shadows.ON:
-        raise DeployError(
+        raise NotAllowed(
             f"Stage {stage} is no shadow: what another system let users spend would be spent there "
-            "twice. Nothing was spent. docs/migrating.md says what a shadow is."
+            "twice. docs/migrating.md says what a shadow is."
         )
     return here.services
 
