@@ -33,6 +33,11 @@ COMMANDS = {
     ),
     "import": ("infra.commands.import_subscriptions", "import subscriptions from a CSV file"),
     "balances": ("infra.commands.import_balances", "import credits that users have elsewhere"),
+    "usages": (
+        "infra.commands.usages",
+        "spend in a shadow what another system let users spend",
+    ),
+    "cutover": ("infra.commands.cutover", "turn the ledgers of a shadow into those that count"),
     "grant": ("infra.commands.grant", "grant credits to the users of a CSV file, once approved"),
     "show": ("infra.commands.show", "show a user: what they have, why, and what they were told"),
     "verify": ("infra.commands.verify", "check ledgers line by line"),

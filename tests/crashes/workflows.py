@@ -22,6 +22,7 @@ from chalicelib.operations import on_request
 from chalicelib.store.ledger import LedgerStore
 from infra.imports.importing import import_rows
 from infra.imports.promotions import Promotion
+from infra.imports.usages import USAGES
 from tests.crashes.world import CrashingWorld, Json
 from tests.simulation.aws import Message
 from tests.simulation.reference import SHIPPED
@@ -679,6 +680,26 @@ def _promotion(world: CrashingWorld) -> None:
 
     with taking_turns():
         world.until_done(grant)
+
+
+@workflow("requests", "usages from the file of an old system", *BOTH)
+def _usages(world: CrashingWorld) -> None:
+    """The command is run again, and finds what has been spent; one row is never covered."""
+    world.now = at("2026-02-10T12:00:00Z")
+    text = (
+        "reference,user_id,at,kind,amount\n"
+        "u-2,ada,2026-02-04T10:00:00Z,usage,-60\nu-1,ada,2026-02-03T10:00:00Z,usage,-30\n"
+        "a-1,ada,2026-01-31T23:00:00Z,allocation,100\nu-3,bob,2026-02-04T10:00:00Z,usage,-101\n"
+        "u-4,bob,2026-02-05T10:00:00Z,usage,-20\n"
+    )
+
+    def spend() -> bool:
+        checked = USAGES.check(world.services, text)
+        done = import_rows(USAGES, world.services, checked.good)
+        return not (checked.problems or done.failures)
+
+    with taking_turns():
+        world.until_done(spend)
 
 
 @workflow("requests", "erasure of a person", subscribed("ada"), allocated, used_little)

@@ -328,6 +328,8 @@ REACHES = {
     "token-check": "",
     "import": "SUBSCRIPTIONS",
     "balances": "BALANCES",
+    "usages": "MOVEMENTS",
+    "cutover": "",
     "grant": "--approved-by ada PROMOTION",
     "show": "42",
     "verify": "42",
