@@ -289,9 +289,10 @@ def show(found: Tally, in_a_row: int) -> None:
         place = f", line {finding.line:,}" if finding.line else ""
         table.add_row(heading, *figures, plain(f"{user_id}: {finding.words}{place}"))
     console.print(table)
+    so_far = f" It has been for {in_a_row}." if in_a_row else ""
     console.print(
-        f"Unexplained: {found.unexplained:,} of {found.users:,} users. It was 0 for {in_a_row} "
-        f"nights in a row; before the switch it must be for {NIGHTS_BEFORE_THE_SWITCH}.",
+        f"Unexplained: {found.unexplained:,} of {found.users:,} users. Before the switch it must "
+        f"be 0 for {NIGHTS_BEFORE_THE_SWITCH} nights in a row.{so_far}",
         soft_wrap=True,
     )
 

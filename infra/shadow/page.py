@@ -24,7 +24,7 @@ from .nights import NIGHTS_BEFORE_THE_SWITCH, Night, clean_nights
 from .tally import Line, Tally
 
 HEIGHT = 220
-_TOP, _BOTTOM = 14, 26
+_TOP, _BOTTOM, _RIGHT = 14, 26, 12
 
 MOST_NIGHTS = 45
 
@@ -33,8 +33,10 @@ _SEEN = 3.0
 
 _STYLE = """<style>
 .figure { font-size: 6rem; line-height: 1.1; font-weight: 700; margin: .5rem 0 0; }
-.figure.bad { color: var(--lost); } .figure + p { margin-top: 0; font-size: 1.15rem; }
-td.words { white-space: normal; text-align: left; min-width: 18rem; }
+.figure + p { margin-top: 0; font-size: 1.15rem; }
+td { vertical-align: top; } td:first-child { white-space: normal; min-width: 7rem; }
+td.words, th.words { white-space: normal; text-align: left; min-width: 11rem; }
+.bad { color: var(--lost); }
 .key { display: inline-block; width: .8em; height: .8em; margin: 0 .35em 0 1em; }
 .key.was { background: var(--was); } .key.would { background: var(--would); }
 .key.lost { background: var(--lost); }
@@ -67,12 +69,13 @@ def page(found: Tally, nights: Sequence[Night], stage: str) -> str:
 
 
 def _figure(found: Tally, nights: Sequence[Night]) -> str:
-    row_of = clean_nights(nights, found.until.date())
     users = "user has" if found.unexplained == 1 else "users have"
-    return (
-        f"{users} a difference that is not explained. It was 0 for {_counted(row_of, 'night')} in "
-        f"a row; before the switch it must be for {NIGHTS_BEFORE_THE_SWITCH}."
-    )
+    figure = f"{users} a difference that is not explained."
+    wanted = f"Before the switch it must be 0 for {NIGHTS_BEFORE_THE_SWITCH} nights in a row"
+    if found.unexplained:
+        return f"{figure} {wanted}."
+    so_far = _counted(clean_nights(nights, found.until.date()), "night")
+    return f"{figure} {wanted}; it has been for {so_far}."
 
 
 def _summary(found: Tally) -> str:
@@ -99,7 +102,7 @@ def columns(nights: Sequence[Night]) -> str:
     highest = max(1, *(night.users for night in nights))
     scale = (HEIGHT - _TOP - _BOTTOM) / highest
     foot = float(HEIGHT - _BOTTOM)
-    each = (WIDTH - LEFT) / max(14, len(days))
+    each = (WIDTH - LEFT - _RIGHT) / max(14, len(days))
     parts = [rule(foot - value * scale, value) for value in sorted({0, highest // 2, highest})]
     every = -(-len(days) // 14)
     for place, ordinal in enumerate(days):
@@ -128,26 +131,18 @@ def _stack(night: Night, x: float, wide: float, foot: float, scale: float) -> li
 def _table(lines: Sequence[Line]) -> str:
     if not lines:
         return "<p>No differences.</p>"
-    heads = "".join(
-        f"<th>{name}</th>" for name in ("users", "times", "credits more there", "for example")
-    )
-    rows = [_row(line) for line in lines]
+    heads = "".join(f"<th>{name}</th>" for name in ("users", "times", "credits more there"))
     return (
-        f'<div class="wide"><table>\n<tr><th>finding</th>{heads}</tr>\n'
-        + "\n".join(rows)
-        + "\n</table></div>"
+        f'<div class="wide"><table>\n<tr><th>finding</th>{heads}<th class="words">for example</th>'
+        "</tr>\n" + "\n".join(map(_row, lines)) + "\n</table></div>"
     )
 
 
 def _row(line: Line) -> str:
-    heading = line.code.heading + ("" if line.code.is_explained else ": unexplained")
-    numbers = row(heading, f"{line.users:,}", f"{line.times:,}", f"{line.credits:+,}")
+    numbers = row(line.code.heading, f"{line.users:,}", f"{line.times:,}", f"{line.credits:+,}")
     said = "<br>".join(
-        f"{escape(user_id)}: {escape(finding.words)}{_place(finding.line)}"
-        for user_id, finding in line.examples
+        escape(f"{user_id}: {finding.words}{f', line {finding.line:,}' if finding.line else ''}")
+        for user_id, finding in line.examples[:2]
     )
-    return numbers.replace("</tr>", f'<td class="words">{said}</td></tr>')
-
-
-def _place(line: int | None) -> str:
-    return f", line {line:,}" if line else ""
+    whole = numbers.replace("</tr>", f'<td class="words">{said}</td></tr>')
+    return whole if line.code.is_explained else whole.replace("<td>", '<td class="bad">', 1)

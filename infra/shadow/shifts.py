@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from chalicelib.domain import calendar
 
-_HALF_A_YEAR = timedelta(days=182)
+_OF_A_YEAR = [timedelta(days=61 * sixth) for sixth in range(1, 6)]
 _UNITS = ((86_400, "day"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -67,7 +67,7 @@ def _other_offsets(zone: str, due: datetime) -> Sequence[timedelta]:
     """By how much the zone is at other times of the year ahead of where it is then."""
     rules = calendar.zone(zone)
     usual = due.astimezone(rules).utcoffset()
-    found = ((due + half).astimezone(rules).utcoffset() for half in (-_HALF_A_YEAR, _HALF_A_YEAR))
+    found = ((due + later).astimezone(rules).utcoffset() for later in _OF_A_YEAR)
     return tuple({other - usual for other in found if other and usual and other != usual})
 
 
