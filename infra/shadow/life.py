@@ -209,7 +209,8 @@ class _Played:
         self._debt += missing
 
     def _burn(self, amount: int, at: datetime) -> Iterator[tuple[str, int]]:
-        for lot in sorted(self._grants, key=lambda lot: self._place(lot, at)):
+        lots = [lot for lot, left in self.left.items() if left and amount]
+        for lot in sorted(lots, key=lambda lot: self._place(lot, at)):
             if amount and (there := self._spendable(lot, at)):
                 taken = min(amount, there)
                 amount -= taken

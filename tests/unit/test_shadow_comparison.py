@@ -4,6 +4,7 @@ The property: whatever a ledger has been through, an old system that moved just 
 one that differs by a single movement is not.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,6 +20,8 @@ from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.holds import dead
 from chalicelib.domain.ledger import Request
 from chalicelib.domain.subscriptions import next_allocation
+from infra.deployment.packaging import ROOT
+from infra.imports import movements
 from infra.imports.movements import Kind, Movement
 from infra.shadow import book as books
 from infra.shadow import comparison, expiries, grants, life, shifts
@@ -253,6 +256,26 @@ def test_faults_of_the_old_system_are_explained_and_what_credits_was_told_is_not
     assert not compared(*FINDINGS["what nobody can name"][0]).is_explained
     assert compared(*FINDINGS["granted twice"][0]).is_explained
     assert all(code.heading for code in Code)
+
+
+def test_the_example_of_the_page_is_what_it_says() -> None:
+    page = (ROOT / "docs" / "migrating.md").read_text("utf-8")
+    (text, findings) = re.findall(r"```csv\n(.*?)```\n\n```\n(.*?)```", page, re.DOTALL)[0]
+    now = at("2026-05-20T00:00:00Z")
+    checked = movements.check(text, now)
+    assert checked.problems == []
+    book = spring()
+    shadow = Shadow("ada", book.entries, Zones(book.zone))
+    read = movements.read(checked.good, now)
+    assert said(compare(shadow, read, None, now, TOLERANCE)) == findings.splitlines()
+
+
+def test_every_finding_is_on_the_page_and_those_first_that_count() -> None:
+    page = (ROOT / "docs" / "migrating.md").read_text("utf-8")
+    (table,) = re.findall(r"^\| finding \|.*\n\|[-|]+\n((?:\|.*\n)+)", page, re.MULTILINE)
+    rows = [row.split("|")[1].strip().split("; ") for row in table.splitlines()]
+    assert sorted(heading for row in rows for heading in row) == sorted(c.heading for c in Code)
+    assert [row[0] for row in rows[:5]] == [c.heading for c in Code if not c.is_explained]
 
 
 def test_the_first_line_is_named_from_which_a_difference_stays() -> None:
