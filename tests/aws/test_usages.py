@@ -6,8 +6,9 @@ from unittest.mock import patch
 
 import pytest
 
-from chalicelib.domain.errors import Contention
-from chalicelib.operations.past_usages import spend_past
+from chalicelib.domain.errors import Contention, NotFound
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.operations.past_usages import PastUsage, spend_past
 from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
 from infra.commands.usages import main
@@ -139,9 +140,9 @@ def test_an_import_that_was_killed_ends_as_if_it_had_not_been(month: World, spen
     assert lines(month) == SPENT
 
 
-def _usage(row: str) -> usages.PastUsage:
+def _usage(row: str) -> PastUsage:
     (found,) = usages.USAGES.check_alone(
-        f"{HEADER}\n{row}\n", usages.movements.PlanCatalogue(()), at("2026-03-05T12:00:00Z")
+        f"{HEADER}\n{row}\n", PlanCatalogue(()), at("2026-03-05T12:00:00Z")
     ).good
     usage = usages.usage_of(found, at("2026-03-05T12:00:00Z"))
     assert usage is not None
@@ -188,7 +189,7 @@ def test_refused_rows_that_cannot_be_saved_are_named_all_the_same(
 
 
 def test_a_failure_holds_up_the_later_rows_of_its_user_alone(month: World, spend: Spend) -> None:
-    def fails(services: Services, usage: usages.PastUsage) -> Outcome:
+    def fails(services: Services, usage: PastUsage) -> Outcome:
         if usage.key == "u-1":
             raise Contention("too busy")
         return spend_past(services, usage)
@@ -243,6 +244,12 @@ def test_a_usage_that_cannot_be_compared_is_named(spend: Spend) -> None:
     spend(CLICK)
     damage_entry(without("body"), number=2)
     assert "what is stored cannot be read" in spend(CLICK).said
+
+
+def test_a_user_who_is_gone_meanwhile_is_not_said_to_have_too_little(month: World) -> None:
+    stranger = _usage("u-7,7,2026-02-03T10:00:00Z,usage,-1,")
+    with pytest.raises(NotFound):
+        spend_past(month.services, stranger)
 
 
 def test_users_whose_subscription_is_damaged_can_spend(spend: Spend) -> None:

@@ -505,6 +505,10 @@ _SINGLE: Rows = {
             _GONE,
             "users of the old system who are reminded of credits that only a shadow has",
         ),
+        "APIHandler/Environment/Variables/SHADOW_UNTIL": (
+            _GONE,
+            "people who answer users, and do not know why no email comes",
+        ),
     },
     f"{_TEMPLATE}a_webhook_is_made_when_it_has_an_address_and_only_then": {
         "WebhookRule/Targets/0/DeadLetterConfig": (
