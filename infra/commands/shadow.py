@@ -196,8 +196,8 @@ class _Report:
             yield f"All who differ: {self.differences}"
         if self.granted:
             yield (
-                f"What {self.granted:,} users would lack on switching: {self.grants}. To make up "
-                f"for it then: make grant CSV={self.grants} APPROVED_BY=..."
+                f"What users would lack on switching, {self.granted:,} of them: {self.grants}. To "
+                f"make up for it then: make grant CSV={self.grants} APPROVED_BY=..."
             )
 
 
@@ -214,7 +214,8 @@ def _asked(
         raise InvalidInput.of("FROM", f"must be before the end, {format_instant(until)}")
     by_user = defaultdict[str, list[Movement]](list)
     for movement in rows:
-        by_user[movement.user_id].append(movement)
+        if (start is None or start <= movement.at) and movement.at <= until:
+            by_user[movement.user_id].append(movement)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Asked(by_user, start, until, timedelta(minutes=given.tolerance), digest)
 
@@ -229,21 +230,24 @@ def compared_users(
         task = progress.add_task("Comparing users", total=len(users) + len(strangers))
         for first in range(0, len(users), source.at_once):
             for user_id, past in source.pasts(users[first : first + source.at_once], progress):
-                if isinstance(past, CreditsError):
-                    yield unreadable(user_id, str(past), asked), None
-                else:
-                    yield _compared(past, asked, catalogue), past
+                yield _compared(user_id, past, asked, catalogue)
                 progress.advance(task)
         for user_id in strangers:
             yield unreadable(user_id, "is not registered: import their subscription", asked), None
             progress.advance(task)
 
 
-def _compared(past: Past, asked: Asked, catalogue: PlanCatalogue) -> Comparison:
-    user_id = past.subscription.user_id
-    shadow = shadow_of(past, asked.until, catalogue)
+def _compared(
+    user_id: str, past: Past | CreditsError, asked: Asked, catalogue: PlanCatalogue
+) -> tuple[Comparison, Past | None]:
+    try:
+        if isinstance(past, CreditsError):
+            raise past
+        shadow = shadow_of(past, asked.until, catalogue)
+    except CreditsError as error:
+        return unreadable(user_id, str(error), asked), None
     its = asked.movements.get(user_id, ())
-    return compare(shadow, its, asked.start, asked.until, asked.tolerance)
+    return compare(shadow, its, asked.start, asked.until, asked.tolerance), past
 
 
 def shadow_of(past: Past, until: datetime, catalogue: PlanCatalogue) -> Shadow:
@@ -277,17 +281,16 @@ def unreadable(user_id: str, why: str, asked: Asked) -> Comparison:
 def show(found: Tally, in_a_row: int) -> None:
     """The answer for people."""
     console = Console()
-    table = Table("finding", title=f"Until {format_instant(found.until)}")
+    table = Table("finding", "explained", title=f"Until {format_instant(found.until)}")
     for name in ("users", "times", "credits more there"):
         table.add_column(name, justify="right")
     table.add_column("for example", overflow="fold")
-    table.add_row("same", f"{found.same:,}", "", "", "")
+    table.add_row("same", "", f"{found.same:,}", "", "", "")
     for line in found.lines:
         user_id, finding = line.examples[0]
-        heading = line.code.heading + ("" if line.code.is_explained else " (unexplained)")
+        explained = "yes" if line.code.is_explained else "NO"
         figures = (f"{line.users:,}", f"{line.times:,}", f"{line.credits:+,}")
-        place = f", line {finding.line:,}" if finding.line else ""
-        table.add_row(heading, *figures, plain(f"{user_id}: {finding.words}{place}"))
+        table.add_row(line.code.heading, explained, *figures, plain(f"{user_id}: {finding.brief}"))
     console.print(table)
     so_far = f" It has been for {in_a_row}." if in_a_row else ""
     console.print(

@@ -179,8 +179,6 @@ def _unexplained(
     at = since or window.until
     last = book.last_before(shadow.entries, at)
     words = f"{abs(difference):,} {'more' if difference > 0 else 'less'} there"
-    if since:
-        words += f" since line {lines[since]}"
     return Finding(
         Code.UNEXPLAINED,
         words,

@@ -90,9 +90,18 @@ class Finding:
     entry: int | None = None
     credits: int = 0
 
+    @property
+    def brief(self) -> str:
+        """What it says beside its heading, and where the file has it."""
+        return ", ".join(part for part in (self.words, self._on_line) if part)
+
+    @property
+    def _on_line(self) -> str:
+        since = "since " if self.code is Code.UNEXPLAINED else ""
+        return f"{since}line {self.line}" if self.line else ""
+
     def __str__(self) -> str:
-        places = [f"line {self.line}"] if self.line else []
-        places += [f"entry {self.entry}"] if self.entry else []
-        place = f" ({', '.join(places)})" if places else ""
+        on_entry = f"entry {self.entry}" if self.entry else ""
+        place = ", ".join(part for part in (self._on_line, on_entry) if part)
         words = f": {self.words}" if self.words else ""
-        return f"{self.code.heading}{words}{place}"
+        return f"{self.code.heading}{words}{f' ({place})' if place else ''}"

@@ -141,8 +141,7 @@ def _table(lines: Sequence[Line]) -> str:
 def _row(line: Line) -> str:
     numbers = row(line.code.heading, f"{line.users:,}", f"{line.times:,}", f"{line.credits:+,}")
     said = "<br>".join(
-        escape(f"{user_id}: {finding.words}{f', line {finding.line:,}' if finding.line else ''}")
-        for user_id, finding in line.examples[:2]
+        escape(f"{user_id}: {finding.brief}") for user_id, finding in line.examples[:2]
     )
     whole = numbers.replace("</tr>", f'<td class="words">{said}</td></tr>')
     return whole if line.code.is_explained else whole.replace("<td>", '<td class="bad">', 1)

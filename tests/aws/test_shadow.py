@@ -23,7 +23,18 @@ from tests.aws.damage import damage_entry, having
 from tests.aws.exports import items_of
 from tests.aws.test_whatif import exported
 from tests.aws.world import World, at, client
-from tests.old_shop import MONTHS, OPENING, STARTED, UPGRADED, Fault, OldShop, as_csv, shop, usages
+from tests.old_shop import (
+    DAY,
+    MONTHS,
+    OPENING,
+    STARTED,
+    UPGRADED,
+    Fault,
+    OldShop,
+    as_csv,
+    shop,
+    usages,
+)
 
 UNTIL = "2026-05-03T02:00:00Z"
 FROM = format_instant(STARTED)
@@ -203,7 +214,7 @@ def test_what_a_user_would_lack_is_a_promotion_that_make_grant_takes(
     assert (answer["unexplained"], answer["credits"], answer["clean_nights"]) == (1, 25, 0)
     assert answer["less"] == [{"user_id": "ada", "plan": "starter", "there": 135, "here": 110}]
     promotion = tmp_path / "shadow" / "dev-2026-05-03-grants.csv"
-    assert f"What 1 users would lack on switching: {promotion}" in said
+    assert f"What users would lack on switching, 1 of them: {promotion}" in said
     (row,) = csv.DictReader(promotion.read_text("utf-8").splitlines())
     assert (row["amount"], row["expires_in_days"], row["notify"]) == ("25", "30", "false")
     local = reach.Reach("local", months.services, {}, {}, client)
@@ -216,7 +227,8 @@ def test_what_a_user_would_lack_is_a_promotion_that_make_grant_takes(
 def test_who_cannot_be_compared_is_not_explained(ask: Ask) -> None:
     damage_entry(having("body", {"S": "{}"}), "bob")
     stranger = Movement(0, "job-9", "eve", at("2026-04-20T10:00:00Z"), Kind.USAGE, -5)
-    answer, _ = ask([*moved(), stranger], "--json", status=1)
+    gone = Movement(0, "job-0", "dan", STARTED - DAY, Kind.USAGE, -5)  # before it began
+    answer, _ = ask([*moved(), gone, stranger], "--json", status=1)
     assert (answer["users"], answer["same"], answer["unexplained"]) == (10, 8, 2)
     (line,) = answer["findings"]
     assert line["finding"] == "unreadable"

@@ -230,7 +230,7 @@ FINDINGS: dict[str, tuple[list[Row], list[str]]] = {
     ),
     "what nobody can name": (
         [*SAME, ("2026-05-10T12:00:00Z", Kind.EXPIRATION, -12, "expiry-9")],
-        ["unexplained difference: 12 less there since line 6 (line 6, entry 4) [-12]"],
+        ["unexplained difference: 12 less there (since line 6, entry 4) [-12]"],
     ),
 }
 """What an old system did to the user of `spring`, and what is said of it."""
@@ -282,7 +282,8 @@ def test_the_first_line_is_named_from_which_a_difference_stays() -> None:
     strange = ("2026-04-12T12:00:00Z", Kind.EXPIRATION, -12, "expiry-8")
     again = ("2026-05-02T12:00:00Z", Kind.EXPIRATION, -8, "expiry-9")
     (finding,) = compared(*SAME, strange, again).findings[:1]
-    assert str(finding).startswith("unexplained difference: 20 less there since line ")
+    assert str(finding) == "unexplained difference: 20 less there (since line 6, entry 2)"
+    assert finding.brief == "20 less there, since line 6"
 
 
 def test_the_midnight_of_a_zone_that_the_user_has_left_is_named() -> None:
@@ -378,6 +379,23 @@ def test_a_hold_is_found_in_the_old_table_by_its_key() -> None:
     end = Request(f"end#{USER}-5", "shop", "")
     book.post(ledger.capture(book.account, 5, 30, end, now + MINUTE, zone))
     assert compared(*SAME, ("2026-05-10T12:01:00Z", Kind.USAGE, -30, "job-2"), book=book).is_same
+
+
+def test_a_hold_that_outlives_its_credits_is_named_beside_a_table_that_has_no_holds() -> None:
+    book = Book()
+    book.edit(at("2026-03-10T12:00:00Z"), timezone=PARIS, plan="starter")
+    book.allocate(at("2026-03-31T22:00:00Z"))
+    use(book, 30, "2026-04-10T12:00:00Z", "job-1")
+    now, asked = at("2026-04-30T12:00:00Z"), Request("hold#shop#job-2", "shop", "")
+    book.post(ledger.hold(book.account, 50, 86_400, asked, now, lambda: PARIS))
+    book.expire(at("2026-04-30T22:00:00Z"))
+    book.allocate(at("2026-04-30T22:00:00Z"))
+    end, now = Request(f"end#{USER}-3", "shop", ""), at("2026-05-01T06:00:00Z")
+    book.post(ledger.capture(book.account, 3, 40, end, now, lambda: PARIS))
+    captured = ("2026-05-01T06:00:00Z", Kind.USAGE, -40, "job-2")
+    found = compared(*SAME, captured, book=book)
+    assert said(found) == ["held by Credits over its expiry [-40]"]
+    assert found.is_explained
 
 
 def test_without_a_start_it_is_that_of_the_first_entry() -> None:
