@@ -926,7 +926,7 @@ FILES_AND_SETTINGS = (
     reader(
         "CSV of movements",
         Kind.TEXT,
-        lambda text: movements.read(movements.check(text, NOW).good, NOW),
+        lambda text: movements.read(movements.check(sendable(text), NOW).good, NOW),
         ",".join(movements.COLUMNS.all)
         + "\ntx-1,42,2026-01-01T00:00:00.5Z,usage,-5,Render\n"
         + "tx-2,42,2026-01-01T00:00:00Z,Allocation,100,\n",
