@@ -43,7 +43,7 @@ def steps(
         if told is None:
             yield _not_told(movement, entries, window)
             continue
-        yield _moved(movement, told)
+        yield _moved(movement, told, window)
         if told.amount != movement.amount:
             yield _other_amount(movement, told)
     for reference, told in (*left[True].items(), *left[False].items()):
@@ -85,16 +85,22 @@ def _as_action(movement: Movement) -> Action:
     return Grant(at, its, amount, at, its, 50, None)
 
 
-def _moved(movement: Movement, told: Told) -> Step:
+def _moved(movement: Movement, told: Told, window: Window) -> Step:
     """What was told of happens when the old system says that it did."""
     actions: Mapping[str, Action] = {
         part.name: part.action._replace(at=movement.at, order=order(movement))
         for part in told.parts
     }
+
+    def edit(life: Life) -> Life:
+        return life.having(actions)
+
+    if told.entry.posted_at > window.until:
+        return Step(edit)
     late = told.entry.posted_at - movement.at
     words = f"{movement.kind} {movement.reference}, {movement.amount:+,}, after {length(abs(late))}"
     return Step(
-        lambda life: life.having(actions),
+        edit,
         Finding(Code.TOLD_LATE, words, movement.at, movement.line, told.entry.number),
         if_it_matters=True,
     )

@@ -9,7 +9,7 @@ import pytest
 
 from chalicelib.domain.instants import parse_instant
 from infra import reach
-from infra.commands import cutover, usages
+from infra.commands import cutover, shadow, usages
 from infra.commands.doctor import look
 from infra.deployment import deploy
 from infra.deployment.errors import DeployError
@@ -94,8 +94,9 @@ def variables_of(shop: Shop) -> dict[str, str | None]:
 
 
 def test_a_shadow_is_spent_compared_and_switched_and_nothing_old_is_ever_sent(
-    shop: Shop, tmp_path: Path
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(shadow, "FOLDER", tmp_path / "shadow")
     services = reach.reach("local").services
     values = {
         "user_id": "ada",
@@ -111,9 +112,14 @@ def test_a_shadow_is_spent_compared_and_switched_and_nothing_old_is_ever_sent(
         shop.grant("shadow")
         file = tmp_path / "moves.csv"
         now = services.now()
-        file.write_text(f"{HEADER}\nu-1,ada,{now.isoformat(timespec='seconds')},usage,-40\n")
+        at = now.isoformat(timespec="seconds")
+        file.write_text(f"{HEADER}\nshadow,ada,{at},adjustment,50\nu-1,ada,{at},usage,-40\n")
         assert usages.main([str(file)]) == 0
         assert [line.amount for line in services.ledger.history("ada")] == [-40, 50]
+        started = (now - timedelta(hours=1)).isoformat(timespec="seconds")
+        assert shadow.main([str(file), "--from", started]) == 0
+        (night,) = nights.read(services.reports)
+        assert (night.users, night.same, night.unexplained) == (1, 1, 0)
         assert variables_of(shop) == dict.fromkeys(TOLD, "on")
         assert "shadow" in [finding.check for finding in look("local", None, lambda _: None)[1]]
 
@@ -124,7 +130,7 @@ def test_a_shadow_is_spent_compared_and_switched_and_nothing_old_is_ever_sent(
 
         status, said = shop.switch("--yes")
         assert status == 1
-        assert "0 in a row without an unexplained difference, and 30 are wanted" in said
+        assert "1 in a row without an unexplained difference, and 30 are wanted" in said
         assert shop.shadow == "on"
         for day in range(30):
             night = Night(now - timedelta(days=day), 1_000, 990, 10, 0, "9f86d0")

@@ -302,6 +302,14 @@ def test_what_one_side_has_in_the_last_minutes_may_still_come_on_the_other() -> 
     assert not compared(*SAME, told, until="2026-05-10T12:15:00Z").is_same
 
 
+def test_what_was_told_of_after_the_end_is_the_same_all_the_same() -> None:
+    told = ("2026-05-19T23:59:59Z", Kind.USAGE, -20, "job-2")
+    book = spring()
+    use(book, 20, "2026-05-20T06:00:00Z", "job-2")
+    found = compared(*SAME, told, book=book)
+    assert (found.is_same, found.there, found.here) == (True, 80, 80)
+
+
 def test_a_grant_at_an_earlier_midnight_is_named_before_ours_has_come() -> None:
     coming = Coming(at("2026-05-31T22:00:00Z"), 100, "2026-06")
     early = ("2026-05-31T15:00:00Z", Kind.ALLOCATION, 100, "batch-3")
