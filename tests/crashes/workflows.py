@@ -19,6 +19,7 @@ from jwt.algorithms import ECAlgorithm
 
 from chalicelib.domain.errors import Contention
 from chalicelib.operations import on_request
+from chalicelib.settings import STILL_A_SHADOW
 from chalicelib.store.ledger import LedgerStore
 from infra.imports.importing import import_rows
 from infra.imports.promotions import Promotion
@@ -914,3 +915,24 @@ def runs_low(world: CrashingWorld) -> None:
 
 
 add("events", "events of a user who runs low", nothing, sends_events, subscribed("ada"), runs_low)
+
+
+def is_a_shadow(world: CrashingWorld) -> None:
+    world.shadow_until = STILL_A_SHADOW
+    world.restart()
+
+
+@workflow(
+    "events",
+    "the switch of a shadow, of whose entries the stream has not told yet",
+    *(sends_events, is_a_shadow, subscribed("ada"), runs_low),
+)
+def _switch(world: CrashingWorld) -> None:
+    """Of what is posted from the switch on, users and programs are told; of nothing before."""
+    world.now += timedelta(minutes=1)
+    world.shadow_until = world.now
+    world.restart()
+    by_hand(world, 25, "key")
+    world.settle()
+    assert {json.loads(event["Detail"])["number"] for event in world.aws.state.events} == {3}
+    assert len(world.aws.state.mails) <= 1
