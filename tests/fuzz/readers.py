@@ -76,7 +76,7 @@ from chalicelib.store import ledger_items, subscriptions
 from chalicelib.store.edits import read_edit
 from chalicelib.store.mails import read_mail
 from infra import arguments
-from infra.commands import liability
+from infra.commands import liability, whatif
 from infra.deployment import parameters, plan_changes
 from infra.deployment.errors import DeployError
 from infra.imports import balances, csv_file, promotions, table_export
@@ -988,6 +988,14 @@ COMMANDS = (
         write=instants.format_instant,
         check=lambda value: value.microsecond % 1000 == 0,
         words=("T24:00", "T24:00:00", "Z", "2999-12-31"),
+    ),
+    reader(
+        "months of what if",
+        Kind.TEXT,
+        lambda text: whatif.parse_months(*text.partition(" ")[::2]),
+        *("2026-01 2026-12", "2026-07 2026-07"),
+        write=lambda months: " ".join(map(str, months)),
+        check=lambda months: months[0] <= months[1],
     ),
     reader(
         "summary of an export",
