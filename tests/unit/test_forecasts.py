@@ -19,6 +19,7 @@ from chalicelib.domain.forecasts import (
     NoRate,
     Rate,
     forecast,
+    pace_of,
     spending_of,
     spent_since,
 )
@@ -391,6 +392,21 @@ def test_a_rate_is_what_was_spent_in_the_window_and_needs_a_window_of_its_length
     assert (month.days, month.spent, month.rate) == (30, 40, Rate(40, 30))
     assert (quarter.rate, quarter.because) == (None, NoRate.TOO_NEW)
     assert spending_of(entries_of(book), now - MILLISECOND, 30).because is NoRate.TOO_NEW
+
+
+def test_the_pace_is_that_of_a_month_and_in_a_young_ledger_that_of_a_week() -> None:
+    book = Book()
+    book.grant(1000)
+    spending(book, 10, 1, 4)
+    read = entries_of(book)
+    for days, pace in ((6.9, None), (7, Rate(20, 7)), (14, None), (29.9, None), (30, Rate(20, 30))):
+        found = pace_of(read, START + days * DAY)
+        assert (found and found.rate) == pace, days
+    # Long ago is no present pace, though a quarter would have one.
+    assert pace_of(read, START + 35 * DAY) is None
+    spending(book, 5, 35)
+    assert pace_of(entries_of(book), START + 36 * DAY) == (30, 30, 5, None)
+    assert pace_of([], START) is None
 
 
 def test_who_spent_nothing_in_the_window_or_got_all_of_it_back_has_no_rate() -> None:
