@@ -78,10 +78,10 @@ test("components that ask at the same time send one request, and one of them has
   assert.equal(ledger.asked("/allocation-schedule"), 2);
 });
 
-function Runway({ client }: { client?: CreditsClient }) {
-  const { forecast, pace, error, isLoading } = useForecast({ client, now: () => NOON });
+function Runway() {
+  const { forecast, pace, error, isLoading } = useForecast();
   if (error) return <p className="runway">?</p>;
-  return <p className="runway">{isLoading ? "…" : `${forecast?.until} ${pace ? (pace.runs_out_on ?? "lasts") : "no pace"}`}</p>;
+  return <p className="runway">{isLoading ? "…" : `${forecast?.until} ${pace === null ? "no pace" : pace.runs_out_on}`}</p>;
 }
 
 test("a hook has the forecast and the most justified pace, and asks together with the card", async () => {
@@ -93,13 +93,17 @@ test("a hook has the forecast and the most justified pace, and asks together wit
     [{ ...FORECAST, rates: [rate(30)] }, "2027-05-30 no pace"],
     [null, "?"],
   ] as const) {
-    const { api, client } = clientOf(() => ({ body: SCHEDULE }), undefined, () => (body ? { body } : { status: 403, body: problem(403, "forbidden") }));
+    const slow = later<void>();
+    const answer = body ? { body } : { status: 403, body: problem(403, "forbidden") };
+    const { api, client } = clientOf(() => ({ body: SCHEDULE }), undefined, () => slow.promise.then(() => answer));
     const page = await render(
       <CreditsProvider client={client} locale="en" now={() => NOON}>
         <Runway />
         <CreditsCard />
       </CreditsProvider>,
     );
+    assert.equal(said(page), "…");
+    await settle(() => slow.keep());
     assert.equal(said(page), expected);
     assert.deepEqual(api.requests.map(({ path }) => path.replace(/.*[/]/, "")).sort(), ["allocation-schedule", "balance", "forecast"]);
     unmount();
