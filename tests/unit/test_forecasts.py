@@ -349,6 +349,15 @@ def test_hundreds_of_batches_that_end_together_take_as_few_decisions_as_one(
         decided.clear()
 
 
+def test_a_forecast_sees_no_further_than_its_last_day() -> None:
+    """A year from a 15th on, 13 months' credits still last; they do not last to the next 1st."""
+    rate = Rate(1705, 100)
+    assert rate.through(365) < 13 * 500 < rate.through(365 + 17)
+    found = forecast(CATALOGUE, subscribed("pro"), Account(USER), START + 14 * DAY, rate)
+    assert (len(found.grants), found.until) == (13, day("2027-07-15"))
+    assert found.runs_out_on is None
+
+
 def test_a_saver_whose_credits_end_every_day_is_foreseen_month_by_month(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
