@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from itertools import groupby
+from itertools import count, groupby
 from typing import NamedTuple
 
 from . import calendar, ledger
@@ -178,8 +178,8 @@ class _Course:
             try:
                 self._after(ledger.use(self.account, amount, _FORESEEN, at))
             except InsufficientCredits as short:
-                days = range(before + 1, through + 1)
-                return next(day for day in days if self.rate.through(day) - spent > short.available)
+                covered = spent + short.available
+                return next(day for day in count(before) if self.rate.through(day) > covered)
         return None
 
 
