@@ -18,7 +18,7 @@ from itertools import count, groupby
 from typing import NamedTuple
 
 from . import calendar, ledger
-from .batches import CreditBatch, Leg, together
+from .batches import CreditBatch, Leg
 from .due import due_allocation
 from .entries import SYSTEM, EntryType, LedgerEntry
 from .errors import InsufficientCredits
@@ -197,13 +197,13 @@ def _in_lots(account: Account, end: datetime) -> Account:
 
     lots: list[CreditBatch] = []
     lot_of: dict[int, int] = {}
-    for (_, expires_at), run in groupby(account.batches, place):
+    for _, run in groupby(account.batches, place):
         first, *others = run
         amount = first.remaining + sum(batch.remaining for batch in others)
-        lots.append(replace(first, granted=amount, remaining=amount, expires_at=expires_at))
+        lots.append(replace(first, granted=amount, remaining=amount))
         lot_of |= {batch.number: first.number for batch in (first, *others)}
     holds = tuple(
-        replace(hold, legs=together(tuple(Leg(lot_of[leg.batch], leg.amount) for leg in hold.legs)))
+        replace(hold, legs=tuple(Leg(lot_of[leg.batch], leg.amount) for leg in hold.legs))
         for hold in account.holds
     )
     return account._replace(last=replace(account.last, batches=tuple(lots), holds=holds))

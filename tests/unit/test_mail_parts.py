@@ -21,7 +21,7 @@ from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.forecasts import Spending
+from chalicelib.domain.forecasts import NoRate, Spending
 from chalicelib.domain.languages import Language
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.lifetimes import Days
@@ -530,6 +530,8 @@ def low_on_the_25th(left: int, days: int | None = None) -> LedgerEntry:
 NEWCOMER = replace(ADA, eligible_from=JANUARY)
 """Their first credits of the plan come on 1 February; by hand they got some in January."""
 
+OF_ONE_CREDIT = {"allocation_amount": 1}
+
 MONTH = Spending(30, 30, 90, None)
 """Three credits a day."""
 
@@ -595,6 +597,21 @@ def test_without_a_pace_a_low_balance_says_what_it_said_before(language: Languag
     added = [line for line in lines if line not in without]
     assert len(added) == 1
     assert paced.replace(f"{added[0]}\n", "") == without
+
+
+@pytest.mark.parametrize(("changes", "left"), [({"plan": "starter"}, 40), (OF_ONE_CREDIT, 35)])
+def test_what_lasts_until_more_comes_does_whatever_becomes_of_that(
+    changes: dict[str, Any], left: int
+) -> None:
+    """The next 100 run out in three weeks at five a day, and one credit on the day it comes."""
+    usage = low_on_the_25th(left)
+    subscription = replace(NEWCOMER, **changes)
+    five_a_day = Spending(30, 30, 150, None)
+    told = facts.of_low_balance(usage, subscription, CATALOGUE, usage.posted_at, five_a_day)
+    assert told["pace"] == {"days": 30, "runs_out_on": None}
+    none = Spending(30, 30, 0, NoRate.NOTHING_SPENT)
+    told = facts.of_low_balance(usage, subscription, CATALOGUE, usage.posted_at, none)
+    assert told["pace"] is None
 
 
 def test_where_nothing_comes_a_low_balance_says_no_more_than_the_day() -> None:
