@@ -324,6 +324,17 @@ def test_an_overdue_allocation_is_spent_in_its_turn_among_batches_that_end_toget
     assert found.expiring.get(day("2026-07-31"), 0) == 0
 
 
+def test_what_comes_is_spent_between_batches_of_which_one_goes_before_it_and_one_after() -> None:
+    """They never end, both of them; were they one, 3 of August's credits would be left."""
+    book = Book()
+    book.grant(10, priority=10)
+    book.grant(10, priority=90)
+    starter = subscribed(eligible_from="2026-07-15T00:00:00Z")
+    found = forecast(CATALOGUE, starter, book.account, START + 29 * DAY, Rate(11, 3))
+    assert found.grants[0].on == day("2026-08-01")
+    assert found.expiring.get(day("2026-08-31"), 0) == 0
+
+
 @pytest.mark.parametrize("days", [None, 30, 900])
 def test_hundreds_of_batches_that_end_together_take_as_few_decisions_as_one(
     days: int | None, monkeypatch: pytest.MonkeyPatch
