@@ -130,6 +130,16 @@ def test_a_message_of_a_worker_loads_no_sdk(function: str) -> None:
     assert of_the_sdk(modules) == set()
 
 
+def test_what_sends_emails_loads_forecasts_only_for_the_one_kind_that_has_them() -> None:
+    program = "import sys, chalicelib.jobs.notifications; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = run.stdout.split()
+    assert "chalicelib.mails.facts" in loaded
+    assert "chalicelib.domain.forecasts" not in loaded
+
+
 def test_a_module_of_the_sdk_that_is_loaded_again_is_noticed() -> None:
     loaded = {"botocore", "botocore.client", "pynamodb.connection", "json", "boto3"}
     assert of_the_sdk(loaded) == {"botocore.client", "pynamodb.connection", "boto3"}
