@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from chalicelib.messages import SweepKind
+from chalicelib.messages.work import SweepKind
 from infra import reach
 from infra.reach import Reach
 from tests.aws.world import World, client

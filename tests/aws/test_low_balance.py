@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.messages import EntryPosted
+from chalicelib.messages.notifications import EntryPosted
 from chalicelib.operations import emails, on_request
 from tests.aws.api import ADMIN, Api
 from tests.aws.damage import damage_entry, newer

@@ -57,17 +57,10 @@ from chalicelib.domain.verification import StoredLine, verify
 from chalicelib.jobs.audits import parse_sample
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import user_of_tag
-from chalicelib.messages import (
-    UNKNOWN_ZONES,
-    EntryPosted,
-    ExpiringSoon,
-    Sweep,
-    SweepKind,
-    ToPublish,
-    UsersMessage,
-    ZoneCheck,
-    parse_notification,
-)
+from chalicelib.messages.checks import UNKNOWN_ZONES, ZoneCheck
+from chalicelib.messages.events import ToPublish
+from chalicelib.messages.notifications import EntryPosted, ExpiringSoon, parse_notification
+from chalicelib.messages.work import Sweep, SweepKind, UsersMessage
 from chalicelib.operations import adjustments
 from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.services import PLANS_FILE

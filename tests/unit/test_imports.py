@@ -128,6 +128,8 @@ def test_a_message_of_a_worker_loads_no_sdk(function: str) -> None:
     ((answer,), modules) = served((function, message(WORK)))
     assert answer == {"batchItemFailures": []}
     assert of_the_sdk(modules) == set()
+    of_others = {f"chalicelib.domain.{each}" for each in ("completeness", "edits", "events")}
+    assert modules.isdisjoint(of_others), "each function loads what it needs"
 
 
 def test_what_sends_emails_loads_forecasts_only_for_the_one_kind_that_has_them() -> None:
