@@ -46,8 +46,8 @@ help:  ## list all targets
 run: $(READY) | writable  ## see it work: emulator, stack, sample data, the turn of a month (CSV=mine.csv EXIT=1)
 	@$(RUN) -m infra run $(call option,csv,CSV) $(call flag,exit,EXIT)
 
-up: $(READY) | writable  ## start an empty stack until Ctrl-C; prints one line of JSON with every name
-	@$(RUN) -m infra up
+up: $(READY) | writable  ## start an empty stack until Ctrl-C; prints one line of JSON with every name (SHADOW=1)
+	@$(RUN) -m infra up $(call flag,shadow,SHADOW)
 
 token: $(READY)  ## make a token for the running stack: USER_ID=42 (SCOPE="credits:admin" SECONDS=3600)
 	@$(RUN) -m infra token $(call option,user-id,USER_ID) $(call option,scope,SCOPE) $(call option,seconds,SECONDS)
@@ -82,7 +82,7 @@ clean:  ## remove all generated files, and .venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
-.PHONY: deploy package doctor deploy-policy token-check import balances grant show verify completeness liability whatif stripe stripe-secret security
+.PHONY: deploy package doctor deploy-policy token-check import balances usages shadow cutover grant show verify completeness liability whatif stripe stripe-secret security
 
 deploy: $(READY) | writable  ## show the changes, then deploy to AWS: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
@@ -110,6 +110,13 @@ balances: $(READY)  ## import balances from another system: CSV=balances.csv (do
 	$(call needs,CSV,CSV=balances.csv)
 	@$(RUN) -m infra balances $(STAGED) $(call flag,skip-invalid,SKIP_INVALID) -- $(call exported,CSV)
 
+usages: $(READY)  ## spend in a shadow what the old system let users spend: CSV=moves.csv (docs/migrating.md)
+	$(call needs,CSV,CSV=moves.csv)
+	@$(RUN) -m infra usages $(STAGED) $(call flag,skip-invalid,SKIP_INVALID) -- $(call exported,CSV)
+
+cutover: $(READY)  ## turn the ledgers of a shadow into those that count: STAGE=prod (NIGHTS=30 YES=1)
+	@$(RUN) -m infra cutover $(call option,nights,NIGHTS) $(REPAIR)
+
 grant: $(READY)  ## try a promotion, then run what was tried: CSV=promo.csv APPROVED_BY=ada (DIGEST=)
 	$(call needs,CSV APPROVED_BY,CSV=promo.csv APPROVED_BY=ada)
 	@$(RUN) -m infra grant $(STAGED) $(call option,approved-by,APPROVED_BY) $(call option,digest,DIGEST) -- $(call exported,CSV)
@@ -131,6 +138,10 @@ liability: $(READY)  ## count credits outstanding: AT=2026-10-31T24:00Z (EXPORT=
 whatif: $(READY) | writable  ## what if? other plans, past months: PLANS=new.toml FROM=2026-01 TO=2026-12 (USERS=all)
 	$(call needs,PLANS FROM TO,PLANS=new-plans.toml FROM=2026-01 TO=2026-12)
 	@$(RUN) -m infra whatif $(call option,plans,PLANS) $(call option,from,FROM) $(call option,to,TO) $(call option,users,USERS) $(call option,export,EXPORT) $(call option,subscriptions,SUBSCRIPTIONS) $(call option,edits,EDITS) $(call flag,yes,YES) $(STAGED) $(call flag,json,JSON)
+
+shadow: $(READY) | writable  ## compare with the system it runs beside: CSV=old.csv FROM= (UNTIL= TOLERANCE= EXPORT=)
+	$(call needs,CSV,CSV=old.csv FROM=2026-11-20T22:00:00Z)
+	@$(RUN) -m infra shadow $(call option,from,FROM) $(call option,until,UNTIL) $(call option,tolerance,TOLERANCE) $(call option,export,EXPORT) $(call option,subscriptions,SUBSCRIPTIONS) $(call option,edits,EDITS) $(call flag,yes,YES) $(STAGED) $(call flag,json,JSON) -- $(call exported,CSV)
 
 stripe: $(READY)  ## list what Stripe told of and could not be done yet, and why (JSON=1)
 	@$(RUN) -m infra stripe $(STAGED) $(call flag,json,JSON)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from typing import TypeVar
 from urllib.parse import urljoin
@@ -14,6 +15,9 @@ TOKEN_ANSWER_SECONDS = 60
 
 LOCAL_STAGE = "local"
 """The only stage whose clock can be moved ahead of the machine's, to turn months."""
+
+NEVER_A_SHADOW = datetime.min.replace(tzinfo=UTC)
+STILL_A_SHADOW = datetime.max.replace(tzinfo=UTC)
 
 Number = TypeVar("Number", int, float)
 
@@ -59,6 +63,12 @@ class Settings:
     """Every queue of the stage, for those who look how many messages wait."""
     clock_file: str = ""
     """The file with the seconds by which the clock of stage `local` is ahead; see `clock_of`."""
+    shadow_until: datetime = NEVER_A_SHADOW
+    """Until when the stage is, or was, the shadow of an old system (docs/migrating.md)."""
+
+    def is_quiet(self, at: datetime) -> bool:
+        """Whether nobody is told of what was posted then: the stage was a shadow."""
+        return at < self.shadow_until
 
     @property
     def is_local(self) -> bool:
@@ -105,6 +115,7 @@ class Settings:
             stripe_secret=environment.get("STRIPE_SECRET", ""),
             queue_urls=_words(environment.get("QUEUE_URLS", "")),
             clock_file=environment.get("CLOCK_FILE", ""),
+            shadow_until=_shadow_until(environment.get("SHADOW_UNTIL", "")),
         )
 
 
@@ -209,6 +220,23 @@ def _number(
     if value is None or not least <= value <= most:
         raise ValueError(f"{name} must be a number from {least} to {most}; is {text[:80]}")
     return value
+
+
+def _shadow_until(text: str) -> datetime:
+    """Until when a stage is a shadow, by its parameter Shadow. Raises ValueError."""
+    if text in ("", "off"):
+        return NEVER_A_SHADOW
+    if text == "on":
+        return STILL_A_SHADOW
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise ValueError(
+            f"SHADOW_UNTIL must be on, off or an instant with its offset; is {text[:80]}"
+        )
+    return instant
 
 
 def _product(environment: Mapping[str, str]) -> Product:

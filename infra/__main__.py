@@ -33,6 +33,11 @@ COMMANDS = {
     ),
     "import": ("infra.commands.import_subscriptions", "import subscriptions from a CSV file"),
     "balances": ("infra.commands.import_balances", "import credits that users have elsewhere"),
+    "usages": (
+        "infra.commands.usages",
+        "spend in a shadow what another system let users spend",
+    ),
+    "cutover": ("infra.commands.cutover", "turn the ledgers of a shadow into those that count"),
     "grant": ("infra.commands.grant", "grant credits to the users of a CSV file, once approved"),
     "show": ("infra.commands.show", "show a user: what they have, why, and what they were told"),
     "verify": ("infra.commands.verify", "check ledgers line by line"),
@@ -45,6 +50,10 @@ COMMANDS = {
         "count the credits that were outstanding at an instant",
     ),
     "whatif": ("infra.commands.whatif", "replay past months under other plans"),
+    "shadow": (
+        "infra.commands.shadow",
+        "compare a stage with the system that it runs beside",
+    ),
     "stripe": ("infra.commands.stripe", "list what Stripe told of and could not be done yet"),
     "stripe-secret": ("infra.commands.stripe_secret", "put Stripe's signing secret in its place"),
     "security": ("infra.commands.security", "look for known weaknesses in template and packages"),

@@ -185,7 +185,10 @@ def month(call: Call) -> Answer:
 
 
 def operations(call: Call) -> Answer:
-    """What waits in the queues, and which alarms ring; null where AWS did not answer at once."""
+    """What waits in the queues, which alarms ring, and whether anything is sent at all.
+
+    Null is what AWS did not answer at once.
+    """
     call.principal.may_support()
     services = call.without_query().services
     ringing = services.upkeep.ringing()
@@ -202,6 +205,7 @@ def operations(call: Call) -> Answer:
                 for each in services.upkeep.depths()
             ],
             "alarms": alarms,
+            "shadow": services.settings.is_quiet(services.now()),
         }
     )
 

@@ -113,7 +113,8 @@ async function fillMachinery(area) {
     if (error.status !== 401) area.replaceChildren(trouble(error, () => fillMachinery(area)));
     return;
   }
-  area.replaceChildren(h("div", { class: "columns even" }, alarms(found.alarms), queues(found.queues, found.alarms ?? [])));
+  const silent = found.shadow ? h("p", { class: "trouble" }, h("span", {}, h("strong", {}, "This stage is a shadow. "), "It runs beside an old system and sends nothing, neither emails nor events.")) : null;
+  area.replaceChildren(...[silent].filter(Boolean), h("div", { class: "columns even" }, alarms(found.alarms), queues(found.queues, found.alarms ?? [])));
 }
 
 function alarms(ringing) {

@@ -37,7 +37,7 @@ _CORRELATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 # Beside the ASCII ones those of C1, and the two separators at which Unicode ends a line.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
-RESERVED_ACTORS = frozenset({"system", "(erased)", "import/balances"})
+RESERVED_ACTORS = frozenset({"system", "(erased)", "import/balances", "import/usages"})
 """The ledger's names for scheduled work, erased users and imports: nobody else may use them."""
 
 Parsed = TypeVar("Parsed")

@@ -7,7 +7,7 @@ refuses one event without the others having to come again.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from chalicelib.domain.errors import Contention
@@ -25,7 +25,7 @@ from .errors import describe_failure
 from .records import Answer, Event, delay_of, hand_back, note, receives_of
 
 
-def queue_events(services: Services, event: Event) -> None:
+def queue_events(services: Services, records: Iterable[Mapping[str, Any]]) -> None:
     """Enqueues the events of new entries, on a stage that sends any.
 
     A record that cannot be read becomes a message that names it, and a dead letter. Raises when SQS
@@ -33,7 +33,7 @@ def queue_events(services: Services, event: Event) -> None:
     """
     if services.settings.events_queue_url:
         services.queues.send_events(
-            body for record in event["Records"] for body in _messages(services, record)
+            body for record in records for body in _messages(services, record)
         )
 
 

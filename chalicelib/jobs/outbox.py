@@ -31,23 +31,32 @@ def queue_notifications(services: Services, event: Event) -> None:
     is tried again. It fails in the sender, whose dead-letter queue keeps the message that names the
     entry. Raises when SQS does not take the messages: then the stream delivers the same records
     again.
+
+    Of what a shadow posts, nobody is told, also if the stream tells of it later.
     """
+    is_quiet = services.settings.is_quiet
     called_for: list[EntryPosted | StrangeRecord] = []
     entries: list[LedgerEntry] = []
+    to_tell: list[Mapping[str, Any]] = []
     for record in event["Records"]:
         try:
             entry = read_entry(record["dynamodb"]["NewImage"])
             is_called_for = may_call_for_a_mail(entry, services.catalogue)
         except Exception as error:  # noqa: BLE001 - whatever it is, the records behind it go on
             note(error, event_id=record.get("eventID"))
+            if is_quiet(services.now()):
+                continue
             called_for.append(_named(record))
         else:
             entries.append(entry)
+            if is_quiet(entry.posted_at):
+                continue
             if is_called_for:
                 of_entry = entry.correlation_id or correlation_id()
                 called_for.append(EntryPosted(entry.user_id, entry.number, of_entry))
+        to_tell.append(record)
     services.queues.send_notifications(notification.body() for notification in called_for)
-    queue_events(services, event)
+    queue_events(services, to_tell)
     for operation, mails in Counter(posted.correlation_id for posted in called_for).items():
         with correlated(operation):
             logger().info("emails queued", mails=mails)

@@ -196,8 +196,9 @@ def _allocation_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
 
 def _reminder_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
     """The users whose batches expire on days that end some days after the sweep's midnights."""
-    days = timedelta(days=services.settings.expiring_soon_days)
-    if not days:
+    settings = services.settings
+    days = timedelta(days=settings.expiring_soon_days)
+    if not days or settings.is_quiet(services.now()):
         return
     timezone = sweep.timezone
     first = calendar.local_date(timezone, sweep.first_midnight) + days

@@ -11,13 +11,14 @@ from rich.console import Console
 
 from chalicelib.domain.errors import CreditsError
 from chalicelib.plans_file import CatalogueError
-from chalicelib.services import read_clock
+from chalicelib.services import Services, read_clock
 from infra import reach, session
 from infra.arguments import add_stage
 from infra.faults import FAULTS
 from infra.imports import csv_file
-from infra.imports.csv_file import CheckedFile, UnreadableFileError
+from infra.imports.csv_file import CheckedFile, Problem, UnreadableFileError
 from infra.imports.importing import (
+    REFUSED,
     Import,
     catalogue,
     check_with_progress,
@@ -28,12 +29,23 @@ from infra.local import stacks
 
 Found = TypeVar("Found")
 
+ServicesOf = Callable[[str, str | None], Services]
+
 INTERRUPTED = 130
 """The exit status of a program that Ctrl-C ended."""
 
 
-def command(kind: Import, words: list[str] | None, program: str, console: Console) -> int:
-    """Reads the command line and runs an import; the exit status."""
+def command(
+    kind: Import,
+    words: list[str] | None,
+    program: str,
+    console: Console,
+    services_of: ServicesOf | None = None,
+) -> int:
+    """Reads the command line and runs an import; the exit status.
+
+    ``services_of``: finds the services of a stage, by its name and region; by default of any.
+    """
     parser = argparse.ArgumentParser(
         prog=program,
         description=f"Imports {kind.noun} from a CSV file. Nothing is written while a row is "
@@ -48,7 +60,8 @@ def command(kind: Import, words: list[str] | None, program: str, console: Consol
         help="import the good rows and save the wrong ones to <file>.invalid.csv",
     )
     arguments = parser.parse_args(words)
-    return attempt(lambda: _run(kind, arguments, console), arguments.file, console)
+    find = services_of or reach.services_of
+    return attempt(lambda: _run(kind, arguments, console, find), arguments.file, console)
 
 
 def attempt(work: Callable[[], int], file: Path, console: Console) -> int:
@@ -68,12 +81,12 @@ def attempt(work: Callable[[], int], file: Path, console: Console) -> int:
     return 1
 
 
-def _run(kind: Import, arguments: argparse.Namespace, console: Console) -> int:
+def _run(
+    kind: Import, arguments: argparse.Namespace, console: Console, services_of: ServicesOf
+) -> int:
     reach.check_name(arguments.stage)
     text = csv_file.read(arguments.file)
-    services = reached(
-        lambda: reach.services_of(arguments.stage, arguments.region), kind, text, console
-    )
+    services = reached(lambda: services_of(arguments.stage, arguments.region), kind, text, console)
     checked = check_with_progress(kind, services, text, console)
     if checked.problems:
         show_problems(console, checked.problems)
@@ -84,14 +97,17 @@ def _run(kind: Import, arguments: argparse.Namespace, console: Console) -> int:
                 "(make: SKIP_INVALID=1)."
             )
             return 1
-        _save_rejected(checked, arguments.file, console)
+        nothing = ". Nothing was written"
+        rejected = _save(checked.rejected, arguments.file, "invalid", "the wrong rows", nothing)
+        console.print(f"{len(checked.bad)} wrong rows are saved to {rejected}")
     imported = import_with_progress(kind, services, checked.good, console)
     console.print(f"Imported {len(checked.good):,} {kind.noun}: {imported}.")
     if imported.failures:
         show_problems(console, imported.failures)
         console.print("These rows were not written. Run the same import again to finish it.")
-        return 1
-    return 0
+    if imported.refused:
+        _tell_refused(imported.refused, checked, arguments.file, console)
+    return 1 if imported.failures or imported.refused else 0
 
 
 def reached(find: Callable[[], Found], kind: Import, text: str, console: Console) -> Found:
@@ -105,12 +121,26 @@ def reached(find: Callable[[], Found], kind: Import, text: str, console: Console
         raise
 
 
-def _save_rejected(checked: CheckedFile, path: Path, console: Console) -> None:
-    rejected = path.with_name(f"{path.stem}.invalid.csv")
+def _tell_refused(
+    refused: list[Problem], checked: CheckedFile, path: Path, console: Console
+) -> None:
+    show_problems(console, refused)
+    lines = {problem.line for problem in refused}
+    text = checked.text_of(row for row in checked.good if row.line in lines)
+    saved = _save(text, path, REFUSED, "the refused rows")
+    console.print(
+        f"{len(refused):,} refused rows are saved to {saved}: import that file once there is "
+        "enough."
+    )
+
+
+def _save(text: str, path: Path, name: str, rows: str, so_far: str = "") -> Path:
+    """Writes some ``rows`` beside the file that they are of. Raises `UnreadableFileError`."""
+    saved = path.with_name(f"{path.stem}.{name}.csv")
     try:
-        rejected.write_bytes(checked.rejected.encode())
+        saved.write_bytes(text.encode())
     except OSError as error:
         raise UnreadableFileError(
-            f"the wrong rows cannot be saved to {rejected}: {error.strerror}. Nothing was written"
+            f"{rows} cannot be saved to {saved}: {error.strerror}{so_far}"
         ) from error
-    console.print(f"{len(checked.bad)} wrong rows are saved to {rejected}")
+    return saved

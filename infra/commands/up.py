@@ -23,13 +23,16 @@ def main(words: list[str] | None = None) -> int:
         description="Starts an empty stack here, until Ctrl-C. Prints one line of JSON with "
         "every name and address.",
     )
-    parser.parse_args(words)
+    parser.add_argument("--shadow", action="store_true", help="it sends nothing, until the cutover")
+    given = parser.parse_args(words)
     terminal.end_on_sigterm()
     say = terminal.progress()
     try:
         with (
             server.console() as page,
-            stacks.local_stack(say=say, publish_at=page.url, origins=page.origins) as stack,
+            stacks.local_stack(
+                say=say, publish_at=page.url, origins=page.origins, is_shadow=given.shadow
+            ) as stack,
             page.showing(stack),
         ):
             print(stack.to_json(), flush=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from chalicelib.domain.plans import PlanCatalogue
-from infra.deployment import caller_limits, packaging, plan_changes, retained
+from infra.deployment import caller_limits, packaging, plan_changes, retained, shadows
 from infra.deployment.artifacts import artifacts_of
 from infra.deployment.deployed import Deployment, deployed_plans, describe
 from infra.deployment.errors import DeployError
@@ -82,6 +82,8 @@ def deploy(
         check_parameters(stage, parameters, region)
         stack = Stack(client("cloudformation"), stack_name(stage), region, say, say_detail)
         stack.wait_for_what_is_under_way()
+        wanted = parameters.get(shadows.PARAMETER, shadows.OFF)
+        shadows.check_deployment(stage, client, wanted, say)
         plan_lines = _compare_plans(stage, client("lambda"), plans, datetime.now(UTC))
         with tempfile.TemporaryDirectory() as output:
             say(f"Packaging stage {stage} ...")

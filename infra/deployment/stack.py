@@ -6,7 +6,7 @@ import json
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from infra.deployment import retained
 from infra.deployment.errors import DeployError, ResourceFailure, StackFailedError
 from infra.deployment.events import event_line, failure_in, status_of_stack
-from infra.deployment.rollback import MONITORING_MINUTES
+from infra.deployment.rollback import MONITORING_MINUTES, UNWATCHED
 from infra.deployment.stack_facts import (
     APP_NAME,
     UNMADE,
@@ -37,6 +37,8 @@ _LONGEST_PAUSE = 3.0
 # How long SQS keeps the name of a deleted queue, in seconds: AWS::SQS::Queue in the
 # CloudFormation Template Reference. A queue made sooner fails, and its stack with it.
 QUEUE_NAME_REST = 60.0
+
+CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 
 _NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 
@@ -89,10 +91,39 @@ class Stack:
             Parameters=[
                 {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
             ],
-            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+            Capabilities=CAPABILITIES,
             Tags=[{"Key": "app", "Value": APP_NAME}],
             **only_for_updates,
         )
+        minutes = rollback["MonitoringTimeInMinutes"] if exists else 0
+        return self._carry_out(change_set, confirm, exists=exists, minutes=minutes)
+
+    def change_parameters(self, changed: Mapping[str, str], confirm: Confirm) -> bool:
+        """Change some parameters and nothing else; return whether that changed anything.
+
+        No alarm takes it back.
+        """
+        description = describe_stack(self._cloudformation, self._name) or {}
+        names = [each["ParameterKey"] for each in description.get("Parameters", ())]
+        change_set = self._create_change_set(
+            "UPDATE",
+            UsePreviousTemplate=True,
+            Parameters=[
+                {"ParameterKey": name, "ParameterValue": changed[name]}
+                if name in changed
+                else {"ParameterKey": name, "UsePreviousValue": True}
+                for name in names
+            ],
+            Capabilities=CAPABILITIES,
+            RollbackConfiguration=UNWATCHED,
+        )
+        return self._carry_out(change_set, confirm, exists=True, minutes=0)
+
+    def _carry_out(self, change_set: str, confirm: Confirm, *, exists: bool, minutes: int) -> bool:
+        """Shows the changes, asks, and makes them; whether there were any.
+
+        `minutes`: for how long alarms are watched afterwards.
+        """
         changes = self._changes(change_set)
         if changes is None:
             self._cloudformation.delete_change_set(**self._named(change_set))
@@ -104,7 +135,6 @@ class Stack:
         if not confirm():
             self._discard(change_set, exists=exists)
             raise DeployError("Not deployed: the changes were declined and none of them was made.")
-        minutes = rollback["MonitoringTimeInMinutes"] if exists else 0
         if minutes:
             self._say(f"Watched for {minutes} minutes after that; Ctrl-C ends nothing but this.")
         self._execute(change_set, deadline=STACK_DEADLINE + 60 * minutes)

@@ -11,6 +11,7 @@ from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.services import Services
 from chalicelib.settings import Settings
 from chalicelib.store.anchors import Anchors
+from chalicelib.store.reports import Reports
 from infra.deployment import packaging
 from infra.deployment.deployed import deployed_plans
 from infra.deployment.errors import DeployError
@@ -73,6 +74,12 @@ class StageServices(Services):
         with told():
             return Anchors(self.settings, self._client("s3"))
 
+    @cached_property
+    def reports(self) -> Reports:
+        """The reports bucket, with the rights of the command's user."""
+        with told():
+            return Reports(self.settings, self._client("s3"))
+
 
 def settings_of(stage: str, region: str, stack: DeployedNames) -> Settings:
     """The settings that the functions of a stage have, as far as commands need them."""
@@ -90,5 +97,6 @@ def settings_of(stage: str, region: str, stack: DeployedNames) -> Settings:
         edits_table=tables["edits"],
         # A stack of an earlier release has none.
         stripe_table=tables.get("stripe", ""),
+        reports_bucket=stack.buckets.get("reports", ""),
         anchors_bucket=stack.buckets.get("anchors", ""),
     )

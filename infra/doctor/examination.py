@@ -37,6 +37,7 @@ ACCOUNT: Mapping[str, Check] = {
 """The checks before a deployment that ask about the account."""
 
 RUNNING: Mapping[str, Check] = {
+    "shadow": running.shadow,
     "alarms": running.alarms,
     "dead letters": running.dead_letters,
     "alarm topic": running.subscriptions,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from chalicelib.domain.calendar import Period, period_at
 from chalicelib.domain.instants import format_instant
 from chalicelib.metrics import NAMESPACE, Metric
+from infra.deployment import shadows
 from infra.deployment.alarms import RUNBOOK
 from infra.doctor.finding import Finding, bad, fine, plural, warning
 from infra.doctor.site import Json, Site
@@ -26,6 +27,15 @@ COUNTED_ON = timedelta(days=1, hours=15)
 
 # CloudWatch returns at most 1,440 values: we ask for far fewer, whatever the age.
 _TICK_PERIOD, _AUDIT_PERIOD = 60, 3600
+
+
+# --- Shadow ---------------------------------------------------------------------------------------
+
+
+def shadow(site: Site) -> Iterator[Finding]:
+    """Whether the stage is a shadow, of which users hear nothing."""
+    if shadows.shadow_in(site.description or {}) == shadows.ON:
+        yield fine("shadow", shadows.IS_ONE)
 
 
 # --- Alarms ---------------------------------------------------------------------------------------

@@ -135,7 +135,11 @@ class CheckedFile:
     @property
     def rejected(self) -> str:
         """The rows that cannot be imported, as a file of their own: byte for byte as they were."""
-        return self.header + "".join(row.raw for row in self.bad)
+        return self.text_of(self.bad)
+
+    def text_of(self, rows: Iterable[Row]) -> str:
+        """Some rows as a file of their own, byte for byte as they were."""
+        return self.header + "".join(row.raw for row in rows)
 
 
 def read(path: Path) -> str:

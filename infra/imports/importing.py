@@ -58,12 +58,24 @@ class Examined(NamedTuple):
     written: int = 0
 
 
+class RefusedRowError(Exception):
+    """A row is right, and cannot be written as things stand; the user's later rows go on.
+
+    ``field``: the column that it is about.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field
+        super().__init__(reason)
+
+
 @dataclass(frozen=True)
 class Import:
     """A kind of file, and how to check and write its rows.
 
     ``name_of`` checks a row by itself; see `csv_file.check`. ``examine`` compares such rows with
-    the stored data.
+    the stored data. ``order_of``: by what the rows of a user are put into order; None for that of
+    the file.
     """
 
     noun: str
@@ -73,6 +85,7 @@ class Import:
     examine: Callable[[Services, list[Row], Watch], Examined]
     writer: Callable[[Services], ImportRow]
     column_notes: str
+    order_of: Callable[[Row], datetime] | None = None
 
     def check_alone(self, text: str, catalogue: PlanCatalogue, now: datetime) -> CheckedFile:
         """Checks every row by itself. Raises `UnreadableFileError` for a text of other columns."""
@@ -86,13 +99,18 @@ class Import:
         return replace(checked, written=examined.written)
 
 
+REFUSED = "refused"
+"""The outcome of a row that was refused."""
+
+
 @dataclass
 class Imported:
-    """The outcomes of the rows, and the failures."""
+    """The outcomes of the rows, the failures, and what was refused."""
 
     outcomes: tuple[str, ...]
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[Problem] = field(default_factory=list)
+    refused: list[Problem] = field(default_factory=list)
 
     def __str__(self) -> str:
         return ", ".join(f"{self.counts[word]:,} {word}" for word in self.outcomes)
@@ -138,12 +156,13 @@ def import_rows(
     """Writes checked rows: many users at once, each user's rows in order.
 
     When DynamoDB is too busy, the write is repeated. After a row fails for good, the user's later
-    rows are not written, because their order would be lost. The result names all of them.
+    rows are not written, because their order would be lost. The result names all of them. A row
+    that is refused holds up no other.
     """
     imported = Imported(kind.outcomes)
     import_row = kind.writer(services)
     by_user: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
+    for row in sorted(rows, key=kind.order_of) if kind.order_of else rows:
         by_user[user_id_of(row)].append(row)
 
     def import_user(rows: list[Row]) -> Imported:
@@ -151,6 +170,9 @@ def import_rows(
         for place, row in enumerate(rows):
             try:
                 of_user.counts[import_row(row)] += 1
+            except RefusedRowError as refusal:
+                of_user.counts[REFUSED] += 1
+                of_user.refused.append(row.problem(refusal.field, str(refusal)))
             except Exception as error:  # noqa: BLE001 - the rows of other users go on
                 of_user.failures = [
                     Problem(row.line, "", "", session.words(error)),
@@ -170,10 +192,12 @@ def import_rows(
                 of_user = future.result()
                 imported.counts += of_user.counts
                 imported.failures += of_user.failures
+                imported.refused += of_user.refused
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
     imported.failures.sort()
+    imported.refused.sort()
     return imported
 
 

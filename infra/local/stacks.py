@@ -20,7 +20,7 @@ from typing import IO, Any
 import botocore.session
 
 from chalicelib.settings import LOCAL_STAGE
-from infra.deployment import deploy, gateway, packaging
+from infra.deployment import deploy, gateway, packaging, shadows
 from infra.local import client_credentials, emulator, sign_in, tokens
 from infra.session import make_client
 from infra.terminal import Say, say_nothing
@@ -130,6 +130,7 @@ def local_stack(
     schedules: bool = True,
     publish_at: str | None = None,
     origins: Collection[str] = (),
+    is_shadow: bool = False,
     make_package: deploy.PackageMaker = packaging.package,
 ) -> Iterator[LocalStack]:
     """Start an emulator, deploy the stage `local` to it, and end it all when the block ends.
@@ -137,7 +138,7 @@ def local_stack(
     `say` gets the progress. Without `schedules` a tick runs only when it is invoked, not by the
     clock. With `publish_at`, the address of its console, other processes find this stack by
     `running_stack()`, and no second stack can be published. `origins` are those of more web pages
-    that may call the API.
+    that may call the API. `is_shadow`: the stage sends nothing, until the cutover.
     Raises `AlreadyRunningError`, `EmulatorError`, `PackagingError` or `AwsError`.
     """
     # Mistakes are reported at once, not when the stack is up.
@@ -149,6 +150,8 @@ def local_stack(
         say("Starting the emulator ...")
         issuer = ending.enter_context(tokens.issuer())
         told = parameters(issuer, origins=origins)
+        if is_shadow:
+            told[shadows.PARAMETER] = shadows.ON
         pages = told["AllowedOrigins"].split(",")
         emulated = ending.enter_context(emulator.emulator(pages))
         stack = _deploy(emulated, told, say, make_package)

@@ -23,6 +23,7 @@ from chalicelib.queues import Queues
 from chalicelib.settings import Settings
 from chalicelib.store.database import Item
 from chalicelib.store.ledger_items import number_of, read_entry
+from infra.deployment import shadows
 from infra.repair.command import Repair, RepairError, Summary, parsed
 from infra.session import told
 
@@ -77,6 +78,8 @@ def _settings(repair: Repair) -> Settings:
             FunctionName=repair.reach.functions[READER]
         )
     variables = function["Environment"]["Variables"]
+    if variables.get("SHADOW_UNTIL") == shadows.ON:
+        raise RepairError(f"Stage {repair.reach.stage} is a shadow: {shadows.IS_ONE}")
     url = variables.get("EVENTS_QUEUE_URL")
     if not url:
         raise RepairError(

@@ -4,11 +4,13 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 
 from chalicelib.messages.work import SweepKind
+from chalicelib.settings import STILL_A_SHADOW
 from infra import reach
 from infra.reach import Reach
 from tests.aws.world import World, client
@@ -58,6 +60,7 @@ class Functions:
         variables = {
             "EVENTS_QUEUE_URL": settings.events_queue_url,
             "LOW_BALANCE": str(settings.low_balance),
+            "SHADOW_UNTIL": "on" if settings.shadow_until == STILL_A_SHADOW else "off",
         }
         return {"Environment": {"Variables": variables}}
 
@@ -65,7 +68,8 @@ class Functions:
 class Terminal:
     """Runs commands against a world; ``answer`` is what the person types, None: nobody is there.
 
-    ``account`` and ``caller`` are what AWS says of them.
+    ``account`` and ``caller`` are what AWS says of them. ``shadow``: the parameter of the stack;
+    None for a stack of an earlier release.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Terminal:
         self.answer: str | None = None
         self.account: str | None = None
         self.caller = ""
+        self.shadow: str | None = "off"
         self._capsys = capsys
         self._monkeypatch = monkeypatch
         names = (*QUEUES, *(f"{name}-dlq" for name in QUEUES), "ledger-stream-dlq")
@@ -107,4 +112,14 @@ class Terminal:
         )
 
     def _client(self, service: str, **_: object) -> Any:
+        if service == "cloudformation":  # moto's needs a package that we have no other use for
+            return SimpleNamespace(describe_stacks=self._describe_stacks)
         return self.functions if service == "lambda" else client(service)
+
+    def _describe_stacks(self, StackName: str) -> dict[str, Any]:  # noqa: N803
+        parameters = {} if self.shadow is None else {"Shadow": self.shadow}
+        described = [
+            {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
+        ]
+        stack = {"StackName": StackName, "StackStatus": "UPDATE_COMPLETE", "Parameters": described}
+        return {"Stacks": [stack]}

@@ -49,7 +49,9 @@ def test_a_grant_is_no_more_than_the_plan_allows_at_once_and_a_claw_back_is_as_e
     assert not world.grant("42", 10_001, "d")["success"]
 
 
-@pytest.mark.parametrize("actor", ["system", "System ", "(erased)", "import/balances"])
+@pytest.mark.parametrize(
+    "actor", ["system", "System ", "(erased)", "import/balances", "import/usages"]
+)
 def test_a_request_in_the_name_of_scheduled_work_is_refused_and_writes_nothing(
     actor: str, world: World
 ) -> None:

@@ -15,6 +15,7 @@ from chalicelib.domain.completeness import Tally
 from chalicelib.domain.events import events_of
 from chalicelib.jobs import completeness
 from chalicelib.operations import months, on_request
+from chalicelib.settings import NEVER_A_SHADOW, STILL_A_SHADOW
 from chalicelib.store.mails import record_id
 from chalicelib.upkeep import Upkeep
 from infra.deployment.alarm_resources import Alarm
@@ -429,6 +430,12 @@ def test_queues_and_alarms_are_shown_and_what_does_not_answer_is_null(
         assert [each["waiting"] for each in seen["queues"]] == (
             [None, None] if is_queues else [3, 1]
         )
+
+
+def test_whoever_answers_users_sees_whether_anything_is_sent_at_all(world: World, api: Api) -> None:
+    for until, is_one in ((NEVER_A_SHADOW, False), (STILL_A_SHADOW, True), (world.now, False)):
+        world.services.settings = replace(world.services.settings, shadow_until=until)
+        assert api.get("/api/operations", ADMIN).json["shadow"] is is_one
 
 
 def test_only_the_alarms_of_the_stage_that_ring_are_asked_for(world: World) -> None:

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
@@ -11,10 +12,12 @@ from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
 from chalicelib.domain.errors import Contention
 from chalicelib.event_bus import EventBus
 from chalicelib.jobs import outbox
+from chalicelib.operations.past_usages import PastUsage
 from chalicelib.store.database import Item
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
 from chalicelib.store.mails import MailRecords, _Records, read_mail, record_id
 from infra.faults import FAULTS
+from infra.imports import usages
 from tests.simulation import planted, planted_payments, planted_promotions, planted_stripe
 from tests.simulation.planted import Bug, becomes, instead
 
@@ -54,6 +57,16 @@ def _failures_acknowledged(original: Any, services: Any, event: Any) -> None:
 
 def _refusals_overlooked(original: Any, self: EventBus, events: Any) -> list[None]:
     return [None for _ in original(self, events)]
+
+
+def _usage_named_by_its_place(original: Any, services: Any, usage: PastUsage) -> Any:
+    number = services.ledger.account(usage.user_id).next_number
+    return original(services, replace(usage, key=f"{usage.key}-{number}"))
+
+
+def _usage_known_by_its_user(original: Any, services: Any, usage: PastUsage) -> Any:
+    key = usage.key if services.ledger.account(usage.user_id).entry.amount > 0 else usage.user_id
+    return original(services, replace(usage, key=key))
 
 
 _IN_SIMULATION = {
@@ -101,6 +114,14 @@ BUGS: dict[str, tuple[str, Bug]] = {
         planted_promotions.BUGS[
             "the key of a promotion follows from what the user's ledger has already"
         ],
+    ),
+    "the key of a usage of a file follows from what the user's ledger has already": (
+        "usages from the file of an old system",
+        instead(usages, "spend_past", _usage_named_by_its_place),
+    ),
+    "a usage of a file is known by another name when it comes again": (
+        "usages from the file of an old system",
+        instead(usages, "spend_past", _usage_known_by_its_user),
     ),
     "what a batch of inserts refuses is taken for done": (
         "allocation to users on several pages",

@@ -19,9 +19,11 @@ from jwt.algorithms import ECAlgorithm
 
 from chalicelib.domain.errors import Contention
 from chalicelib.operations import on_request
+from chalicelib.settings import STILL_A_SHADOW
 from chalicelib.store.ledger import LedgerStore
 from infra.imports.importing import import_rows
 from infra.imports.promotions import Promotion
+from infra.imports.usages import USAGES
 from tests.crashes.world import CrashingWorld, Json
 from tests.simulation.aws import Message
 from tests.simulation.reference import SHIPPED
@@ -681,6 +683,26 @@ def _promotion(world: CrashingWorld) -> None:
         world.until_done(grant)
 
 
+@workflow("requests", "usages from the file of an old system", *BOTH)
+def _usages(world: CrashingWorld) -> None:
+    """The command is run again, and finds what has been spent; one row is never covered."""
+    world.now = at("2026-02-10T12:00:00Z")
+    text = (
+        "reference,user_id,at,kind,amount\n"
+        "u-2,ada,2026-02-04T10:00:00Z,usage,-60\nu-1,ada,2026-02-03T10:00:00Z,usage,-30\n"
+        "a-1,ada,2026-01-31T23:00:00Z,allocation,100\nu-3,bob,2026-02-04T10:00:00Z,usage,-101\n"
+        "u-4,bob,2026-02-05T10:00:00Z,usage,-20\n"
+    )
+
+    def spend() -> bool:
+        checked = USAGES.check(world.services, text)
+        done = import_rows(USAGES, world.services, checked.good)
+        return not (checked.problems or done.failures)
+
+    with taking_turns():
+        world.until_done(spend)
+
+
 @workflow("requests", "erasure of a person", subscribed("ada"), allocated, used_little)
 def _erase(world: CrashingWorld) -> None:
     """The command is run again, and finds what it had not come to."""
@@ -893,3 +915,24 @@ def runs_low(world: CrashingWorld) -> None:
 
 
 add("events", "events of a user who runs low", nothing, sends_events, subscribed("ada"), runs_low)
+
+
+def is_a_shadow(world: CrashingWorld) -> None:
+    world.shadow_until = STILL_A_SHADOW
+    world.restart()
+
+
+@workflow(
+    "events",
+    "the switch of a shadow, of whose entries the stream has not told yet",
+    *(sends_events, is_a_shadow, subscribed("ada"), runs_low),
+)
+def _switch(world: CrashingWorld) -> None:
+    """Of what is posted from the switch on, users and programs are told; of nothing before."""
+    world.now += timedelta(minutes=1)
+    world.shadow_until = world.now
+    world.restart()
+    by_hand(world, 25, "key")
+    world.settle()
+    assert {json.loads(event["Detail"])["number"] for event in world.aws.state.events} == {3}
+    assert len(world.aws.state.mails) <= 1

@@ -71,6 +71,7 @@ class CrashingWorld(World):
             now=self.now,
             plans=self.plans,
             low_balance=self.low_balance,
+            shadow_until=self.shadow_until,
             failures=failures,
             at_once=at_once,
         )

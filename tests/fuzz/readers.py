@@ -72,7 +72,7 @@ from infra import arguments
 from infra.commands import liability, whatif
 from infra.deployment import parameters, plan_changes
 from infra.deployment.errors import DeployError
-from infra.imports import balances, csv_file, promotions, table_export
+from infra.imports import balances, csv_file, movements, promotions, table_export
 from infra.imports.csv_file import CheckedFile, Row, UnreadableFileError
 from infra.imports.importing import Import
 from infra.imports.subscriptions import COLUMNS
@@ -80,6 +80,7 @@ from infra.imports.subscriptions import SUBSCRIPTIONS as IMPORTED_SUBSCRIPTIONS
 from infra.local.clock import parse_moment
 from infra.local.console import server as console
 from infra.repair import events, redrive, replay, void
+from infra.shadow.nights import Night
 from tests.fuzz.target import Kind, Target
 from tests.registered import register
 from tests.simulation.world import SUBSCRIBED
@@ -914,6 +915,30 @@ FILES_AND_SETTINGS = (
         ",".join(promotions.COLUMNS.required) + "\r\n42,5,Thank you,never\r\n\r\n",
         own=UnreadableFileError,
         words=(*AROUND_CELLS, "42,", "never", "TRUE"),
+    ),
+    reader(
+        "CSV of movements",
+        Kind.TEXT,
+        lambda text: movements.read(movements.check(text, NOW).good, NOW),
+        ",".join(movements.COLUMNS.all)
+        + "\ntx-1,42,2026-01-01T00:00:00.5Z,usage,-5,Render\n"
+        + "tx-2,42,2026-01-01T00:00:00Z,Allocation,100,\n",
+        ",".join(movements.COLUMNS.required)
+        + "\r\ntx-3,42,2026-01-01T00:00:00Z,adjustment,+5\r\n\r\n",
+        own=UnreadableFileError,
+        check=lambda read: all(
+            each.amount and each.at <= NOW + instants.CLOCKS_DIFFER for each in read
+        ),
+        words=(*AROUND_CELLS, "tx-1,", "usage,-", *movements.Kind),
+    ),
+    reader(
+        "night of a shadow",
+        Kind.JSON,
+        Night.parse,
+        Night(NOW, 1_000, 990, 10, 0, "9f86d0").body(),
+        write=Night.body,
+        own=Damage,
+        check=lambda night: min(night.users, night.same, night.unexplained) >= 0,
     ),
     reader(
         "file of a CSV",

@@ -495,6 +495,21 @@ _SINGLE: Rows = {
             "a bill for polling a queue that is always empty",
         ),
     },
+    f"{_TEMPLATE}whoever_queues_emails_or_events_is_told_whether_the_stage_is_a_shadow": {
+        "Parameters/Shadow/Default": ("on", "a stage that tells nobody, and nobody knows why"),
+        "QueueNotifications/Environment/Variables/SHADOW_UNTIL": (
+            _GONE,
+            "users of the old system who are told of what a shadow has posted",
+        ),
+        "SweepZone/Environment/Variables/SHADOW_UNTIL": (
+            _GONE,
+            "users of the old system who are reminded of credits that only a shadow has",
+        ),
+        "APIHandler/Environment/Variables/SHADOW_UNTIL": (
+            _GONE,
+            "people who answer users, and do not know why no email comes",
+        ),
+    },
     f"{_TEMPLATE}a_webhook_is_made_when_it_has_an_address_and_only_then": {
         "WebhookRule/Targets/0/DeadLetterConfig": (
             _GONE,

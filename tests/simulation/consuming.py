@@ -129,7 +129,7 @@ def _on_their_way(records: Sequence[Json], chance: random.Random) -> Iterator[Js
     while place < len(records):
         batch = records[place : place + chance.randint(1, 20)]
         try:
-            events.queue_events(services, {"Records": batch})
+            events.queue_events(services, batch)
         except FAILURES:
             continue  # the stream delivers them again
         if chance.random() < 0.9:  # else: it does so although they were handled

@@ -32,7 +32,7 @@ from chalicelib.messages.work import SweepKind
 from chalicelib.plans_file import parse_catalogue
 from chalicelib.queues import Queues
 from chalicelib.services import Services
-from chalicelib.settings import Settings
+from chalicelib.settings import NEVER_A_SHADOW, Settings
 from chalicelib.store.anchors import Anchors
 from chalicelib.store.reports import Reports
 from chalicelib.upkeep import Upkeep
@@ -384,6 +384,8 @@ class World:
     """Of users whom Stripe brings, and of whom nobody says where they live."""
     low_balance: int | None = None
     """None for a stage that sends no events."""
+    shadow_until: datetime = NEVER_A_SHADOW
+    """Until when the stage sends nothing, because it runs beside an old system."""
 
     def __post_init__(self) -> None:
         self.aws = aws.Services(aws.create(STAGE), clock=lambda: self.now.timestamp())  # noqa: PLW0108 - it moves
@@ -407,6 +409,7 @@ class World:
         """A new process: whatever the old one knew is forgotten."""
         # One thread, and one order of calls for one seed.
         settings = SETTINGS if self.low_balance is None else sending_events(self.low_balance)
+        settings = replace(settings, shadow_until=self.shadow_until)
         self.services = Services(
             settings, clock=lambda: self.clock, dynamodb=aws.dynamodb(), threads=1
         )

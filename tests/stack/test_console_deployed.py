@@ -157,13 +157,13 @@ window.fetch = async () => {
 window.mend = () => { window.fetch = real }
 """
 ANSWER_WITH_ALARMS = """
-const real = window.fetch, alarms = arguments[0]
+const real = window.fetch, alarms = arguments[0], shadow = arguments[1] ?? false
 window.fetch = async (url, asked) => {
   const answer = await real(url, asked)
   if (!String(url).endsWith('/operations')) return answer
   const found = await answer.json()
   for (const queue of found.queues) if (queue.name === 'sweeps-dlq') queue.waiting = 2
-  return new Response(JSON.stringify({...found, alarms}), {status: 200})
+  return new Response(JSON.stringify({...found, alarms, shadow}), {status: 200})
 }
 window.mend = () => { window.fetch = real }
 """
@@ -605,6 +605,17 @@ def test_an_alarm_leads_to_the_runbook_where_its_address_is_known(page: Page) ->
     ] * 2
     assert {link.get_attribute("href") for link in links} == {ALARMS[0]["runbook"]}
     assert "docs/operating.md#mail-bounces" in page.text("#main")
+    page.js("window.mend()")
+
+
+def test_a_shadow_says_that_it_sends_nothing(page: Page) -> None:
+    page.js("location.hash = '#/users'")
+    page.js("location.hash = '#/months'")
+    page.wait_for_text("#main", "No message has failed for good.")
+    assert "This stage is a shadow" not in page.text("#main")
+    page.js(ANSWER_WITH_ALARMS, [], True)  # noqa: FBT003 - as the page's script reads it
+    go("#/months/2020-01")(page)
+    page.wait_for_text("#main", "This stage is a shadow. It runs beside an old system and sends")
     page.js("window.mend()")
 
 

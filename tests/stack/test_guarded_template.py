@@ -130,6 +130,8 @@ def test_the_reports_belong_to_the_account(template: Template, name: str) -> Non
         ("ProductAddress", "Harbour Street 1, Hamburg", "Harbour Street 1\nHamburg"),
         ("ProductSupport", "help@example.com", "ask us"),
         ("AlarmEmail", "", "on-call"),
+        ("Shadow", "2026-12-31T10:00:00Z", "2026-12-31"),
+        ("Shadow", "on", "yes"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(

@@ -271,6 +271,30 @@ def test_a_stage_sends_events_when_its_parameter_says_so_and_only_then(template:
     assert source["Properties"]["Enabled"] == {"Fn::If": ["SendsEvents", True, False]}
 
 
+def test_whoever_queues_emails_or_events_is_told_whether_the_stage_is_a_shadow(
+    template: Template,
+) -> None:
+    assert template["Parameters"]["Shadow"]["Default"] == "off"
+    told = {
+        name
+        for name, resource in template["Resources"].items()
+        if resource.get("Properties", {})
+        .get("Environment", {})
+        .get("Variables", {})
+        .get("SHADOW_UNTIL")
+        == {"Ref": "Shadow"}
+    }
+    sending = set()
+    for path in (packaging.ROOT / ".chalice").glob("policy-*.json"):
+        for statement in json.loads(path.read_text("utf-8"))["Statement"]:
+            of_queue = re.search("NotificationsQueue|EventsQueue", json.dumps(statement))
+            if of_queue and "sqs:SendMessage" in statement.get("Action", ""):
+                sending.add("".join(word.title() for word in path.stem.split("-")[1:]))
+    assert sending == {"QueueNotifications", "SweepZone"}
+    # The API says so to those who answer users.
+    assert told == sending | {"APIHandler"}
+
+
 def test_a_webhook_is_made_when_it_has_an_address_and_only_then(template: Template) -> None:
     of_webhook = {
         name: resource

@@ -27,7 +27,7 @@ from botocore.session import Session
 from chalicelib.plans_file import parse_catalogue
 from chalicelib.prices_file import parse_price_list
 from infra.deployment import parameters
-from infra.imports import balances, subscriptions
+from infra.imports import balances, movements, subscriptions
 from tests.aws import contract
 from tests.schemas import problems_of
 from tests.unit.test_make import FLAGS, TARGETS
@@ -52,6 +52,7 @@ RUN = {
     ("docs/extending.md", "diff"): (24, "tests/unit/test_extending.py"),
     ("docs/extending.md", "python"): (3, "tests/unit/test_extending.py"),
     ("docs/extending.md", "sh"): (5, "tests/unit/test_extending.py"),
+    ("docs/migrating.md", "csv"): (1, "tests/unit/test_shadow_comparison.py"),
     ("docs/promotions.md", "csv"): (1, "tests/aws/test_promotions.py"),
     ("docs/plan-changes.md", "toml"): (8, "tests/unit/test_plan_changes_page.py"),
 }
@@ -344,12 +345,21 @@ def test_the_queries_of_the_page_about_migrating_make_the_columns_of_the_files()
     fields = set(re.findall(r"^    (\w+) = models\.", model, re.MULTILINE))
     compile(model, "docs/migrating.md", "exec")
     shown = of("docs/migrating.md", "sql")
-    for query, columns in zip(shown, (subscriptions.COLUMNS, balances.COLUMNS), strict=True):
-        (selected,) = re.findall(r"SELECT (.*?)\n  FROM", query, re.DOTALL)
-        values = re.split(r",\s+(?![^(]*\))", selected)
+    files = (subscriptions.COLUMNS, balances.COLUMNS, movements.COLUMNS, movements.COLUMNS)
+    for query, columns in zip(shown, files, strict=True):
+        selected, *more = re.findall(r"SELECT (.*?)\n  FROM", query, re.DOTALL)
+        values = _values(selected)
         named = [re.split(r" AS |\.", value)[-1] for value in values]
         assert set(columns.required) <= set(named) <= set(columns.all)
-    assert set(re.findall(r"\bb\.(\w+)", shown[1])) <= {*fields, "id", "user_id"}
+        assert [len(_values(each)) for each in more] == [len(values)] * len(more)
+        assert set(re.findall(r"\bb\.(\w+)", query)) <= {*fields, "id", "user_id"}
+        kinds = re.findall(r"(?:THEN|ELSE) '(\w+)'|'(\w+)' AS kind|, '(\w+)', -", query)
+        assert {kind for each in kinds for kind in each if kind} <= {*movements.Kind}
+
+
+def _values(selected: str) -> list[str]:
+    """What a query selects: commas within brackets part nothing."""
+    return re.split(r",\s+(?![^(]*\))", selected)
 
 
 def test_the_workflow_of_the_page_about_tests_is_one() -> None:

@@ -27,7 +27,7 @@ from chalicelib.domain.fields import (
     place_of,
     shown,
 )
-from infra.imports import balances
+from infra.imports import balances, usages
 
 LONE_SURROGATE = "\ud800"
 
@@ -174,7 +174,7 @@ def test_a_text_is_kept_without_the_spaces_round_it(text: str, kept: str) -> Non
 
 
 def test_the_reserved_names_are_those_that_the_ledger_itself_writes() -> None:
-    assert {entries.SYSTEM, entries.ERASED, balances.CALLER} == RESERVED_ACTORS
+    assert {entries.SYSTEM, entries.ERASED, balances.CALLER, usages.CALLER} == RESERVED_ACTORS
 
 
 def test_a_name_is_reserved_however_it_is_written() -> None:

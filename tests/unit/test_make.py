@@ -70,6 +70,7 @@ FLAGS = {
     "NO_MAIL",
     "OFFLINE",
     "RIVAL",
+    "SHADOW",
     "CELERY",
     "UPGRADE",
 }
@@ -220,6 +221,16 @@ def test_a_value_that_is_not_given_is_not_passed(target: Target, folder: Path) -
     for word in call.words:
         name = word[2:].partition("=")[0].upper().replace("-", "_")
         assert not word.startswith("--") or name in ("", "DIST", *target.needed)
+
+
+def test_no_value_that_is_given_to_make_is_a_setting_of_a_function() -> None:
+    """The functions of the local stack have the environment of whoever started it."""
+    settings = (ROOT / "chalicelib" / "settings.py").read_text(encoding="utf-8")
+    read = set(re.findall(r"environ(?:ment)?(?:\.get\(|\[|, )\"([A-Z_]+)\"", settings))
+    assert {"LEDGER_TABLE", "LOW_BALANCE", "STAGE", "SHADOW_UNTIL"} <= read
+    given = {variable for target in TARGETS for variable in target.variables}
+    # Each function is told its own stage.
+    assert given & read == {"STAGE"}
 
 
 @pytest.mark.parametrize("flag", sorted(FLAGS))

@@ -328,12 +328,15 @@ REACHES = {
     "token-check": "",
     "import": "SUBSCRIPTIONS",
     "balances": "BALANCES",
+    "usages": "MOVEMENTS",
+    "cutover": "",
     "grant": "--approved-by ada PROMOTION",
     "show": "42",
     "verify": "42",
     "completeness": "2026-07",
     "liability": "2026-07-01T00:00Z",
     "whatif": "--plans PLANS --from 2026-01 --to 2026-02",
+    "shadow": "MOVEMENTS",
     "stripe": "",
     "stripe-secret": "",
     "events": "--user-id 42 --from 1",
@@ -350,6 +353,7 @@ FILES = {
     "SUBSCRIPTIONS": "user_id,timezone,plan,billing_interval,status,started_at\n"
     "1,Europe/Paris,starter,yearly,active,2023-01-30T21:21:21Z\n",
     "PLANS": (packaging.ROOT / packaging.PLANS).read_text("utf-8"),
+    "MOVEMENTS": "reference,user_id,at,kind,amount\na,1,2026-01-01T00:00:00Z,usage,-5\n",
     "PROMOTION": "user_id,amount,description,expires_in_days\n1,5,Thanks,30\n",
     "BALANCES": "reference,user_id,amount,granted_at\na,1,5,2026-01-01T00:00:00Z\n",
 }

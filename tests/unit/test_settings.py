@@ -1,6 +1,7 @@
 """What a function reads from its environment: every variable is its own setting, within bounds."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -46,6 +47,7 @@ def test_every_setting_comes_from_its_own_variable() -> None:
             "STRIPE_SECRET": "Stripe's secret",
             "QUEUE_URLS": "https://one https://two",
             "CLOCK_FILE": "clock.txt",
+            "SHADOW_UNTIL": "2026-12-31T10:00:00Z",
         }
     )
     assert asdict(found) == {
@@ -84,6 +86,7 @@ def test_every_setting_comes_from_its_own_variable() -> None:
         "stripe_secret": "Stripe's secret",
         "queue_urls": ("https://one", "https://two"),
         "clock_file": "clock.txt",
+        "shadow_until": datetime(2026, 12, 31, 10, tzinfo=UTC),
     }
 
 
@@ -92,6 +95,35 @@ def test_a_setting_that_is_not_given_has_its_default() -> None:
     assert (found.mails_a_second, found.mail_retry_seconds) == (0, 10)
     assert (found.retry_seconds, found.expiring_soon_days) == (90, 3)
     assert (found.unsubscribe_url, found.clock_file, found.is_local) == ("", "", False)
+
+
+@pytest.mark.parametrize(
+    ("shadow", "quiet", "loud"),
+    [
+        ("", None, datetime(1970, 1, 1, tzinfo=UTC)),
+        ("off", None, datetime(1970, 1, 1, tzinfo=UTC)),
+        ("on", datetime(2999, 12, 31, tzinfo=UTC), None),
+        (
+            "2026-12-31T10:00:00Z",
+            datetime(2026, 12, 31, 10, tzinfo=UTC) - timedelta(milliseconds=1),
+            datetime(2026, 12, 31, 10, tzinfo=UTC),
+        ),
+    ],
+)
+def test_nobody_is_told_of_what_was_posted_while_the_stage_was_a_shadow(
+    shadow: str, quiet: datetime | None, loud: datetime | None
+) -> None:
+    found = Settings.read(NEEDED | {"SHADOW_UNTIL": shadow})
+    assert quiet is None or found.is_quiet(quiet)
+    assert loud is None or not found.is_quiet(loud)
+
+
+@pytest.mark.parametrize("wrong", ["yes", "ON", "2026-12-31", "2026-12-31T10:00:00", "tomorrow"])
+def test_a_stage_that_may_or_may_not_be_a_shadow_does_not_begin(wrong: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"^SHADOW_UNTIL must be on, off or an instant .* is {wrong}$"
+    ):
+        Settings.read(NEEDED | {"SHADOW_UNTIL": wrong})
 
 
 @pytest.mark.parametrize(

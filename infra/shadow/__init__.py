@@ -1,0 +1,1 @@
+"""A stage that runs beside another system: how its ledgers compare with the movements of that."""

@@ -1,0 +1,98 @@
+"""What a comparison can find, in words, and whose fault it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Kinds of findings, in the order in which they are shown."""
+
+    UNEXPLAINED = "unexplained"
+    UNREADABLE = "unreadable"
+    NOT_TOLD = "not_told"
+    NOT_THERE = "not_there"
+    OTHER_AMOUNT = "other_amount"
+    GRANTED_TWICE = "granted_twice"
+    NOT_GRANTED = "not_granted"
+    WRONG_AMOUNT = "wrong_amount"
+    NOT_DUE = "not_due"
+    WRONG_ZONE = "wrong_zone"
+    WRONG_OFFSET = "wrong_offset"
+    LATE = "late"
+    EARLY = "early"
+    NOT_EXPIRED = "not_expired"
+    EXPIRED_AMOUNT = "expired_amount"
+    EXPIRED_EARLY = "expired_early"
+    EXPIRED_LATE = "expired_late"
+    EXPIRED_WRONG_ZONE = "expired_wrong_zone"
+    EXPIRED_WRONG_OFFSET = "expired_wrong_offset"
+    REFUSED = "refused"
+    TOLD_LATE = "told_late"
+    HELD = "held"
+
+    @property
+    def heading(self) -> str:
+        """The same in words."""
+        return _TITLES[self]
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether it is no fault of this side, so that the switch need not wait for it."""
+        return self not in _OURS
+
+
+_OURS = frozenset(
+    {Code.UNEXPLAINED, Code.UNREADABLE, Code.NOT_TOLD, Code.NOT_THERE, Code.OTHER_AMOUNT}
+)
+"""What goes on after the switch unless somebody mends it. All else is of the old system."""
+
+_TITLES = {
+    Code.UNEXPLAINED: "unexplained difference",
+    Code.UNREADABLE: "cannot be compared",
+    Code.NOT_TOLD: "in the old table, not told to Credits",
+    Code.NOT_THERE: "told to Credits, not in the old table",
+    Code.OTHER_AMOUNT: "told to Credits with another amount",
+    Code.GRANTED_TWICE: "granted twice",
+    Code.NOT_GRANTED: "not granted",
+    Code.WRONG_AMOUNT: "wrong amount granted",
+    Code.NOT_DUE: "granted though nothing was due",
+    Code.WRONG_ZONE: "granted at midnight of a wrong zone",
+    Code.WRONG_OFFSET: "granted at midnight by a wrong DST offset",
+    Code.LATE: "granted late",
+    Code.EARLY: "granted early",
+    Code.NOT_EXPIRED: "not expired",
+    Code.EXPIRED_AMOUNT: "wrong amount expired",
+    Code.EXPIRED_EARLY: "expired early",
+    Code.EXPIRED_LATE: "expired late",
+    Code.EXPIRED_WRONG_ZONE: "expired at midnight of a wrong zone",
+    Code.EXPIRED_WRONG_OFFSET: "expired at midnight by a wrong DST offset",
+    Code.REFUSED: "used there, refused by Credits",
+    Code.TOLD_LATE: "told to Credits late, so that credits expired first",
+    Code.HELD: "held by Credits over its expiry",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A difference that has a name.
+
+    ``credits``: how many more the old system has in the end because of it. ``line``: that of its
+    file; ``entry``: the number of ours. None where there is none.
+    """
+
+    code: Code
+    words: str
+    at: datetime
+    line: int | None = None
+    entry: int | None = None
+    credits: int = 0
+
+    def __str__(self) -> str:
+        places = [f"line {self.line}"] if self.line else []
+        places += [f"entry {self.entry}"] if self.entry else []
+        place = f" ({', '.join(places)})" if places else ""
+        words = f": {self.words}" if self.words else ""
+        return f"{self.code.heading}{words}{place}"

@@ -1,0 +1,134 @@
+"""Usages, purchases and adjustments: those of both sides are matched by their references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from chalicelib.domain.entries import LedgerEntry
+from infra.imports.movements import Kind, Movement
+
+from .book import Book, Told, last_before
+from .findings import Code, Finding
+from .life import OF_THE_OLD, Action, Grant, Life, Take
+from .shifts import length
+from .steps import Step, Window
+
+_UNTIL_IT_IS_TOLD = timedelta(hours=36)
+"""How long after it happened a usage is told of at the latest: by a file of the day."""
+
+
+def name(movement: Movement) -> str:
+    """The name of what only the old system has, in a life."""
+    return f"old:{movement.line}"
+
+
+def is_of_the_old(lot: str) -> bool:
+    """Whether a lot is one that only the old system has."""
+    return lot.startswith("old:")
+
+
+def order(movement: Movement) -> int:
+    """Its order among what happened at the same instant: that of the file."""
+    return OF_THE_OLD + movement.line
+
+
+def steps(
+    book: Book, entries: Sequence[LedgerEntry], movements: Iterable[Movement], window: Window
+) -> Iterator[Step]:
+    """The steps that these movements make necessary, and those that what is not among them does."""
+    left = {True: dict(book.usages), False: dict(book.others)}
+    for movement in movements:
+        told = left[movement.kind is Kind.USAGE].pop(movement.reference, None)
+        if told is None:
+            yield _not_told(movement, entries, window)
+            continue
+        yield _moved(movement, told, window)
+        if told.amount != movement.amount:
+            yield _other_amount(movement, told)
+    for reference, told in (*left[True].items(), *left[False].items()):
+        if told.entry.posted_at <= window.until and told.amount:
+            yield _not_there(reference, told, window)
+
+
+def _not_told(movement: Movement, entries: Sequence[LedgerEntry], window: Window) -> Step:
+    def edit(life: Life) -> Life:
+        return life.having({name(movement): _as_action(movement)})
+
+    least = _least_available(entries, movement.at)
+    is_covered = least is None or least >= -movement.amount
+    what = f"{movement.kind} {movement.reference}, {movement.amount:+,}"
+    if movement.kind is Kind.USAGE and not is_covered:
+        words = f"{what}; {least:,} could be spent here"
+        return Step(edit, Finding(Code.REFUSED, words, movement.at, movement.line))
+    if window.is_pending(movement.at):
+        return Step(edit)
+    return Step(edit, Finding(Code.NOT_TOLD, what, movement.at, movement.line))
+
+
+def _least_available(entries: Sequence[LedgerEntry], at: datetime) -> int | None:
+    """The least that could be spent between a usage and when it was told of; None for no ledger."""
+    last = last_before(entries, at)
+    if not entries:
+        return 0
+    found = [last.available_balance(at) if last else 0]
+    end = at + _UNTIL_IT_IS_TOLD
+    found += [entry.available_balance() for entry in entries if at < entry.posted_at <= end]
+    return min(found)
+
+
+def _as_action(movement: Movement) -> Action:
+    at, its, amount = movement.at, order(movement), movement.amount
+    if amount < 0:
+        return Take(at, its, -amount)
+    # For how long it lives, the file does not say.
+    return Grant(at, its, amount, at, its, 50, None)
+
+
+def _moved(movement: Movement, told: Told, window: Window) -> Step:
+    """What was told of happens when the old system says that it did."""
+    actions: Mapping[str, Action] = {
+        part.name: part.action._replace(at=movement.at, order=order(movement))
+        for part in told.parts
+    }
+
+    def edit(life: Life) -> Life:
+        return life.having(actions)
+
+    if told.entry.posted_at > window.until:
+        return Step(edit)
+    late = told.entry.posted_at - movement.at
+    words = f"{movement.kind} {movement.reference}, {movement.amount:+,}, after {length(abs(late))}"
+    return Step(
+        edit,
+        Finding(Code.TOLD_LATE, words, movement.at, movement.line, told.entry.number),
+        if_it_matters=True,
+    )
+
+
+def _other_amount(movement: Movement, told: Told) -> Step:
+    """Instead of what was told of, the old system's amount."""
+    (lot, was), *_ = told.parts
+    action = _as_action(movement)
+    if isinstance(was, Grant) and isinstance(action, Grant):
+        action = was._replace(at=action.at, order=action.order, amount=action.amount)
+    else:
+        lot = name(movement)
+
+    def edit(life: Life) -> Life:
+        return life.without(part.name for part in told.parts).having({lot: action})
+
+    words = f"{movement.reference}, {movement.amount:+,} there and {told.amount:+,} here"
+    place = (movement.line, told.entry.number)
+    return Step(edit, Finding(Code.OTHER_AMOUNT, words, movement.at, *place))
+
+
+def _not_there(reference: str, told: Told, window: Window) -> Step:
+    def edit(life: Life) -> Life:
+        return life.without(part.name for part in told.parts)
+
+    at, number = told.entry.posted_at, told.entry.number
+    if window.is_pending(at):
+        return Step(edit)
+    words = f"{told.entry.type} {reference}, {told.amount:+,}"
+    return Step(edit, Finding(Code.NOT_THERE, words, at, entry=number))

@@ -1,0 +1,621 @@
+"""A ledger beside the movements of an old system: each difference gets its name, or none is there.
+
+The property: whatever a ledger has been through, an old system that moved just so is the same; and
+one that differs by a single movement is not.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from random import Random
+
+import pytest
+
+from chalicelib.domain import calendar, ledger
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.entries import EntryType, LedgerEntry
+from chalicelib.domain.errors import CreditsError
+from chalicelib.domain.holds import dead
+from chalicelib.domain.ledger import Request
+from chalicelib.domain.subscriptions import next_allocation
+from infra.deployment.packaging import ROOT
+from infra.imports import movements
+from infra.imports.movements import Kind, Movement
+from infra.shadow import book as books
+from infra.shadow import comparison, expiries, grants, life, shifts
+from infra.shadow.comparison import Comparison, Shadow, compare
+from infra.shadow.findings import Code, Finding
+from infra.shadow.grants import Coming
+from infra.shadow.shifts import Zones, length
+from tests.unit import test_what_if as what_if
+from tests.unit.test_what_if import CATALOGUE, DAY, HOUR, USER, Book, at
+
+MINUTE = timedelta(minutes=1)
+TOLERANCE = 15 * MINUTE
+PARIS = "Europe/Paris"
+Row = tuple[str, Kind, int, str]
+
+KINDS = {
+    EntryType.ALLOCATION: Kind.ALLOCATION,
+    EntryType.USAGE: Kind.USAGE,
+    EntryType.PURCHASE: Kind.PURCHASE,
+}
+
+
+# --- One user in spring ---------------------------------------------------------------------------
+
+
+def spring(zone: str = PARIS) -> Book:
+    """A user of starter in 2026: April and May, 30 used of April, the other 70 expire."""
+    book = Book()
+    book.edit(at("2026-03-10T12:00:00Z"), timezone=zone, plan="starter")
+    for month in ("2026-04", "2026-05"):
+        midnight = calendar.month_start(zone, Period.parse(month))
+        book.expire(midnight)
+        book.allocate(midnight)
+        if month == "2026-04":
+            use(book, 30, "2026-04-10T12:00:00Z", "job-1")
+    return book
+
+
+def use(book: Book, amount: int, when: str, key: str) -> None:
+    book.post(ledger.use(book.account, amount, Request(f"usage#shop#{key}", "shop", ""), at(when)))
+
+
+APRIL = ("2026-03-31T22:00:00Z", Kind.ALLOCATION, 100, "batch-1")
+JOB = ("2026-04-10T12:00:00Z", Kind.USAGE, -30, "job-1")
+GONE = ("2026-04-30T22:00:00Z", Kind.EXPIRATION, -70, "expiry-1")
+MAY = ("2026-04-30T22:00:00Z", Kind.ALLOCATION, 100, "batch-2")
+SAME = [APRIL, JOB, GONE, MAY]
+
+
+def rows(*them: Row) -> list[Movement]:
+    """The lines of a file, from line 2 on, and then in the order of their instants."""
+    found = [
+        Movement(line, reference, USER, at(when), kind, amount)
+        for line, (when, kind, amount, reference) in enumerate(them, 2)
+    ]
+    return sorted(found, key=lambda movement: (movement.at, movement.line))
+
+
+def compared(
+    *them: Row,
+    book: Book | None = None,
+    until: str = "2026-05-20T00:00:00Z",
+    start: str | None = "2026-03-10T12:00:00Z",
+    coming: Coming | None = None,
+    before: tuple[str, ...] = (),
+) -> Comparison:
+    book = book or spring()
+    zones = Zones(book.zone, before)
+    shadow = Shadow(USER, book.entries, zones, coming)
+    found = compare(shadow, rows(*them), at(start) if start else None, at(until), TOLERANCE)
+    assert sum(finding.credits for finding in found.findings) == found.difference
+    return found
+
+
+def said(found: Comparison) -> list[str]:
+    return [f"{finding} [{finding.credits:+}]" for finding in found.findings]
+
+
+def late(row: Row, by: timedelta) -> Row:
+    when, *rest = row
+    moved = (at(when) + by).isoformat()
+    return (moved, *rest)  # type: ignore[return-value]  # the rest is the rest of a row
+
+
+def test_the_same_movements_are_the_same() -> None:
+    found = compared(*SAME)
+    assert found == Comparison(USER, 100, 100)
+    assert found.is_same
+    assert found.is_explained
+
+
+def test_a_few_minutes_are_no_lateness() -> None:
+    assert compared(APRIL, JOB, late(GONE, 14 * MINUTE), late(MAY, 15 * MINUTE)).is_same
+    assert not compared(APRIL, JOB, GONE, late(MAY, 16 * MINUTE)).is_same
+
+
+FINDINGS: dict[str, tuple[list[Row], list[str]]] = {
+    "granted late": (
+        [APRIL, JOB, GONE, late(MAY, 5 * HOUR)],
+        ["granted late: 100 for 2026-05 late by 5 h (line 5, entry 4) [+0]"],
+    ),
+    "granted early": (
+        [APRIL, JOB, GONE, late(MAY, -DAY)],
+        ["granted early: 100 for 2026-05 early by 1 day (line 5, entry 4) [+0]"],
+    ),
+    "at midnight in UTC": (
+        [APRIL, JOB, GONE, late(MAY, 2 * HOUR)],
+        [
+            (
+                "granted at midnight of a wrong zone: 100 for 2026-05 at midnight in UTC, late by "
+                "2 h (line 5, entry 4) [+0]"
+            )
+        ],
+    ),
+    "at midnight by the offset of winter": (
+        [APRIL, JOB, GONE, late(MAY, HOUR)],
+        [
+            (
+                "granted at midnight by a wrong DST offset: 100 for 2026-05 at midnight by the "
+                "other UTC offset of Europe/Paris, late by 1 h (line 5, entry 4) [+0]"
+            )
+        ],
+    ),
+    "granted twice": (
+        [*SAME, late(("2026-04-30T22:00:07Z", *MAY[1:3], "batch-3"), timedelta(0))],
+        ["granted twice: 100 for 2026-05 on line 5, and again (line 6, entry 4) [+100]"],
+    ),
+    "granted twice and then expired twice": (
+        [
+            *SAME,
+            ("2026-03-31T22:00:07Z", Kind.ALLOCATION, 100, "batch-3"),
+            ("2026-04-30T22:00:00Z", Kind.EXPIRATION, -100, "expiry-3"),
+        ],
+        ["granted twice: 100 for 2026-04 on line 2, and again (line 6, entry 1) [+0]"],
+    ),
+    "not granted": ([APRIL, JOB, GONE], ["not granted: 100 for 2026-05 (entry 4) [-100]"]),
+    "another amount": (
+        [APRIL, JOB, GONE, (*MAY[:2], 500, "batch-2")],
+        ["wrong amount granted: 500 and not 100 for 2026-05 (line 5, entry 4) [+400]"],
+    ),
+    "another amount, and late": (
+        [APRIL, JOB, GONE, late((*MAY[:2], 90, "batch-2"), 5 * HOUR)],
+        [
+            "granted late: 100 for 2026-05 late by 5 h (line 5, entry 4) [+0]",
+            "wrong amount granted: 90 and not 100 for 2026-05 (line 5, entry 4) [-10]",
+        ],
+    ),
+    "nothing was due": (
+        [*SAME, ("2026-05-15T22:00:00Z", Kind.ALLOCATION, 50, "batch-3")],
+        ["granted though nothing was due: 50 (line 6) [+50]"],
+    ),
+    "expired early": (
+        [APRIL, JOB, late(GONE, -DAY), MAY],
+        ["expired early: 70 early by 1 day (line 4) [+0]"],
+    ),
+    "expired late": (
+        [APRIL, JOB, late(GONE, 5 * HOUR), MAY],
+        ["expired late: 70 late by 5 h (line 4) [+0]"],
+    ),
+    "expired at midnight in UTC": (
+        [APRIL, JOB, late(GONE, 2 * HOUR), MAY],
+        ["expired at midnight of a wrong zone: 70 at midnight in UTC, late by 2 h (line 4) [+0]"],
+    ),
+    "not expired": ([APRIL, JOB, MAY], ["not expired: 70 [+70]"]),
+    "a wrong amount expired": (
+        [APRIL, JOB, (*GONE[:2], -60, "expiry-1"), MAY],
+        ["wrong amount expired: 60 and not 70 (line 4) [+10]"],
+    ),
+    "a grant that is late and lives as much longer is one finding": (
+        [late(APRIL, 5 * HOUR), JOB, late(GONE, 5 * HOUR), MAY],
+        ["granted late: 100 for 2026-04 late by 5 h (line 2, entry 1) [+0]"],
+    ),
+    "a usage of which Credits was not told": (
+        [*SAME, ("2026-05-10T12:00:00Z", Kind.USAGE, -20, "job-2")],
+        ["in the old table, not told to Credits: usage job-2, -20 (line 6) [-20]"],
+    ),
+    "a usage that is only here": (
+        [APRIL, (*GONE[:2], -100, "expiry-1"), MAY],
+        ["told to Credits, not in the old table: usage job-1, -30 (entry 2) [+0]"],
+    ),
+    "a usage of another amount": (
+        [APRIL, (*JOB[:2], -31, "job-1"), (*GONE[:2], -69, "expiry-1"), MAY],
+        [
+            (
+                "told to Credits with another amount: job-1, -31 there and -30 here (line 3, "
+                "entry 2) [+0]"
+            )
+        ],
+    ),
+    "a usage that Credits refuses": (
+        [*SAME, ("2026-05-10T12:00:00Z", Kind.USAGE, -120, "job-2")],
+        [
+            (
+                "used there, refused by Credits: usage job-2, -120; 100 could be spent here "
+                "(line 6) [-120]"
+            )
+        ],
+    ),
+    "a purchase of which Credits was not told": (
+        [*SAME, ("2026-05-10T12:00:00Z", Kind.PURCHASE, 40, "pi_1")],
+        ["in the old table, not told to Credits: purchase pi_1, +40 (line 6) [+40]"],
+    ),
+    "an adjustment of which Credits was not told": (
+        [*SAME, ("2026-05-10T12:00:00Z", Kind.ADJUSTMENT, -5, "fix-1")],
+        ["in the old table, not told to Credits: adjustment fix-1, -5 (line 6) [-5]"],
+    ),
+    "what nobody can name": (
+        [*SAME, ("2026-05-10T12:00:00Z", Kind.EXPIRATION, -12, "expiry-9")],
+        ["unexplained difference: 12 less there since line 6 (line 6, entry 4) [-12]"],
+    ),
+}
+"""What an old system did to the user of `spring`, and what is said of it."""
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_each_difference_is_named_with_its_place_and_its_credits(name: str) -> None:
+    them, findings = FINDINGS[name]
+    assert said(compared(*them)) == findings
+
+
+def test_faults_of_the_old_system_are_explained_and_what_credits_was_told_is_not() -> None:
+    unexplained = {
+        code
+        for them, _ in FINDINGS.values()
+        for f in compared(*them).findings
+        for code in [f.code]
+        if not code.is_explained
+    }
+    assert unexplained == {
+        *(Code.UNEXPLAINED, Code.NOT_TOLD, Code.NOT_THERE, Code.OTHER_AMOUNT),
+    }
+    assert not compared(*FINDINGS["what nobody can name"][0]).is_explained
+    assert compared(*FINDINGS["granted twice"][0]).is_explained
+    assert all(code.heading for code in Code)
+
+
+def test_the_example_of_the_page_is_what_it_says() -> None:
+    page = (ROOT / "docs" / "migrating.md").read_text("utf-8")
+    (text, findings) = re.findall(r"```csv\n(.*?)```\n\n```\n(.*?)```", page, re.DOTALL)[0]
+    now = at("2026-05-20T00:00:00Z")
+    checked = movements.check(text, now)
+    assert checked.problems == []
+    book = spring()
+    shadow = Shadow("ada", book.entries, Zones(book.zone))
+    read = movements.read(checked.good, now)
+    assert said(compare(shadow, read, None, now, TOLERANCE)) == findings.splitlines()
+
+
+def test_every_finding_is_on_the_page_and_those_first_that_count() -> None:
+    page = (ROOT / "docs" / "migrating.md").read_text("utf-8")
+    (table,) = re.findall(r"^\| finding \|.*\n\|[-|]+\n((?:\|.*\n)+)", page, re.MULTILINE)
+    rows = [row.split("|")[1].strip().split("; ") for row in table.splitlines()]
+    assert sorted(heading for row in rows for heading in row) == sorted(c.heading for c in Code)
+    assert [row[0] for row in rows[:5]] == [c.heading for c in Code if not c.is_explained]
+
+
+def test_the_first_line_is_named_from_which_a_difference_stays() -> None:
+    strange = ("2026-04-12T12:00:00Z", Kind.EXPIRATION, -12, "expiry-8")
+    again = ("2026-05-02T12:00:00Z", Kind.EXPIRATION, -8, "expiry-9")
+    (finding,) = compared(*SAME, strange, again).findings[:1]
+    assert str(finding).startswith("unexplained difference: 20 less there since line ")
+
+
+def test_the_midnight_of_a_zone_that_the_user_has_left_is_named() -> None:
+    tokyo = late(MAY, at("2026-04-30T15:00:00Z") - at("2026-04-30T22:00:00Z"))
+    (finding,) = compared(APRIL, JOB, GONE, tokyo, before=("Asia/Tokyo",)).findings
+    assert finding.words == "100 for 2026-05 at midnight in Asia/Tokyo, early by 7 h"
+    (finding,) = compared(APRIL, JOB, GONE, tokyo).findings
+    assert finding.words == "100 for 2026-05 early by 7 h"
+
+
+def test_what_one_side_has_in_the_last_minutes_may_still_come_on_the_other() -> None:
+    assert compared(APRIL, JOB, until="2026-04-30T22:05:00Z").is_same
+    assert compared(APRIL, JOB, GONE, MAY, until="2026-04-30T22:05:00Z").is_same
+    assert not compared(APRIL, JOB, until="2026-04-30T22:16:00Z").is_same
+    told = ("2026-05-10T12:00:00Z", Kind.USAGE, -20, "job-2")
+    assert compared(*SAME, told, until="2026-05-10T12:14:00Z").is_same
+    assert not compared(*SAME, told, until="2026-05-10T12:15:00Z").is_same
+
+
+def test_what_was_told_of_after_the_end_is_the_same_all_the_same() -> None:
+    told = ("2026-05-19T23:59:59Z", Kind.USAGE, -20, "job-2")
+    book = spring()
+    use(book, 20, "2026-05-20T06:00:00Z", "job-2")
+    found = compared(*SAME, told, book=book)
+    assert (found.is_same, found.there, found.here) == (True, 80, 80)
+
+
+def test_a_grant_at_an_earlier_midnight_is_named_before_ours_has_come() -> None:
+    coming = Coming(at("2026-05-31T22:00:00Z"), 100, "2026-06")
+    early = ("2026-05-31T15:00:00Z", Kind.ALLOCATION, 100, "batch-3")
+    kept = ("2026-05-30T22:00:00Z", Kind.EXPIRATION, -100, "expiry-2")
+    found = compared(
+        *SAME, kept, early, until="2026-05-31T16:00:00Z", coming=coming, before=("Asia/Tokyo",)
+    )
+    assert said(found) == [
+        (
+            "granted at midnight of a wrong zone: 100 for 2026-06 at midnight in Asia/Tokyo, early "
+            "by 7 h (line 7) [+100]"
+        )
+    ]
+
+
+def test_a_usage_that_was_told_too_late_to_meet_its_batch_is_named() -> None:
+    book = spring()
+    use(book, 10, "2026-05-01T06:00:00Z", "job-2")  # there it was spent on the evening before
+    evening = ("2026-04-30T20:00:00Z", Kind.USAGE, -10, "job-2")
+    found = compared(APRIL, JOB, evening, (*GONE[:2], -60, "expiry-1"), MAY, book=book)
+    assert said(found) == [
+        (
+            "told to Credits late, so that credits expired first: usage job-2, -10, after 10 h "
+            "(line 4, entry 5) [+10]"
+        )
+    ]
+    # If nothing expired in between it makes no difference, and is none.
+    later = ("2026-04-30T23:00:00Z", Kind.USAGE, -10, "job-2")
+    assert compared(*SAME, later, book=book).is_same
+
+
+def test_an_old_system_that_lets_dead_credits_be_spent_until_its_job_runs_is_found_out() -> None:
+    book = spring()
+    use(book, 10, "2026-05-01T00:00:00Z", "job-2")
+    found = compared(
+        *(APRIL, JOB, MAY, ("2026-05-01T00:00:00Z", Kind.USAGE, -10, "job-2")),
+        ("2026-05-01T03:00:00Z", Kind.EXPIRATION, -60, "expiry-1"),
+        book=book,
+    )
+    assert said(found) == ["expired late: 60 late by 5 h (line 6) [+10]"]
+
+
+def test_an_old_system_that_books_batch_by_batch_is_the_same() -> None:
+    book = spring()
+    book.buy(40, at("2026-05-02T12:00:00Z"), 10)
+    book.buy(20, at("2026-05-02T13:00:00Z"), 10)
+    book.expire(at("2026-05-14T00:00:00Z"))
+    paid = [str(entry.payment_id) for entry in book.entries if entry.payment_id]
+    bought = [
+        (f"2026-05-02T1{hour}:00:00Z", Kind.PURCHASE, amount, key)
+        for hour, amount, key in zip((2, 3), (40, 20), paid, strict=True)
+    ]
+    midnight = "2026-05-12T22:00:00Z"
+    apart = [(midnight, Kind.EXPIRATION, -40, "x-1"), (midnight, Kind.EXPIRATION, -20, "x-2")]
+    together = [(midnight, Kind.EXPIRATION, -60, "x-1")]
+    for booked in (apart, apart[::-1], together):
+        assert compared(*SAME, *bought, *booked, book=book).is_same
+
+
+def test_a_hold_is_found_in_the_old_table_by_its_key() -> None:
+    book = spring()
+    zone = lambda: PARIS  # noqa: E731
+    now = at("2026-05-10T12:00:00Z")
+    asked = Request("hold#shop#job-2", "shop", "")
+    book.post(ledger.hold(book.account, 50, 3600, asked, now, zone))
+    end = Request(f"end#{USER}-5", "shop", "")
+    book.post(ledger.capture(book.account, 5, 30, end, now + MINUTE, zone))
+    assert compared(*SAME, ("2026-05-10T12:01:00Z", Kind.USAGE, -30, "job-2"), book=book).is_same
+
+
+def test_without_a_start_it_is_that_of_the_first_entry() -> None:
+    before = ("2026-03-20T12:00:00Z", Kind.ALLOCATION, 77, "batch-0")
+    assert compared(before, *SAME, start=None).is_same
+    found = compared(before, *SAME)
+    assert (found.findings[0].code, found.difference) == (Code.NOT_DUE, 77)
+
+
+def test_a_user_without_a_ledger_has_nothing_here() -> None:
+    found = compared(APRIL, JOB, book=Book(), start=None)
+    assert (found.there, found.here) == (70, 0)
+    assert [finding.code for finding in found.findings] == [Code.NOT_DUE, Code.REFUSED]
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        (timedelta(seconds=7), "7 s"),
+        (90 * MINUTE, "1 h 30 min"),
+        (2 * DAY + 3 * HOUR + MINUTE, "2 days 3 h"),
+        (DAY, "1 day"),
+        (timedelta(0), "0 s"),
+    ],
+)
+def test_a_length_of_time_is_said_in_its_two_largest_units(of: timedelta, words: str) -> None:
+    assert length(of) == words
+
+
+# --- Any life -------------------------------------------------------------------------------------
+
+
+def lived(seed: int, days: int = 300) -> Book:
+    """A life at random, in which every month comes at its instant; and expiries by comparison."""
+    random = Random(seed)
+    book, now = Book(), at("2025-02-01T12:00:00Z")
+    book.edit(
+        now,
+        timezone=random.choice(what_if.ZONES),
+        plan=random.choice(["starter", "pro", "team"]),
+        started_at=random.choice(["2025-01-31T23:30:00Z", "2025-02-01T08:00:00Z"]),
+    )
+    end = now + days * DAY
+    while now < end:
+        now += random.choice([7 * what_if.SECOND, HOUR, 5 * HOUR, DAY, 2 * DAY, 9 * DAY])
+        _catch_up(book, now)
+        with suppress(CreditsError):
+            if random.random() < 0.5:
+                book.use(random.choice([1, 7, 30, 90, 200]), now)
+            else:
+                what_if.something_rarer(random, book, now, random.choice([1, 7, 30, 90]))
+        book.allocate(now)
+    book.entries = [_asked_by_name(entry) for entry in book.entries]
+    return book
+
+
+def _catch_up(book: Book, now: datetime) -> None:
+    """Posts each month that has come, at its instant."""
+    for _ in range(13):
+        assert book.subscription is not None
+        through = book.account.allocated_through
+        coming = next_allocation(book.subscription, CATALOGUE, through, now)
+        if coming is None or coming.at > now:
+            return
+        book.allocate(max(coming.at, book.entries[-1].posted_at) if book.entries else coming.at)
+
+
+def _asked_by_name(entry: LedgerEntry) -> LedgerEntry:
+    """The entry under a key of its own, as requests have them."""
+    if entry.type in (EntryType.ALLOCATION, EntryType.EXPIRATION):
+        return entry
+    kind = entry.operation.partition("#")[0]
+    is_paid = entry.type in (EntryType.PURCHASE, EntryType.REFUND)
+    return replace(entry, operation=f"{kind}#{'' if is_paid else 'shop#'}{entry.number}")
+
+
+def moved(entries: Sequence[LedgerEntry], until: datetime) -> list[Movement]:
+    """What an old system without faults has moved: the same, and expiries at their instants."""
+    them = [
+        (entry.posted_at, KINDS.get(entry.type, Kind.ADJUSTMENT), entry.amount, _name(entry))
+        for entry in entries
+        if entry.type is not EntryType.EXPIRATION and entry.amount
+    ]
+    gone = 0
+    for instant in sorted(_instants(entries)):
+        if instant <= until and (now := _expired(entries, instant)) > gone:
+            them.append((instant, Kind.EXPIRATION, gone - now, f"expiry-{instant.timestamp()}"))
+            gone = now
+    them.sort(key=lambda row: (row[0], row[1] is not Kind.EXPIRATION))
+    return [
+        Movement(line, name, USER, when, kind, amount)
+        for line, (when, kind, amount, name) in enumerate(them, 2)
+    ]
+
+
+def _name(entry: LedgerEntry) -> str:
+    is_refund = entry.type is EntryType.REFUND
+    return entry.operation if is_refund else entry.operation.rpartition("#")[2]
+
+
+def _instants(entries: Iterable[LedgerEntry]) -> set[datetime]:
+    return {
+        instant
+        for entry in entries
+        for instant in (entry.posted_at, *(batch.expires_at for batch in entry.batches))
+        if instant
+    }
+
+
+def _expired(entries: Sequence[LedgerEntry], instant: datetime) -> int:
+    """How much has expired by an instant, booked or not."""
+    before = [entry for entry in entries if entry.posted_at <= instant]
+    booked = -sum(entry.amount for entry in before if entry.type is EntryType.EXPIRATION)
+    if not before:
+        return 0
+    last = before[-1]
+    return booked + sum(leg.amount for leg in dead(last.batches, last.holds, instant))
+
+
+def of(book: Book, movements: Sequence[Movement]) -> Comparison:
+    left = {change.before for edit in book.edits for change in edit.changes}
+    zones = Zones(book.zone, tuple(str(zone) for zone in left if calendar.is_known(str(zone))))
+    until = book.entries[-1].posted_at + DAY
+    found = compare(Shadow(USER, book.entries, zones), movements, None, until, TOLERANCE)
+    assert sum(finding.credits for finding in found.findings) == found.difference
+    return found
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_whatever_a_ledger_has_been_through_the_same_movements_are_the_same(seed: int) -> None:
+    book = lived(seed)
+    found = of(book, moved(book.entries, book.entries[-1].posted_at + DAY))
+    assert said(found) == []
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_ledger_is_played_to_the_credit_at_each_of_its_entries(seed: int) -> None:
+    book = what_if.lived(seed)  # with holds, and sweeps that are never in time
+    until = book.entries[-1].posted_at
+    played = books.read(book.entries, book.entries[0].posted_at, until).life
+    instants = sorted({entry.posted_at for entry in book.entries})
+    stood = [books.balance(book.entries, instant) for instant in instants]
+    assert played.balances(instants) == stood
+
+
+Change = Callable[[list[Movement], int], None]
+
+
+def _gone(them: list[Movement], place: int) -> None:
+    del them[place]
+
+
+def _twice(them: list[Movement], place: int) -> None:
+    them.append(replace(them[place], line=9_999, reference="again"))
+
+
+def _more(them: list[Movement], place: int) -> None:
+    more = 1 if them[place].amount != -1 else -1
+    them[place] = replace(them[place], amount=them[place].amount + more)
+
+
+def _late(them: list[Movement], place: int) -> None:
+    them[place] = replace(them[place], at=them[place].at + 5 * HOUR)
+
+
+SCHEDULED = (Kind.ALLOCATION, Kind.EXPIRATION)
+
+
+@pytest.mark.parametrize("change", [_gone, _twice, _more, _late])
+@pytest.mark.parametrize("seed", range(8))
+def test_one_movement_that_differs_is_always_noticed(seed: int, change: Change) -> None:
+    book, random = lived(100 + seed, 150), Random(seed)
+    them = moved(book.entries, book.entries[-1].posted_at + DAY)
+    # When something was asked for is what it is; only the job can be late.
+    places = [
+        place for place, each in enumerate(them) if change is not _late or each.kind in SCHEDULED
+    ]
+    for place in random.sample(places, min(6, len(places))):
+        others = list(them)
+        change(others, place)
+        others.sort(key=lambda movement: (movement.at, movement.line))
+        assert not of(book, others).is_same, them[place]
+
+
+# --- It can fail ----------------------------------------------------------------------------------
+
+
+def _all_of_it(capsys: object = None) -> None:
+    """Each finding of above, and a life: what a plant must not survive."""
+    del capsys
+    for them, findings in FINDINGS.values():
+        assert said(compared(*them)) == findings
+    book = lived(3)
+    assert said(of(book, moved(book.entries, book.entries[-1].posted_at + DAY))) == []
+
+
+PLANTS: dict[str, tuple[object, str, object]] = {
+    "expiries are never missed": (
+        expiries,
+        "_steps",
+        lambda *_: iter(()),
+    ),
+    "a second grant is taken for one that was due": (
+        grants,
+        "LATEST",
+        timedelta(seconds=1),
+    ),
+    "what is left in the end is not looked at": (
+        comparison,
+        "_unexplained",
+        lambda *_: Finding(Code.LATE, "", at("2026-01-01T00:00:00Z")),
+    ),
+    "the old one of two is spent last": (
+        life._Played,
+        "_place",
+        lambda self, lot, _at: (False, 0, -self._grants[lot].granted_at.timestamp(), 0),
+    ),
+    "what has expired can be spent": (
+        life._Played,
+        "_is_there",
+        lambda *_: True,
+    ),
+    "every midnight is a right one": (
+        shifts.Zones,
+        "shift",
+        lambda *_: None,
+    ),
+}
+"""Mistakes in the comparison itself, each of which some test must notice."""
+
+
+def test_without_a_plant_everything_holds() -> None:
+    _all_of_it()
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_a_mistake_in_the_comparison_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, attribute, planted = PLANTS[name]
+    monkeypatch.setattr(owner, attribute, planted)
+    with pytest.raises(AssertionError):
+        _all_of_it()
