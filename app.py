@@ -45,7 +45,7 @@ app.register_middleware(answer_browsers, "http")
 def allocation_tick(event: Json, context: Any) -> Json:
     """Start the allocation sweep of every timezone in which a month has begun."""
     from chalicelib.jobs.ticks import start_sweeps
-    from chalicelib.messages import SweepKind
+    from chalicelib.messages.work import SweepKind
 
     return start_sweeps(services(), SweepKind.ALLOCATION, event)
 
@@ -54,7 +54,7 @@ def allocation_tick(event: Json, context: Any) -> Json:
 def expiry_tick(event: Json, context: Any) -> Json:
     """Start the expiry sweep of every timezone in which a day has begun."""
     from chalicelib.jobs.ticks import start_sweeps
-    from chalicelib.messages import SweepKind
+    from chalicelib.messages.work import SweepKind
 
     return start_sweeps(services(), SweepKind.EXPIRY, event)
 

@@ -35,7 +35,7 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.ranges import bits_for
 from chalicelib.jobs.records import FIRST_DELAY, LONGEST_DELAY, TIME_TO_HAND_BACK
 from chalicelib.jobs.sweeps import USERS_A_PAGE, USERS_A_RANGE
-from chalicelib.messages import SweepKind
+from chalicelib.messages.work import SweepKind
 
 INDEX_UNITS_A_USER = Decimal("0.01")
 """Of the sweep: a page of 1,000 keys of the zone's index is ten units."""

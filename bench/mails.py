@@ -31,7 +31,8 @@ from rich.table import Table
 
 from bench.workload import Context, sqs_event
 from chalicelib.jobs import workers
-from chalicelib.messages import USERS_A_MESSAGE, EntryPosted, UsersMessage
+from chalicelib.messages.notifications import EntryPosted
+from chalicelib.messages.work import USERS_A_MESSAGE, UsersMessage
 from chalicelib.queues import chunks
 from chalicelib.services import Services
 from infra import reach, terminal

@@ -29,7 +29,7 @@ from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.holds import MOST_SECONDS
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.jobs import workers
-from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
+from chalicelib.messages.work import USERS_A_MESSAGE, UsersMessage
 from chalicelib.operations import on_request
 from chalicelib.operations.adjustments import Adjustment, adjust
 from chalicelib.operations.holds import End, end_hold, hold_credits

@@ -28,7 +28,8 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
 from chalicelib.domain.ranges import PLACES, Range
 from chalicelib.jobs import completeness, sweeps
-from chalicelib.messages import Sweep, SweepKind, ZoneCheck
+from chalicelib.messages.checks import ZoneCheck
+from chalicelib.messages.work import Sweep, SweepKind
 from chalicelib.store.ledger_items import EXPIRY_SHARDS
 from chalicelib.store.ledger_reading import ExpiringPage
 from chalicelib.store.subscriptions import SubscriptionStore, UsersPage

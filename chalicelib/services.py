@@ -96,7 +96,8 @@ class Services:
         from chalicelib.store.subscriptions import SubscriptionStore
 
         table = self.settings.subscriptions_table
-        return SubscriptionStore(self.dynamodb, table, self.edits)
+        # Who only reads needs no table of edits.
+        return SubscriptionStore(self.dynamodb, table, lambda: self.edits)
 
     @cached_property
     def edits(self) -> "EditStore":

@@ -1,10 +1,8 @@
 """When a user's credits will run out, at the rates of the days before."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from itertools import islice
+from datetime import timedelta
 
-from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.forecasts import (
     NOTHING,
@@ -39,7 +37,8 @@ def outlook(call: Call) -> Answer:
     query.finish()
     services, whose = call.services, call.principal.reads_credits_of(user_id)
     now = services.now()
-    latest = _latest(call, whose, now - timedelta(days=max(WINDOWS)))
+    since = now - timedelta(days=max(WINDOWS))
+    latest = services.ledger.back_to(whose, since, ENTRIES_A_SEARCH)
     ensure_user(services, whose, has_entries=bool(latest))
     account = Account(whose, latest[0] if latest else None)
     subscription = services.subscriptions.find(whose)
@@ -62,16 +61,6 @@ def outlook(call: Call) -> Answer:
             "assumptions": [{"code": code, "words": words} for code, words in ASSUMPTIONS.items()],
         }
     )
-
-
-def _latest(call: Call, whose: str, since: datetime) -> list[LedgerEntry]:
-    """The latest entries down to the first from before ``since``, as far as they are read."""
-    found: list[LedgerEntry] = []
-    for entry in islice(call.services.ledger.newest_first(whose), ENTRIES_A_SEARCH):
-        found.append(entry)
-        if entry.posted_at < since:
-            break
-    return found
 
 
 def _at_rate(spending: Spending, at: Callable[[Rate], Forecast]) -> Json:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .batches import DEFAULT_PRIORITY, Batches, CreditBatch, Leg, Legs, Source
@@ -298,18 +299,11 @@ class LedgerEntry:
             correlation_id=(value_of(values, "correlation", text_or_none) if schema >= 2 else None),
             schema=schema,
             usage=optional_of(values, "usage", whole_number),
-            holds=optional_of(later, "holds", _holds) or (),
-            hold=optional_of(later, "hold", whole_number),
-            released=optional_of(later, "released", whole_number),
-            including_held=optional_of(later, "including_held", _flag) or False,
-            metadata=optional_of(later, "metadata", _metadata) or (),
-            items=optional_of(later, "items", _items) or (),
-            price=optional_of(later, "price", _price),
-            refund=optional_of(later, "refund", _refund),
-            left_out=optional_of(later, "left_out", whole_number) or 0,
-            balance_cap=optional_of(later, "balance_cap", whole_number),
-            sign_up=optional_of(later, "sign_up", _flag) or False,
-            topped_up_at=optional_of(later, "topped_up", instant),
+            **{
+                _FIELDS.get(name, name): value_of(later, name, parse)
+                for name, parse in _OF_FORM_3.items()
+                if name in later
+            },
         )
 
 
@@ -352,29 +346,29 @@ def _batches_of(schema: int) -> Callable[[list[Any]], Batches]:
 
     def read(values: list[Any]) -> Batches:
         return tuple(
-            _batch(*batch, *(() if is_said and len(batch) > 5 else unsaid)) for batch in values
+            _batch(batch[:5], _said(*batch[5:]))
+            if is_said and len(batch) > 5
+            else _batch(batch, unsaid)
+            for batch in values
         )
 
     return read
 
 
-def _batch(
-    number: object,
-    granted: object,
-    remaining: object,
-    granted_at: object,
-    expires_at: object,
-    priority: object,
-    source: str | None,
-) -> CreditBatch:
+def _said(priority: object, source: str | None) -> tuple[int, Source | None]:
+    """What is written down of a batch that is no ordinary one."""
+    return _priority(priority), None if source is None else choice_of(Source, source)
+
+
+def _batch(values: list[Any], said: tuple[int, Source | None]) -> CreditBatch:
+    number, granted, remaining, granted_at, expires_at = values
     return CreditBatch(
         whole_number(number),
         whole_number(granted),
         whole_number(remaining),
         instant(granted_at),
         None if expires_at is None else instant(expires_at),
-        _priority(priority),
-        None if source is None else choice_of(Source, source),
+        *said,
     )
 
 
@@ -426,7 +420,8 @@ def _legs(values: list[Any]) -> Legs:
     return tuple(Leg(whole_number(batch), whole_number(amount)) for batch, amount in values)
 
 
-def _period(value: object) -> Period | None:
+@lru_cache(maxsize=1_024)
+def _period(value: str | None) -> Period | None:
     return None if value is None else Period.parse(value)
 
 
@@ -438,6 +433,26 @@ def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise Damage("is neither true nor false")
     return value
+
+
+_OF_FORM_3: dict[str, Callable[[Any], Any]] = {
+    "holds": _holds,
+    "hold": whole_number,
+    "released": whole_number,
+    "including_held": _flag,
+    "metadata": _metadata,
+    "items": _items,
+    "price": _price,
+    "refund": _refund,
+    "left_out": whole_number,
+    "balance_cap": whole_number,
+    "sign_up": _flag,
+    "topped_up": instant,
+}
+"""How what entries have since form 3 is read, where they have it."""
+
+_FIELDS = {"topped_up": "topped_up_at"}
+"""Where the name in the text is not that of the field."""
 
 
 def entry_hash(previous_hash: str, user_id: str, body: str) -> str:

@@ -11,14 +11,17 @@ rate, and one for none.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from itertools import count, groupby
 from typing import NamedTuple
 
 from . import calendar, ledger
+from .batches import CreditBatch, Leg
 from .due import due_allocation
 from .entries import SYSTEM, EntryType, LedgerEntry
+from .errors import InsufficientCredits
 from .ledger import Account, Request
 from .plans import PlanCatalogue
 from .subscriptions import Subscription, next_allocation, not_allocated_because
@@ -102,15 +105,20 @@ class _Course:
         until = today + HORIZON_DAYS * _DAY
         end = calendar.midnight(zone, until)
         runs_out, spent_days = None, 0
-        moment = self.account.time(self.now)
+        moment = comes_at = self.account.time(self.now)
         while runs_out is None and moment < end:
-            self._grant(moment)
+            if moment == comes_at:
+                self._grant(moment)
+                self.account = _in_lots(self.account, end)
+                comes_at = self._comes_after(moment) or end
             self._expire(moment)
-            upcoming = min([*self._changes_after(moment), end])
+            upcoming = min([comes_at, end, *self._ends_after(moment)])
             days = (calendar.local_date(zone, upcoming) - today).days  # that have ended by then
             short = self._spend(spent_days, days, upcoming - _MILLISECOND)
             runs_out = None if short is None else today + (short - 1) * _DAY
             spent_days, moment = days, upcoming
+        if runs_out is None:
+            self._expire(end - _MILLISECOND)
         return Forecast(until, tuple(self.grants), dict(self.expiring), runs_out)
 
     @property
@@ -145,28 +153,60 @@ class _Course:
             self.expiring[calendar.local_date(self._timezone, gone_at)] -= leg.amount
         self._after(entry)
 
-    def _changes_after(self, moment: datetime) -> Iterable[datetime]:
-        """When the account changes by itself next."""
-        if self.subscription is not None:
-            upcoming = next_allocation(
-                self.subscription, self.catalogue, self.account.allocated_through, moment
-            )
-            if upcoming and upcoming.at > moment:
-                yield upcoming.at
-        ends = [batch.expires_at for batch in self.account.batches]
-        ends += [hold.expires_at for hold in self.account.holds]
-        yield from (end for end in ends if end is not None and end > moment)
+    def _comes_after(self, moment: datetime) -> datetime | None:
+        """When something is allocated next."""
+        if self.subscription is None:
+            return None
+        through = self.account.allocated_through
+        upcoming = next_allocation(self.subscription, self.catalogue, through, moment)
+        return upcoming.at if upcoming and upcoming.at > moment else None
+
+    def _ends_after(self, moment: datetime) -> Iterable[datetime]:
+        """When credits expire, or are free again: what is spent then comes from others.
+
+        If nothing is spent, it does not matter in which order they do.
+        """
+        if self.rate.credits:
+            ends = [batch.expires_at for batch in self.account.batches]
+            ends += [hold.expires_at for hold in self.account.holds]
+            yield from (end for end in ends if end is not None and end > moment)
 
     def _spend(self, before: int, through: int, at: datetime) -> int | None:
         """Spends what the days after day ``before`` take; the first that is not covered, if any."""
-        available = self.account.available_balance(at)
         spent = self.rate.through(before)
-        if self.rate.through(through) - spent > available:
-            days = range(before + 1, through + 1)
-            return next(day for day in days if self.rate.through(day) - spent > available)
         if amount := self.rate.through(through) - spent:
-            self._after(ledger.use(self.account, amount, _FORESEEN, at))
+            try:
+                self._after(ledger.use(self.account, amount, _FORESEEN, at))
+            except InsufficientCredits as short:
+                covered = spent + short.available
+                return next(day for day in count(before) if self.rate.through(day) > covered)
         return None
+
+
+def _in_lots(account: Account, end: datetime) -> Account:
+    """An account with one batch for each run of batches that are spent in turn and end together.
+
+    To the days before ``end`` they are the same; what lives longer does not end for them. Only for
+    an account whose next grants are later than its batches, so that none comes within a run.
+    """
+    if account.last is None:
+        return account
+
+    def place(batch: CreditBatch) -> tuple[int, datetime | None]:
+        return batch.priority, None if batch.is_usable(end) else batch.expires_at
+
+    lots: list[CreditBatch] = []
+    lot_of: dict[int, int] = {}
+    for _, run in groupby(account.batches, place):
+        first, *others = run
+        amount = first.remaining + sum(batch.remaining for batch in others)
+        lots.append(replace(first, granted=amount, remaining=amount))
+        lot_of |= {batch.number: first.number for batch in (first, *others)}
+    holds = tuple(
+        replace(hold, legs=tuple(Leg(lot_of[leg.batch], leg.amount) for leg in hold.legs))
+        for hold in account.holds
+    )
+    return account._replace(last=replace(account.last, batches=tuple(lots), holds=holds))
 
 
 class NoRate(StrEnum):
@@ -224,6 +264,20 @@ def spending_of(newest_first: Sequence[LedgerEntry], now: datetime, window_days:
     elif spent < 1:
         because = NoRate.NOTHING_SPENT
     return Spending(window_days, days, spent, because)
+
+
+PACES = (30, 7)
+"""The windows of the one rate that a person is told, the better first: a month's work and its
+weekends; where these days justify none, as in a young ledger, a week."""
+
+LONGEST_PACE = max(PACES) * _DAY
+"""How far back of the latest entries a pace needs."""
+
+
+def pace_of(newest_first: Sequence[LedgerEntry], now: datetime) -> Spending | None:
+    """The one rate that is most justified, as `spending_of`; None if none is."""
+    windows = (spending_of(newest_first, now, days) for days in PACES)
+    return next((each for each in windows if each.rate), None)
 
 
 def spent_since(entries: Iterable[LedgerEntry], since: datetime) -> int:

@@ -42,7 +42,7 @@ from chalicelib.domain.plans import AllocateOn
 from chalicelib.domain.ranges import Range, bits_for, tiling
 from chalicelib.invocations import is_from_eventbridge
 from chalicelib.jobs.answers import refusal
-from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
+from chalicelib.messages.checks import UNKNOWN_ZONES, ZoneCheck
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id, logger
 from chalicelib.operations import months

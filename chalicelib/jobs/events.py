@@ -13,7 +13,8 @@ from typing import Any
 from chalicelib.domain.errors import Contention
 from chalicelib.domain.events import events_of
 from chalicelib.event_bus import EVENTS_A_REQUEST
-from chalicelib.messages import StrangeRecord, ToPublish
+from chalicelib.messages.events import ToPublish
+from chalicelib.messages.notifications import StrangeRecord
 from chalicelib.observability import correlated, correlation_id, logger
 from chalicelib.queues import chunks
 from chalicelib.services import Services

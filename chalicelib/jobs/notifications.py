@@ -21,7 +21,12 @@ from chalicelib.mails import facts
 from chalicelib.mails.errors import MailPostponed, MailsUnrecorded
 from chalicelib.mails.facts import Facts
 from chalicelib.mails.rendering import Frame, render
-from chalicelib.messages import EntryPosted, ExpiringSoon, Notification, parse_notification
+from chalicelib.messages.notifications import (
+    EntryPosted,
+    ExpiringSoon,
+    Notification,
+    parse_notification,
+)
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlated, logger
 from chalicelib.operations import emails

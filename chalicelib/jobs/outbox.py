@@ -14,7 +14,7 @@ from typing import Any
 from chalicelib.domain.damage import WRONG
 from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.domain.notifications import may_call_for_a_mail
-from chalicelib.messages import EntryPosted, StrangeRecord
+from chalicelib.messages.notifications import EntryPosted, StrangeRecord
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlated, correlation_id, logger
 from chalicelib.services import Services

@@ -19,13 +19,8 @@ from chalicelib.domain import calendar
 from chalicelib.domain.errors import InvalidInput, Unreadable
 from chalicelib.domain.fields import shown
 from chalicelib.domain.ranges import Range, bits_for, place_of
-from chalicelib.messages import (
-    USERS_A_MESSAGE,
-    ExpiringSoon,
-    Sweep,
-    SweepKind,
-    UsersMessage,
-)
+from chalicelib.messages.notifications import ExpiringSoon
+from chalicelib.messages.work import USERS_A_MESSAGE, Sweep, SweepKind, UsersMessage
 from chalicelib.observability import correlation_id, logger
 from chalicelib.queues import MESSAGES_A_REQUEST, chunks
 from chalicelib.services import Services

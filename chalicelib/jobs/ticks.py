@@ -16,7 +16,7 @@ from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.plans import AllocateOn, PlanCatalogue
 from chalicelib.invocations import is_from_eventbridge
 from chalicelib.jobs.answers import refusal
-from chalicelib.messages import Sweep, SweepKind
+from chalicelib.messages.work import Sweep, SweepKind
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlated, correlation_id, logger
 from chalicelib.services import Services

@@ -13,7 +13,7 @@ from chalicelib.domain import calendar, ledger
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import Subscription
-from chalicelib.messages import UsersMessage
+from chalicelib.messages.work import UsersMessage
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import logger
 from chalicelib.operations.allocations import next_due_allocation

@@ -12,7 +12,7 @@ others that are near it are written without a year.
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chalicelib.domain import calendar
 from chalicelib.domain.entries import LedgerEntry
@@ -20,6 +20,9 @@ from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.ledger import Account
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, next_allocation
+
+if TYPE_CHECKING:
+    from chalicelib.domain.forecasts import Spending
 
 Facts = dict[str, Any]
 
@@ -118,13 +121,20 @@ def of_credits_expiring_soon(
 
 
 def of_low_balance(
-    entry: LedgerEntry, subscription: Subscription, catalogue: PlanCatalogue, now: datetime
+    entry: LedgerEntry,
+    subscription: Subscription,
+    catalogue: PlanCatalogue,
+    now: datetime,
+    spending: "Spending | None" = None,
 ) -> Facts:
-    """``balance``, ``metadata`` (of the usage), ``next`` (``amount`` and ``on``, or none to come).
+    """``balance``, ``metadata`` (of the usage), ``next`` and ``pace``.
 
-    What comes next is as known when the email is sent; ``is_capped``: it can be less.
+    ``next`` (``amount`` and ``on``, or none to come) is as known when the email is sent;
+    ``is_capped``: it can be less. ``pace``: see `_pace`; ``spending`` is what there was of it
+    when the entry was posted, None if no rate is justified.
     """
     upcoming = next_allocation(subscription, catalogue, entry.allocated_through, now)
+    comes_on = upcoming.on if upcoming else None
     return {
         "told_on": entry.posted_at.date(),
         "balance": entry.available_balance(),
@@ -135,7 +145,37 @@ def of_low_balance(
             "on": upcoming.on,
             "is_capped": upcoming.balance_cap is not None,
         },
+        "pace": spending and _pace(entry, subscription, catalogue, now, spending, comes_on),
     }
+
+
+def _pace(
+    entry: LedgerEntry,
+    subscription: Subscription,
+    catalogue: PlanCatalogue,
+    now: datetime,
+    spending: "Spending",
+    comes_on: date | None,
+) -> Facts | None:
+    """``days``, and ``runs_out_on``: none if the credits last until the next ones come.
+
+    It counts from the entry on, so a redelivery says the same. None if there is nothing to say: no
+    credits are left, they last longer than anybody can foresee, or that day is over.
+    """
+    if spending.rate is None or not entry.available_balance():
+        return None
+    # Loaded by the one kind of email that needs it.
+    from chalicelib.domain.forecasts import forecast
+
+    account = Account(entry.user_id, entry)
+    found = forecast(catalogue, subscription, account, entry.posted_at, spending.rate)
+    runs_out_on = found.runs_out_on
+    if comes_on and (runs_out_on is None or comes_on <= runs_out_on):
+        return {"days": spending.days, "runs_out_on": None}
+    today = calendar.local_date(calendar.known_or_utc(subscription.timezone), now)
+    if runs_out_on is None or runs_out_on < today:
+        return None
+    return {"days": spending.days, "runs_out_on": runs_out_on}
 
 
 class _Expiring(NamedTuple):

@@ -7,12 +7,11 @@ there is no second opinion.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.due import due_allocation
-from chalicelib.domain.edits import Editor
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import (
     Contention,
@@ -30,9 +29,12 @@ from chalicelib.domain.subscriptions import (
     monthly_amount,
     not_allocated_because,
 )
-from chalicelib.messages import Sweep, SweepKind
+from chalicelib.messages.work import Sweep, SweepKind
 from chalicelib.observability import correlation_id, logger
 from chalicelib.services import Services
+
+if TYPE_CHECKING:
+    from chalicelib.domain.edits import Editor
 
 MOST_QUERIES = 100
 """Queries of the timezone index for one page of a preview: most zones have no users at all."""
@@ -109,7 +111,7 @@ def save_subscription(
     services: Services,
     user_id: str,
     decide: Callable[[Subscription | None], Subscription],
-    by: Editor,
+    by: "Editor",
     *,
     is_repeated: bool = False,
 ) -> Saved:

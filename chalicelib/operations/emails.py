@@ -5,7 +5,7 @@ The job that sends an email and those who answer users see the same: there is no
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from chalicelib.domain import notifications
 from chalicelib.domain.entries import LedgerEntry
@@ -22,6 +22,9 @@ from chalicelib.store.database import Item
 from chalicelib.store.ledger_items import account_of
 from chalicelib.store.mails import MailStatus, read_mail
 
+if TYPE_CHECKING:
+    from chalicelib.domain.forecasts import Spending
+
 _OF_ENTRY_ALONE: Mapping[MailKind, Callable[[LedgerEntry], Facts]] = {
     MailKind.ALLOCATION: facts.of_allocation,
     MailKind.MANUAL: facts.of_manual_change,
@@ -29,6 +32,12 @@ _OF_ENTRY_ALONE: Mapping[MailKind, Callable[[LedgerEntry], Facts]] = {
     MailKind.REFUND: facts.of_refund,
 }
 """The kinds whose facts are all in the entry."""
+
+LINES_OF_A_PACE = 250
+"""The most lines that are read for a low balance's pace. Of more in its days, these make it."""
+
+LINES_A_READ = 50
+"""How many of them one query reads: as many as most users have in some months."""
 
 DEAD_LINK = "https://unsubscribe.invalid/"
 """In the place of the unsubscribe links of an email that is only looked at: it leads nowhere, for
@@ -71,11 +80,17 @@ def identity_of(kind: MailKind, entry: LedgerEntry) -> str:
 
 
 def facts_of(
-    services: Services, kind: MailKind, entry: LedgerEntry, subscription: Subscription | None
+    services: Services,
+    kind: MailKind,
+    entry: LedgerEntry,
+    subscription: Subscription | None,
+    *,
+    in_full: bool = True,
 ) -> Facts:
     """The facts of the email that an entry calls for. Raises `NotFound` if its user is gone.
 
-    Only what a low balance is told with, the next credits, is that of the present.
+    Only what a low balance is told with, the next credits and how long those left will last, is
+    as the plan and the subscription are at present. ``in_full``: with what no subject says.
     """
     if kind in _OF_ENTRY_ALONE:
         return _OF_ENTRY_ALONE[kind](entry)
@@ -84,7 +99,26 @@ def facts_of(
         return facts.of_expiration(entry, grants_of(services, entry.user_id, batches))
     if subscription is None:
         raise NotFound(f"there is no user {entry.user_id}")
-    return facts.of_low_balance(entry, subscription, services.catalogue, services.now())
+    spending = _spending_before(services, entry) if in_full else None
+    return facts.of_low_balance(entry, subscription, services.catalogue, services.now(), spending)
+
+
+def _spending_before(services: Services, usage: LedgerEntry) -> "Spending | None":
+    """What makes the pace at which a user was spending, a usage included; None if nothing does.
+
+    A line that cannot be read stops no email: then there is no pace.
+    """
+    # Loaded by the one kind of email that needs it.
+    from chalicelib.domain.forecasts import LONGEST_PACE, pace_of
+
+    since = usage.posted_at - LONGEST_PACE
+    try:
+        latest = services.ledger.back_to(
+            usage.user_id, since, LINES_OF_A_PACE, usage.number + 1, LINES_A_READ
+        )
+    except Unreadable:
+        return None
+    return pace_of(latest, usage.posted_at)
 
 
 def grants_of(services: Services, user_id: str, batches: Sequence[int]) -> dict[int, LedgerEntry]:
@@ -160,7 +194,7 @@ def _email(
     subject = None
     if kind is not MailKind.EXPIRING_SOON:
         try:
-            told = facts_of(services, kind, entry, subscription)
+            told = facts_of(services, kind, entry, subscription, in_full=False)
         except CreditsError:
             pass  # the user is gone, or what their credits were granted by cannot be read
         else:

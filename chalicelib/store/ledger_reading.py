@@ -147,6 +147,25 @@ class LedgerReader:
         """The first ``limit`` of them; fewer if no more exist."""
         return list(islice(self.newest_first(user_id, below, limit), limit))
 
+    def back_to(
+        self,
+        user_id: str,
+        since: datetime,
+        most: int,
+        below: int | None = None,
+        page: int = ENTRIES_A_READ,
+    ) -> list[LedgerEntry]:
+        """The newest entries down to the first from before ``since``, and never above ``most``.
+
+        ``below`` and ``page``: as `newest_first`.
+        """
+        found: list[LedgerEntry] = []
+        for entry in islice(self.newest_first(user_id, below, page), most):
+            found.append(entry)
+            if entry.posted_at < since:
+                break
+        return found
+
     def page(
         self,
         user_id: str,

@@ -33,13 +33,12 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from chalicelib.domain import calendar
 from chalicelib.domain.addresses import digest_of
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.damage import Damage, choice_of, optional_of, value_of
-from chalicelib.domain.edits import Edit, Editor, changes
 from chalicelib.domain.errors import Contention, InvalidInput, NotFound, Unreadable
 from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import parse_date, stored_instant, to_milliseconds
@@ -75,10 +74,14 @@ from .database import (
     read_many,
     text,
 )
-from .edits import EditStore, key_of
 from .reading import Attribute, as_choice, as_instant, as_text, as_whole, read
 from .wire.client import Client
 from .wire.errors import ServiceError
+
+if TYPE_CHECKING:
+    from chalicelib.domain.edits import Edit, Editor
+
+    from .edits import EditStore
 
 
 def new_edit_id() -> str:
@@ -118,13 +121,13 @@ SEARCHED_AT_ONCE = 250
 
 
 class SubscriptionStore:
-    """All access to the subscriptions table."""
+    """All access to the subscriptions table. ``edits``: that of edits, asked for to write one."""
 
     def __init__(
         self,
         client: Client,
         table: str,
-        edits: EditStore,
+        edits: Callable[[], "EditStore"],
         pause: Pause = pause_with_jitter,
         new_id: Callable[[], str] = new_edit_id,
     ) -> None:
@@ -168,7 +171,7 @@ class SubscriptionStore:
         self,
         user_id: str,
         decide: Callable[[Subscription | None], Subscription],
-        by: Editor,
+        by: "Editor",
         at: datetime,
     ) -> Subscription:
         """Writes what ``decide`` makes of the present subscription, deciding again after a race.
@@ -177,6 +180,9 @@ class SubscriptionStore:
         nothing is written or recorded. Raises `Contention` after bounded retries, and whatever
         ``decide`` raises.
         """
+        # Not imported by those who only read.
+        from chalicelib.domain.edits import Edit, changes
+
         for attempt in races(self._pause):
             present = self.find(user_id)
             wanted = decide(present)
@@ -368,11 +374,13 @@ class SubscriptionStore:
         return (item["user_id"]["S"] for item in items)
 
     def _write(
-        self, wanted: Subscription, present: Subscription | None, edit: Edit
+        self, wanted: Subscription, present: Subscription | None, edit: "Edit"
     ) -> frozenset[str]:
         """Makes an edit and records it; answers what stood in its way, if anything did."""
+        from .edits import key_of
+
         key = key_of(edit.version, self._new_id())
-        statements = [self._edits.insertion(edit, key), self._statement(wanted, present)]
+        statements = [self._edits().insertion(edit, key), self._statement(wanted, present)]
         try:
             self._client.call(
                 "ExecuteTransaction",
@@ -382,7 +390,7 @@ class SubscriptionStore:
             codes = partiql.cancelled_for(error)
             if not partiql.is_lost_race(codes):
                 raise
-            return frozenset() if self._edits.was_made(edit.user_id, key) else codes
+            return frozenset() if self._edits().was_made(edit.user_id, key) else codes
         return frozenset()
 
     def _statement(self, wanted: Subscription, present: Subscription | None) -> partiql.Statement:

@@ -15,6 +15,7 @@ from pathlib import Path
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.forecasts import Spending
 from chalicelib.domain.languages import Language
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.lifetimes import Days
@@ -120,7 +121,8 @@ def _facts() -> Iterator[tuple[MailKind, facts.Facts]]:
         yield MailKind.EXPIRATION, facts.of_expiration(expired, {1: allocated})
     yield from _payments(after(used), start + 20 * day, zone)
     low = ledger.use(after(used), 75, usage, start + 21 * day)
-    told = facts.of_low_balance(low, subscription, catalogue, start + 21 * day)
+    month = Spending(30, 30, 150, None)
+    told = facts.of_low_balance(low, subscription, catalogue, start + 21 * day, month)
     yield MailKind.LOW_BALANCE, told
 
 

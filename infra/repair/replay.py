@@ -19,7 +19,7 @@ from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_choice
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.jobs.ticks import sweeps_of
-from chalicelib.messages import SweepKind
+from chalicelib.messages.work import SweepKind
 from infra.repair import command
 from infra.repair.command import Repair, Summary, parsed
 from infra.ticks import TickFailedError, Ticks

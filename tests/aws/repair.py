@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from chalicelib.messages import SweepKind
+from chalicelib.messages.work import SweepKind
 from chalicelib.settings import STILL_A_SHADOW
 from infra import reach
 from infra.reach import Reach

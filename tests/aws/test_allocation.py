@@ -10,7 +10,7 @@ from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ranges import WHOLE, place_of
 from chalicelib.jobs.sweeps import USERS_A_RANGE
 from chalicelib.jobs.ticks import start_sweeps
-from chalicelib.messages import Sweep, SweepKind, UsersMessage
+from chalicelib.messages.work import Sweep, SweepKind, UsersMessage
 from tests.aws.world import World, at
 
 PARIS_FEBRUARY = "2026-01-31T23:00:00Z"

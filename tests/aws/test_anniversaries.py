@@ -7,7 +7,7 @@ import pytest
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.jobs import completeness
-from chalicelib.messages import Sweep
+from chalicelib.messages.work import Sweep
 from chalicelib.operations import allocations
 from chalicelib.plans_file import parse_catalogue
 from tests.aws.api import ADMIN, Api, user
@@ -129,7 +129,7 @@ def test_an_anniversary_of_very_many_users_is_swept_in_ranges(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from chalicelib.jobs import sweeps as jobs
-    from chalicelib.messages import SweepKind
+    from chalicelib.messages.work import SweepKind
 
     monkeypatch.setattr(jobs, "USERS_A_PAGE", 2)
     monkeypatch.setattr(jobs, "USERS_A_RANGE", dict.fromkeys(SweepKind, 3))

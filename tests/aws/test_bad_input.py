@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib.jobs import manual, ticks
-from chalicelib.messages import SweepKind, UsersMessage
+from chalicelib.messages.work import SweepKind, UsersMessage
 from tests.aws.world import World, at
 
 GOOD = {

@@ -15,7 +15,7 @@ import pytest
 from chalicelib.domain import calendar
 from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.jobs import outbox, ticks
-from chalicelib.messages import SweepKind
+from chalicelib.messages.work import SweepKind
 from chalicelib.services import clock_of
 from infra.deployment import stage_services
 from infra.local.clock import LocalClock

@@ -35,7 +35,7 @@ from chalicelib.mails import links
 from chalicelib.mails.errors import MailPostponed
 from chalicelib.mails.rendering import Mail
 from chalicelib.mails.sending import Mailer
-from chalicelib.messages import ExpiringSoon
+from chalicelib.messages.notifications import ExpiringSoon
 from chalicelib.operations import allocations, on_request
 from chalicelib.operations.adjustments import Adjustment, adjust
 from chalicelib.operations.on_request import Void

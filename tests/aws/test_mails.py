@@ -17,7 +17,7 @@ from chalicelib.domain.languages import Language
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import SuppressedBecause
-from chalicelib.messages import EntryPosted, ExpiringSoon
+from chalicelib.messages.notifications import EntryPosted, ExpiringSoon
 from chalicelib.operations import on_request
 from chalicelib.product import Product
 from chalicelib.store.database import Item

@@ -16,15 +16,9 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import Contention, LedgerCorrupt, Unreadable
 from chalicelib.jobs import errors, mail_events, notifications, records
 from chalicelib.jobs.completeness import start_checks
-from chalicelib.messages import (
-    EntryPosted,
-    ExpiringSoon,
-    Sweep,
-    SweepKind,
-    UsersMessage,
-    ZoneCheck,
-    parse_notification,
-)
+from chalicelib.messages.checks import ZoneCheck
+from chalicelib.messages.notifications import EntryPosted, ExpiringSoon, parse_notification
+from chalicelib.messages.work import Sweep, SweepKind, UsersMessage
 from chalicelib.observability import correlated
 from chalicelib.store.ledger import LedgerStore
 from chalicelib.store.mails import record_id

@@ -16,7 +16,7 @@ from chalicelib.domain.errors import IdempotencyKeyReused
 from chalicelib.domain.plans import OnPlanChange, OnSignup
 from chalicelib.domain.subscriptions import SuppressedBecause, suppress
 from chalicelib.jobs.manual import CALLER
-from chalicelib.messages import SweepKind, UsersMessage
+from chalicelib.messages.work import SweepKind, UsersMessage
 from chalicelib.operations import on_request
 from chalicelib.operations.adjustments import Adjustment, adjust
 from chalicelib.operations.holds import End, end_hold, hold_credits

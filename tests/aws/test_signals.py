@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError, ParamValidationError
 
-from chalicelib import messages, metrics, observability
+from chalicelib import metrics, observability
 from chalicelib.domain.instants import format_instant
 from chalicelib.invocations import observe
 from chalicelib.jobs.ticks import start_sweeps
-from chalicelib.messages import SweepKind
+from chalicelib.messages.notifications import EntryPosted
+from chalicelib.messages.work import SweepKind, UsersMessage
 from chalicelib.observability import SERVICE
 from chalicelib.operations import on_request
 from chalicelib.settings import written_metrics
@@ -335,8 +336,7 @@ def test_each_message_tells_how_late_its_latest_user_was_and_lateness_is_not_add
     world.subscribe("6", timezone="Asia/Tokyo", eligible_from="2025-12-20T00:00:00Z")
     world.now = at("2026-02-01T00:00:00Z")
     bodies = [
-        messages.UsersMessage(world.now, users).body()
-        for users in (("1", "2", "3", "4", "5"), ("6",))
+        UsersMessage(world.now, users).body() for users in (("1", "2", "3", "4", "5"), ("6",))
     ]
     caplog.set_level("INFO")
     emitted()
@@ -363,7 +363,7 @@ def test_what_was_posted_is_counted_though_another_user_of_the_message_failed(
     for user_id in ("1", "2", "3"):
         world.subscribe(user_id)
     world.now = at("2026-02-01T00:00:00Z")
-    message = messages.UsersMessage(world.now, ("1", "2", "3")).body()
+    message = UsersMessage(world.now, ("1", "2", "3")).body()
     emitted()
     monkeypatch.setattr(ledger, "account", failing)
     assert world.deliver("allocations", [message]) == [message]
@@ -390,7 +390,7 @@ def test_mails_of_several_operations_are_counted_and_a_postponed_one_has_not_fai
             raise error
 
     world.outbox.before = meet
-    bodies = [messages.EntryPosted(user_id, 1, f"operation-{user_id}").body() for user_id in fates]
+    bodies = [EntryPosted(user_id, 1, f"operation-{user_id}").body() for user_id in fates]
     emitted()
     assert len(world.deliver_mails([(body, 1) for body in bodies])) == 2
     assert emitted() == {"MailsSent": [2], "MailsFailed": [1]}

@@ -38,7 +38,7 @@ from chalicelib.domain.subscriptions import (
     suppress,
 )
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
-from chalicelib.messages import UsersMessage
+from chalicelib.messages.work import UsersMessage
 from chalicelib.metrics import Metric
 from chalicelib.observability import correlated
 from chalicelib.retries import MOST_ATTEMPTS
@@ -941,7 +941,7 @@ def test_subscriptions_that_are_left_out_are_asked_for_again_and_then_reported(
     pauses: list[int] = []
     dynamodb = world.restarted().dynamodb
     store = SubscriptionStore(
-        dynamodb, "credits-dev-subscriptions", world.services.edits, pauses.append
+        dynamodb, "credits-dev-subscriptions", lambda: world.services.edits, pauses.append
     )
     users = {user_id: world.subscribe(user_id) for user_id in ("1", "2")}
     table = "credits-dev-subscriptions"
@@ -970,7 +970,7 @@ def test_losing_every_race_for_a_subscription_is_an_error_after_pauses(
     pauses: list[int] = []
     dynamodb = world.restarted().dynamodb
     store = SubscriptionStore(
-        dynamodb, "credits-dev-subscriptions", world.services.edits, pauses.append
+        dynamodb, "credits-dev-subscriptions", lambda: world.services.edits, pauses.append
     )
     world.subscribe("1")
     plans = iter(["starter", "pro"] * MOST_ATTEMPTS)

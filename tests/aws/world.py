@@ -35,7 +35,7 @@ from chalicelib.jobs import (
 )
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
-from chalicelib.messages import SweepKind
+from chalicelib.messages.work import SweepKind
 from chalicelib.observability import correlated
 from chalicelib.queues import Queues
 from chalicelib.services import Services

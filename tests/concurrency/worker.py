@@ -27,7 +27,7 @@ from chalicelib.domain.holds import earmarked
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.jobs import workers
-from chalicelib.messages import UsersMessage
+from chalicelib.messages.work import UsersMessage
 from chalicelib.metrics import Metric
 from chalicelib.observability import logger
 from chalicelib.operations import holds, on_request

@@ -22,15 +22,10 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.events import CreditEvent, EventName
 from chalicelib.domain.ranges import Range
 from chalicelib.jobs.errors import SomeEventsFailed
-from chalicelib.messages import (
-    EntryPosted,
-    ExpiringSoon,
-    Sweep,
-    SweepKind,
-    ToPublish,
-    UsersMessage,
-    ZoneCheck,
-)
+from chalicelib.messages.checks import ZoneCheck
+from chalicelib.messages.events import ToPublish
+from chalicelib.messages.notifications import EntryPosted, ExpiringSoon
+from chalicelib.messages.work import Sweep, SweepKind, UsersMessage
 from chalicelib.settings import ConsoleSettings, TokenSettings
 from tests.fuzz.readers import (
     CHATHAM,

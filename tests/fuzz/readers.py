@@ -57,17 +57,10 @@ from chalicelib.domain.verification import StoredLine, verify
 from chalicelib.jobs.audits import parse_sample
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import user_of_tag
-from chalicelib.messages import (
-    UNKNOWN_ZONES,
-    EntryPosted,
-    ExpiringSoon,
-    Sweep,
-    SweepKind,
-    ToPublish,
-    UsersMessage,
-    ZoneCheck,
-    parse_notification,
-)
+from chalicelib.messages.checks import UNKNOWN_ZONES, ZoneCheck
+from chalicelib.messages.events import ToPublish
+from chalicelib.messages.notifications import EntryPosted, ExpiringSoon, parse_notification
+from chalicelib.messages.work import Sweep, SweepKind, UsersMessage
 from chalicelib.operations import adjustments
 from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.services import PLANS_FILE
@@ -76,7 +69,7 @@ from chalicelib.store import ledger_items, subscriptions
 from chalicelib.store.edits import read_edit
 from chalicelib.store.mails import read_mail
 from infra import arguments
-from infra.commands import liability
+from infra.commands import liability, whatif
 from infra.deployment import parameters, plan_changes
 from infra.deployment.errors import DeployError
 from infra.imports import balances, csv_file, movements, promotions, table_export
@@ -1013,6 +1006,14 @@ COMMANDS = (
         write=instants.format_instant,
         check=lambda value: value.microsecond % 1000 == 0,
         words=("T24:00", "T24:00:00", "Z", "2999-12-31"),
+    ),
+    reader(
+        "months of what if",
+        Kind.TEXT,
+        lambda text: whatif.parse_months(*text.partition(" ")[::2]),
+        *("2026-01 2026-12", "2026-07 2026-07"),
+        write=lambda months: " ".join(map(str, months)),
+        check=lambda months: months[0] <= months[1],
     ),
     reader(
         "summary of an export",

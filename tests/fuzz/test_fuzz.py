@@ -77,6 +77,7 @@ NOT_FROM_OUTSIDE = {
     "infra/local/console/server.py _Handler._post": "requests of the local page, on loopback",
     "infra/pages/dashboard_picture.py Day._due_at": "the sample that is in the repository",
     "infra/pages/dashboard_picture.py filled_in": "the dashboard that is in the repository",
+    "infra/commands/whatif.py Run.found": "how far this command has come, as it wrote",
     "infra/commands/deploy.py _package_of": "a package that is known by its digest",
     "infra/commands/deploy.py _package_of.<locals>.made": "the same, again",
     "infra/doctor/running.py _last_report": "a report that a function of ours wrote",

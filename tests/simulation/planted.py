@@ -311,7 +311,7 @@ def _edits_in_two_writes(first: int) -> Bug:
 
     def write(self: SubscriptionStore, wanted: Any, present: Any, edit: Any) -> frozenset[str]:
         key = key_of(edit.version, self._new_id())
-        statements = [self._edits.insertion(edit, key), self._statement(wanted, present)]
+        statements = [self._edits().insertion(edit, key), self._statement(wanted, present)]
         for statement in (statements[first], statements[1 - first]):
             self._client.call("ExecuteTransaction", {"TransactStatements": [statement]})
         return frozenset()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from chalicelib.domain.ledger import Request, grant
-from chalicelib.messages import UsersMessage
+from chalicelib.messages.work import UsersMessage
 from chalicelib.store.subscriptions import _item
 from tests.registered import register
 from tests.simulation.aws import Message

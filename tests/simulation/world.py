@@ -28,7 +28,7 @@ from chalicelib.domain.price_list import CreditPrice, PlanPrice, PriceList
 from chalicelib.event_bus import EventBus
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
-from chalicelib.messages import SweepKind
+from chalicelib.messages.work import SweepKind
 from chalicelib.plans_file import parse_catalogue
 from chalicelib.queues import Queues
 from chalicelib.services import Services

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from chalicelib.domain.calendar import Period
-from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
+from chalicelib.messages.checks import UNKNOWN_ZONES, ZoneCheck
 from infra import reach
 from infra.commands import completeness
 from infra.local.stacks import LocalStack

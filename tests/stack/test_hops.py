@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chalicelib.domain.instants import format_instant
-from chalicelib.messages import Sweep, SweepKind
+from chalicelib.messages.work import Sweep, SweepKind
 from infra import reach
 from infra.local.services import services_of_local
 from infra.local.stacks import LocalStack

@@ -13,7 +13,7 @@ import pytest
 from chalicelib.domain import calendar
 from chalicelib.domain.entries import EntryType
 from chalicelib.domain.instants import format_instant
-from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
+from chalicelib.messages.work import USERS_A_MESSAGE, UsersMessage
 from chalicelib.services import Services
 from infra import reach
 from infra.local.services import services_of_local

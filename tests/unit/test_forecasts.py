@@ -19,11 +19,13 @@ from chalicelib.domain.forecasts import (
     NoRate,
     Rate,
     forecast,
+    pace_of,
     spending_of,
     spent_since,
 )
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import Account
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.plans_file import parse_catalogue
 from tests.registered import register
@@ -163,7 +165,9 @@ class Lot:
 class DayByDay:
     """The same by another way: a list of lots, and a spending at the end of every single day."""
 
-    def __init__(self, plan: str, account: Account, now: datetime, rate: Rate) -> None:
+    def __init__(
+        self, plan: str, account: Account, now: datetime, rate: Rate, *, is_granting: bool = True
+    ) -> None:
         self.plan, self.account, self.now, self.rate = CATALOGUE.get(plan), account, now, rate
         self.today = now.astimezone(ZoneInfo(ZONE)).date()
         self.lots = [
@@ -179,7 +183,7 @@ class DayByDay:
         self.runs_out_on: date | None = None
         for at, _, what in sorted(self.moments()):
             self.expire(at)
-            if what == "grant":
+            if what == "grant" and is_granting:
                 self.grant(at)
             if what == "spend" and not self.spend(at):
                 self.runs_out_on = local_day(at)
@@ -290,6 +294,101 @@ def test_it_comes_to_what_every_single_day_comes_to(plan: str) -> None:
     assert 4 < ran_out < 21
 
 
+def test_many_batches_and_holds_over_them_come_to_the_same_day_by_day() -> None:
+    """Runs of them that are spent in turn and end together are one to a forecast."""
+    for seed in range(5):
+        random, book, now = Random(seed), Book(), START
+        for _ in range(25):
+            now += random.choice((timedelta(0), HOUR))
+            with suppress(CreditsError):
+                if random.random() < 0.2:
+                    book.hold(random.randint(5, 60), random.choice((3600, 900_000)), now, zone)
+                else:
+                    book.grant(
+                        10, random.choice((None, None, 3, 400)), now, random.choice((10, 50))
+                    )
+        rate = Rate(random.choice((0, 900, 3000)), 30)
+        found = forecast(CATALOGUE, subscribed(status="paused"), book.account, now, rate)
+        other = DayByDay("pro", book.account, now, rate, is_granting=False)
+        assert (found.runs_out_on, found.expiring) == (other.runs_out_on, other.expiring), seed
+
+
+def test_an_overdue_allocation_is_spent_in_its_turn_among_batches_that_end_together() -> None:
+    """It counts from the midnight before: it comes after the first of them, before the second."""
+    book = Book()
+    book.grant(10, now=START - DAY)
+    book.grant(10, now=START)
+    found = forecast(CATALOGUE, subscribed(), book.account, START + HOUR, Rate(110, 30))
+    assert found.grants[0].amount == 100
+    # All of July's are spent in July, because those of the second batch are not spent before.
+    assert found.expiring.get(day("2026-07-31"), 0) == 0
+
+
+def test_what_comes_is_spent_between_batches_of_which_one_goes_before_it_and_one_after() -> None:
+    """They never end, both of them; were they one, 3 of August's credits would be left."""
+    book = Book()
+    book.grant(10, priority=10)
+    book.grant(10, priority=90)
+    starter = subscribed(eligible_from="2026-07-15T00:00:00Z")
+    found = forecast(CATALOGUE, starter, book.account, START + 29 * DAY, Rate(11, 3))
+    assert found.grants[0].on == day("2026-08-01")
+    assert found.expiring.get(day("2026-08-31"), 0) == 0
+
+
+@pytest.mark.parametrize("days", [None, 30, 900])
+def test_hundreds_of_batches_that_end_together_take_as_few_decisions_as_one(
+    days: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = Account(USER)
+    for number in range(300):
+        # Beyond the year that is foreseen, no end is another.
+        lifetime = Days(days + number * (days > HORIZON_DAYS)) if days else None
+        entry = ledger.grant(account, 1, why(f"manual#{number}"), START, ZONE, lifetime)
+        account = Account(USER, entry)
+    decided: list[int] = []
+    expire = ledger.expire
+
+    def counting(account: Account, now: datetime) -> LedgerEntry | None:
+        decided.append(len(account.batches))
+        return expire(account, now)
+
+    monkeypatch.setattr(ledger, "expire", counting)
+    for rate in (Rate(0, 1), Rate(1, 30), Rate(90, 30)):
+        assert forecast(CATALOGUE, subscribed("pro"), account, START, rate).grants
+        # Twelve months, the end of those that do end, and that of the year.
+        assert len(decided) <= 15
+        assert max(decided) <= 3
+        decided.clear()
+
+
+def test_a_forecast_sees_no_further_than_its_last_day() -> None:
+    """A year from a 15th on, 13 months' credits still last; they do not last to the next 1st."""
+    rate = Rate(1705, 100)
+    assert rate.through(365) < 13 * 500 < rate.through(365 + 17)
+    found = forecast(CATALOGUE, subscribed("pro"), Account(USER), START + 14 * DAY, rate)
+    assert (len(found.grants), found.until) == (13, day("2027-07-15"))
+    assert found.runs_out_on is None
+
+
+def test_a_saver_whose_credits_end_every_day_is_foreseen_month_by_month(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book = Book()
+    for days in range(1, 31):
+        book.grant(1, days)
+    decided: list[datetime] = []
+    expire = ledger.expire
+
+    def counting(account: Account, now: datetime) -> LedgerEntry | None:
+        decided.append(now)
+        return expire(account, now)
+
+    monkeypatch.setattr(ledger, "expire", counting)
+    found = forecast(CATALOGUE, subscribed("pro"), book.account, START)
+    assert [*found.expiring.values()] == [1] * 30
+    assert len(decided) == 13  # twelve months, and the end of the year
+
+
 # --- The rate -------------------------------------------------------------------------------------
 
 
@@ -314,6 +413,21 @@ def test_a_rate_is_what_was_spent_in_the_window_and_needs_a_window_of_its_length
     assert (month.days, month.spent, month.rate) == (30, 40, Rate(40, 30))
     assert (quarter.rate, quarter.because) == (None, NoRate.TOO_NEW)
     assert spending_of(entries_of(book), now - MILLISECOND, 30).because is NoRate.TOO_NEW
+
+
+def test_the_pace_is_that_of_a_month_and_in_a_young_ledger_that_of_a_week() -> None:
+    book = Book()
+    book.grant(1000)
+    spending(book, 10, 1, 4)
+    read = entries_of(book)
+    for days, pace in ((6.9, None), (7, Rate(20, 7)), (14, None), (29.9, None), (30, Rate(20, 30))):
+        found = pace_of(read, START + days * DAY)
+        assert (found and found.rate) == pace, days
+    # Long ago is no present pace, though a quarter would have one.
+    assert pace_of(read, START + 35 * DAY) is None
+    spending(book, 5, 35)
+    assert pace_of(entries_of(book), START + 36 * DAY) == (30, 30, 5, None)
+    assert pace_of([], START) is None
 
 
 def test_who_spent_nothing_in_the_window_or_got_all_of_it_back_has_no_rate() -> None:

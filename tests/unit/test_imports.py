@@ -128,6 +128,18 @@ def test_a_message_of_a_worker_loads_no_sdk(function: str) -> None:
     ((answer,), modules) = served((function, message(WORK)))
     assert answer == {"batchItemFailures": []}
     assert of_the_sdk(modules) == set()
+    of_others = {f"chalicelib.domain.{each}" for each in ("completeness", "edits", "events")}
+    assert modules.isdisjoint(of_others), "each function loads what it needs"
+
+
+def test_what_sends_emails_loads_forecasts_only_for_the_one_kind_that_has_them() -> None:
+    program = "import sys, chalicelib.jobs.notifications; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = run.stdout.split()
+    assert "chalicelib.mails.facts" in loaded
+    assert "chalicelib.domain.forecasts" not in loaded
 
 
 def test_a_module_of_the_sdk_that_is_loaded_again_is_noticed() -> None:

@@ -21,10 +21,12 @@ from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.forecasts import NoRate, Spending
 from chalicelib.domain.languages import Language
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind
+from chalicelib.domain.subscriptions import SubscriptionStatus
 from chalicelib.mails import facts
 from chalicelib.mails.errors import MailInDoubt, MailPostponed, MailRefused
 from chalicelib.mails.links import UnsubscribeLinks
@@ -114,15 +116,20 @@ def test_what_is_different_for_one_credit_or_in_other_cases_is_written_in_every_
         "batches": [{"amount": 1, "granted_on": told_on}],
     }
     turns = itertools.product(
-        (0, 1, 2_000), (True, False), (day, None), (0, 3), (None, {"amount": 7, "on": told_on})
+        (0, 1, 2_000),
+        (True, False),
+        (day, None),
+        (0, 3),
+        (None, {"amount": 7, "on": told_on}),
+        (None, {"days": 1, "runs_out_on": None}, {"days": 30, "runs_out_on": told_on}),
     )
-    for amount, is_so, expiry, left_out, upcoming in turns:
+    for amount, is_so, expiry, left_out, upcoming, pace in turns:
         for kind in MailKind:
             if kind is MailKind.EXPIRING_SOON and expiry is None:
                 continue
             told = some | {"amount": amount, "expiry": expiry, "left_out": left_out}
             told |= dict.fromkeys(("is_first", "is_grant", "is_given_back"), is_so)
-            told |= {"next": upcoming and {**upcoming, "is_capped": is_so}}
+            told |= {"next": upcoming and {**upcoming, "is_capped": is_so}, "pace": pace}
             frame = Frame(LIGHTHOUSE, language, "https://one", "https://all", "15:ab12cd34ef56")
             mail = render(kind, told, frame)
             assert mail.subject
@@ -511,6 +518,146 @@ def test_an_email_can_say_what_its_request_brought_along() -> None:
         "tier": "b",
     }
     assert facts.of_manual_change(granted(None, 1, "UTC", None))["metadata"] == {}
+
+
+def low_on_the_25th(left: int, days: int | None = None) -> LedgerEntry:
+    """A usage on 25 January that leaves so many credits of a grant of the 10th."""
+    grant = granted(None, 100, "Europe/Paris", days)
+    use = Request("usage#shop#1", "shop", "Lead")
+    return ledger.use(Account("42", grant), 100 - left, use, JANUARY + timedelta(days=15))
+
+
+NEWCOMER = replace(ADA, eligible_from=JANUARY)
+"""Their first credits of the plan come on 1 February; by hand they got some in January."""
+
+OF_ONE_CREDIT = {"allocation_amount": 1}
+
+MONTH = Spending(30, 30, 90, None)
+"""Three credits a day."""
+
+
+@pytest.mark.parametrize(
+    ("left", "spent", "runs_out_on", "words", "german"),
+    [
+        (
+            7,
+            90,
+            date(2026, 1, 27),
+            "they run out on 27 January, before the next ones come.",
+            "sind sie am 27. Januar aufgebraucht, bevor die nächsten kommen.",
+        ),
+        (
+            1,
+            30,
+            date(2026, 1, 26),
+            "it runs out on 26 January, before the next ones come.",
+            "ist er am 26. Januar aufgebraucht, bevor die nächsten kommen.",
+        ),
+        # The last day before the 1st, when the plan's 500 come; and that very day.
+        (
+            6,
+            30,
+            date(2026, 1, 31),
+            "they run out on 31 January, before the next ones come.",
+            "sind sie am 31. Januar aufgebraucht, bevor die nächsten kommen.",
+        ),
+        (
+            7,
+            30,
+            None,
+            "they last until the next ones come.",
+            "reichen sie, bis die nächsten kommen.",
+        ),
+        (1, 1, None, "it lasts until the next ones come.", "reicht er, bis die nächsten kommen."),
+    ],
+)
+def test_a_low_balance_says_whether_it_lasts_until_more_comes(
+    left: int, spent: int, runs_out_on: date | None, words: str, german: str
+) -> None:
+    usage = low_on_the_25th(left)
+    spending = Spending(30, 30, spent, None)
+    told = facts.of_low_balance(usage, NEWCOMER, CATALOGUE, usage.posted_at, spending)
+    assert told["pace"] == {"days": 30, "runs_out_on": runs_out_on}
+    assert told["next"]["on"] == date(2026, 2, 1)
+    mail = render(MailKind.LOW_BALANCE, told, FRAME)
+    assert f"\nAt the pace of the 30 days before that, {words}\n" in mail.text
+    mail = render(MailKind.LOW_BALANCE, told, FRAME._replace(language=Language.GERMAN))
+    assert f"\nBei einem Verbrauch wie in den 30 Tagen davor {german}\n" in mail.text
+
+
+@pytest.mark.parametrize("language", Language)
+def test_without_a_pace_a_low_balance_says_what_it_said_before(language: Language) -> None:
+    usage = low_on_the_25th(7)
+    frame = FRAME._replace(language=language)
+    told = facts.of_low_balance(usage, NEWCOMER, CATALOGUE, usage.posted_at)
+    without = render(MailKind.LOW_BALANCE, told, frame).text
+    told = facts.of_low_balance(usage, NEWCOMER, CATALOGUE, usage.posted_at, MONTH)
+    paced = render(MailKind.LOW_BALANCE, told, frame).text
+    lines = paced.splitlines(keepends=True)
+    added = [line for line in lines if line not in without]
+    assert len(added) == 1
+    assert paced.replace(f"{added[0]}\n", "") == without
+
+
+@pytest.mark.parametrize(("changes", "left"), [({"plan": "starter"}, 40), (OF_ONE_CREDIT, 35)])
+def test_what_lasts_until_more_comes_does_whatever_becomes_of_that(
+    changes: dict[str, Any], left: int
+) -> None:
+    """The next 100 run out in three weeks at five a day, and one credit on the day it comes."""
+    usage = low_on_the_25th(left)
+    subscription = replace(NEWCOMER, **changes)
+    five_a_day = Spending(30, 30, 150, None)
+    told = facts.of_low_balance(usage, subscription, CATALOGUE, usage.posted_at, five_a_day)
+    assert told["pace"] == {"days": 30, "runs_out_on": None}
+    none = Spending(30, 30, 0, NoRate.NOTHING_SPENT)
+    told = facts.of_low_balance(usage, subscription, CATALOGUE, usage.posted_at, none)
+    assert told["pace"] is None
+
+
+def test_where_nothing_comes_a_low_balance_says_no_more_than_the_day() -> None:
+    usage = low_on_the_25th(7)
+    paused = replace(NEWCOMER, status=SubscriptionStatus.PAUSED)
+    told = facts.of_low_balance(usage, paused, CATALOGUE, usage.posted_at, MONTH)
+    mail = render(MailKind.LOW_BALANCE, told, FRAME)
+    assert "At the pace of the 30 days before that, they run out on 27 January.\n" in mail.text
+    assert "next" not in mail.text
+    # A year is as far as anybody can see.
+    slow = Spending(30, 30, 1, None)
+    assert (
+        facts.of_low_balance(low_on_the_25th(49), paused, CATALOGUE, JANUARY, slow)["pace"] is None
+    )
+
+
+def test_what_expires_before_it_is_spent_does_not_last() -> None:
+    usage = low_on_the_25th(40, days=18)
+    told = facts.of_low_balance(usage, NEWCOMER, CATALOGUE, usage.posted_at, MONTH)
+    assert told["pace"]["runs_out_on"] == date(2026, 1, 29)
+
+
+def test_nothing_is_said_of_credits_that_are_gone_or_of_a_day_that_is_over() -> None:
+    usage = low_on_the_25th(7)
+
+    def pace(now: datetime, left: LedgerEntry = usage) -> Any:
+        return facts.of_low_balance(left, NEWCOMER, CATALOGUE, now, MONTH)["pace"]
+
+    assert pace(usage.posted_at, low_on_the_25th(0)) is None
+    # Where they live, the 27th ends an hour earlier than in UTC.
+    end = datetime(2026, 1, 27, 23, tzinfo=UTC)
+    assert pace(end - timedelta(seconds=1)) == {"days": 30, "runs_out_on": date(2026, 1, 27)}
+    assert pace(end) is None
+
+
+def test_a_day_s_pace_is_called_one() -> None:
+    usage = low_on_the_25th(7)
+    told = facts.of_low_balance(
+        usage, NEWCOMER, CATALOGUE, usage.posted_at, Spending(30, 1, 3, None)
+    )
+    assert (
+        "At the pace of the day before that, they" in render(MailKind.LOW_BALANCE, told, FRAME).text
+    )
+    german = FRAME._replace(language=Language.GERMAN)
+    text = render(MailKind.LOW_BALANCE, told, german).text
+    assert "Bei einem Verbrauch wie am Tag davor sind sie am 27. Januar" in text
 
 
 def test_credits_that_have_expired_are_no_balance_in_a_reminder() -> None:

@@ -12,25 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib import messages
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
 from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.events import CreditEvent, EventName
 from chalicelib.domain.ranges import WHOLE, Range
-from chalicelib.messages import (
-    USERS_A_MESSAGE,
+from chalicelib.messages import checks, events, notifications, work
+from chalicelib.messages.checks import ZoneCheck
+from chalicelib.messages.events import ToPublish
+from chalicelib.messages.notifications import (
     EntryPosted,
     ExpiringSoon,
     Notification,
     StrangeRecord,
-    Sweep,
-    SweepKind,
-    ToPublish,
-    UsersMessage,
-    ZoneCheck,
     parse_notification,
 )
+from chalicelib.messages.work import USERS_A_MESSAGE, Sweep, SweepKind, UsersMessage
 
 MIDNIGHT = datetime(2026, 6, 30, 22, tzinfo=UTC)
 FIRST_MIDNIGHT = MIDNIGHT - timedelta(days=2)
@@ -483,7 +480,8 @@ def test_a_message_is_written_as_ever_and_those_of_the_release_before_are_read(
 def test_every_kind_of_message_is_among_those_that_are_written_as_ever() -> None:
     kinds = {
         kind
-        for _, kind in inspect.getmembers(messages, inspect.isclass)
-        if kind.__module__ == messages.__name__ and hasattr(kind, "body")
+        for module in (checks, events, notifications, work)
+        for _, kind in inspect.getmembers(module, inspect.isclass)
+        if kind.__module__ == module.__name__ and hasattr(kind, "body")
     }
     assert kinds == {type(message) for message, _ in WRITTEN}

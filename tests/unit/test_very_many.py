@@ -17,7 +17,7 @@ from bench.very_many import (
 )
 from chalicelib.domain.ranges import MOST_HOPS
 from chalicelib.jobs import completeness, sweeps
-from chalicelib.messages import SweepKind
+from chalicelib.messages.work import SweepKind
 from chalicelib.store.ledger_items import EXPIRY_SHARDS
 
 LAMBDA_ENDS_A_CHAIN_AT = 16

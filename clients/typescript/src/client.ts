@@ -14,6 +14,7 @@ export type AllocationSchedule = Schemas["AllocationSchedule"];
 export type Balance = Schemas["Balance"];
 export type Explanation = Schemas["Explanation"];
 export type Forecast = Schemas["Forecast"];
+export type ForecastRate = Schemas["ForecastRate"];
 export type HistoryPage = Schemas["HistoryPage"];
 export type Transaction = Schemas["Transaction"];
 export type TransactionType = Transaction["type"];

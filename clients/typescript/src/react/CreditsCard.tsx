@@ -4,16 +4,18 @@ import { fill } from "./fill.js";
 import { useSettings, type CreditsSettings, type ResolvedSettings } from "./CreditsProvider.js";
 import { Trouble } from "./Trouble.js";
 import { useCredits } from "./useCredits.js";
+import { useForecast, type Outlook } from "./useForecast.js";
 import { useLoaded } from "./useLoaded.js";
 
 export interface CreditsCardProps extends CreditsSettings {}
 
-/** Shows a user's credits, which are reserved, when more come, and which expire. Style it with `styles.css`, or your own. */
+/** Shows a user's credits, which are reserved, when more come, which expire, and how long they last. Style it with `styles.css`, or your own. */
 export function CreditsCard(props: CreditsCardProps) {
   const title = useId();
   const settings = useSettings(props);
   const { texts, getMore, lowBalance } = settings;
   const { available, pending, schedule, error, isLoading, refresh } = useCredits(props);
+  const outlook = useForecast(props);
   return (
     <section className="credits-card" aria-labelledby={title} aria-busy={isLoading}>
       <h2 id={title}>{texts.yourCredits}</h2>
@@ -25,6 +27,7 @@ export function CreditsCard(props: CreditsCardProps) {
           </p>
           {getMore && available <= lowBalance ? <div className="credits-more">{getMore({ available, missing: 0 })}</div> : null}
           <Contents settings={settings} schedule={schedule} onDue={refresh} />
+          {schedule.current_balance > 0 ? <Lasting settings={settings} outlook={outlook} /> : null}
         </>
       ) : null}
       {!schedule && !error ? <p>{texts.loading}</p> : null}
@@ -108,6 +111,28 @@ function Reserved({ settings, schedule }: PartProps) {
         return <li key={hold_id}>{fill(texts, texts.reserved, { amount: amount.toLocaleString(locale), time }, amount)}</li>;
       })}
     </ul>
+  );
+}
+
+/** How long they last at the present pace. If no pace is justified, or it cannot be had, the card does without it. */
+function Lasting({ settings, outlook }: { settings: ResolvedSettings; outlook: Outlook }) {
+  const { texts, locale } = settings;
+  const { forecast, pace } = outlook;
+  if (!forecast || !pace) return null;
+  const { days, runs_out_on, expiring_credits } = pace;
+  const [unused] = expiring_credits;
+  const day = (date: string) => <time dateTime={date}>{formatDay(date, locale)}</time>;
+  const gaps = { days: days.toLocaleString(locale), date: day(runs_out_on ?? forecast.until) };
+  return (
+    <>
+      <h3>{texts.howLongTheyLast}</h3>
+      <p className="credits-pace">{fill(texts, runs_out_on ? texts.runOut : texts.lastAtLeast, gaps, days)}</p>
+      {unused ? (
+        <p className="credits-unused">
+          {fill(texts, texts.expireUnused, { amount: unused.amount.toLocaleString(locale), date: day(dayBefore(unused.expires_at)) }, unused.amount)}
+        </p>
+      ) : null}
+    </>
   );
 }
 

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { problem, type Answer } from "../api.test-double.js";
-import type { CreditsClient, HistoryPage, Transaction } from "../client.js";
+import type { CreditsClient, ForecastRate, HistoryPage, Transaction } from "../client.js";
 import { CreditsCard, CreditsHistory } from "./index.js";
-import { choose, clientOf, descriptions, later, line, NOON, press, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
+import { storeOf } from "./store.js";
+import { choose, clientOf, descriptions, FORECAST, later, line, NOON, press, rate, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
 
 test("the card shows the balance, what comes and what expires", async () => {
   const { client } = clientOf(() => ({ body: SCHEDULE }));
@@ -32,7 +33,7 @@ test("the card shows what is reserved, and until when where the user lives", asy
   const card = await render(<CreditsCard client={client} locale="en-GB" now={() => NOON} />);
   assert.deepEqual(reserved(card), ["50 reserved until 30 May 2026 at 09:05", "1,200 reserved until 31 May 2026 at 22:00", "1 reserved until 31 May 2026 at 22:00"]);
   assert.equal(card.querySelector(".credits-reserved time")?.getAttribute("datetime"), "2026-05-30T13:05:00Z");
-  assert.deepEqual(api.requests.map(({ path }) => path.replace(/.*[/]/, "")), ["allocation-schedule", "balance"]);
+  assert.deepEqual(api.requests.map(({ path }) => path.replace(/.*[/]/, "")), ["allocation-schedule", "balance", "forecast"]);
   assert.equal(warnings.mock.callCount(), 0);
   unmount();
   const german = await render(<CreditsCard client={client} locale="de" now={() => NOON} />);
@@ -70,6 +71,102 @@ test("a card asks for the holds again when it asks for the credits again", async
   assert.equal(reserved(card).length, 1);
   await settle(() => t.mock.timers.tick(10_000));
   assert.equal(reserved(card).length, 0);
+});
+
+/** A card's client whose forecast has these rates. */
+const foreseeing = (rates: ForecastRate[], balance = 1290) =>
+  clientOf(() => ({ body: { ...SCHEDULE, current_balance: balance } }), undefined, () => ({ body: { ...FORECAST, rates } }));
+const lasting = (card: Element) => [...card.querySelectorAll(".credits-pace, .credits-unused")].map(words);
+
+test("the card says when the credits run out at the pace of a month, and what expires unused first", async () => {
+  const lost = [{ amount: 20, expires_at: "2026-12-31" }, { amount: 9, expires_at: "2027-02-01" }];
+  const week = rate(7, { runs_out_on: "2026-06-11" });
+  const month = rate(30, { runs_out_on: "2027-01-14", expiring_credits: lost });
+  const { client } = foreseeing([week, month, rate(90, { runs_out_on: "2026-09-01" })]);
+  const card = await render(<CreditsCard client={client} locale="en" now={() => NOON} />);
+  assert.deepEqual(page(card).slice(-3), [
+    "<h3>How long they last</h3>",
+    '<p class="credits-pace">At the pace of the last 30 days your credits run out on <time datetime="2027-01-14">January 14, 2027</time>.</p>',
+    '<p class="credits-unused">20 expire unused after <time datetime="2026-12-30">December 30, 2026</time>.</p></section>',
+  ]);
+});
+
+test("a ledger that is too young for a month has the pace of a week, and one of a quarter's alone none", async () => {
+  const quarter = rate(90, { runs_out_on: "2026-09-01" });
+  for (const [rates, said] of [
+    [[rate(7, { runs_out_on: "2026-06-11" }), rate(30), quarter], ["At the pace of the last 7 days your credits run out on June 11, 2026."]],
+    [[rate(7), rate(30), quarter], []],
+    [[rate(7), rate(30), rate(90)], []],
+  ] as const) {
+    const { client } = foreseeing([...rates]);
+    const card = await render(<CreditsCard client={client} locale="en" now={() => NOON} />);
+    assert.deepEqual(lasting(card), said);
+    assert.equal(words(card).includes("How long they last"), said.length > 0);
+    unmount();
+  }
+});
+
+test("credits that do not run out last as far as can be foreseen; a single one expires", async () => {
+  const client = (days: number) => foreseeing([rate(30, { days, expiring_credits: [{ amount: 1, expires_at: "2026-12-31" }] })]).client;
+  const card = await render(<CreditsCard client={client(1_000)} locale="de" now={() => NOON} />);
+  assert.deepEqual(lasting(card), ["At the pace of the last 1.000 days your credits last until 30. Mai 2027 at least.", "1 expires unused after 30. Dezember 2026."]);
+  await rerender(<CreditsCard client={client(1)} locale="en" now={() => NOON} />);
+  assert.equal(lasting(card)[0], "At the pace of the last 24 hours your credits last until May 30, 2027 at least.");
+});
+
+test("of credits that are gone the card does not say that they run out", async () => {
+  const rates = [rate(30, { runs_out_on: "2026-05-30" })];
+  const card = await render(<CreditsCard client={foreseeing(rates, 0).client} locale="en" now={() => NOON} />);
+  assert.deepEqual(lasting(card), []);
+  await rerender(<CreditsCard client={foreseeing(rates, 1).client} locale="en" now={() => NOON} />);
+  assert.equal(lasting(card).length, 1);
+});
+
+test("a card whose forecast cannot be had, or comes late, shows the rest, and says nothing of it", async () => {
+  const slow = later<Answer>();
+  const down = () => ({ status: 500, body: problem(500, "internal_error") });
+  for (const forecast of [down, () => new Error("no net"), () => slow.promise]) {
+    const { client } = clientOf(() => ({ body: SCHEDULE }), undefined, forecast);
+    const card = await render(<CreditsCard client={client} locale="en" now={() => NOON} />);
+    assert.equal(words(card.querySelector(".credits-balance")), "1,290 available");
+    assert.match(words(card), /1,250 never expire$/);
+    assert.equal(card.querySelector("section")?.getAttribute("aria-busy"), "false");
+    assert.ok(!card.querySelector("[role=alert]"));
+    unmount();
+  }
+});
+
+test("a forecast is asked for when the balance is known, and again when that or the day is another", async () => {
+  let [balance, now] = [1290, NOON];
+  const { api, client } = clientOf(() => ({ body: { ...SCHEDULE, current_balance: balance } }));
+  const card = await render(<CreditsCard client={client} locale="en" now={() => now} />);
+  const asked = () => api.requests.filter(({ path }) => path.endsWith("/forecast")).length;
+  const again = () => settle(() => storeOf(client).refresh());
+  assert.equal(asked(), 1);
+  await again();
+  now = Date.parse("2026-05-30T23:59:59Z");
+  await again();
+  assert.equal(asked(), 1);
+  now += 1000;
+  await again();
+  assert.equal(asked(), 2);
+  balance -= 10;
+  await again();
+  assert.equal(asked(), 3);
+  assert.equal(words(card.querySelector(".credits-balance")), "1,280 available");
+});
+
+test("a card without credits to show asks for no forecast, and one that is taken away waits for none", async () => {
+  const { api, client } = clientOf(() => ({ status: 500, body: problem(500, "internal_error") }));
+  await render(<CreditsCard client={client} locale="en" />);
+  assert.deepEqual([...new Set(api.requests.map(({ path }) => path.replace(/.*[/]/, "")))], ["allocation-schedule"]);
+  unmount();
+  const signals: AbortSignal[] = [];
+  const forecast = (_: object, signal: AbortSignal) => (signals.push(signal), new Promise(() => {}));
+  const slow = { schedule: () => Promise.resolve(SCHEDULE), balance: () => Promise.resolve({ holds: [] }), forecast } as unknown as CreditsClient;
+  await render(<CreditsCard client={slow} locale="en" now={() => NOON} />);
+  unmount();
+  assert.deepEqual(signals.map(({ aborted }) => aborted), [true]);
 });
 
 test("a timezone that the browser does not know is no reason to show nothing", async () => {

@@ -9,7 +9,7 @@ import { problem, type Answer } from "../api.test-double.js";
 import type { Transaction } from "../client.js";
 import { de } from "../texts/de.js";
 import { CreditsCard, CreditsHistory, CreditsProvider, SpendButton, type SpendButtonProps } from "./index.js";
-import { clientOf, line, NOON, press, render, SCHEDULE, unmount, words } from "./page.test-double.js";
+import { clientOf, FORECAST, line, NOON, rate, press, render, SCHEDULE, unmount, words } from "./page.test-double.js";
 
 /** What it is called, what it must say, what is drawn, and which buttons are pressed then. */
 type State = [name: string, says: RegExp, element: ReactElement, ...pressed: string[]];
@@ -20,7 +20,7 @@ const EXPIRING = [{ amount: 40, expires_at: "2026-06-05" }, { amount: 250, expir
 const HOLDS = [{ hold_id: "42-9", amount: 120, expires_at: "2026-05-30T20:05:00Z" }];
 
 /** Components of an API that answers like this. */
-function on(answers: { schedule?: object; holds?: object[]; history?: Answer | object[]; older?: Answer; use?: () => Answer | Promise<Answer> }, ...elements: ReactElement[]) {
+function on(answers: { schedule?: object; holds?: object[]; rates?: object[]; history?: Answer | object[]; older?: Answer; use?: () => Answer | Promise<Answer> }, ...elements: ReactElement[]) {
   const { client } = clientOf(({ path, query }) => {
     if (path.endsWith("/use")) return answers.use?.() ?? { body: { success: true, new_balance: 1280, transaction_id: "42-12", batches: [] } };
     if (path.endsWith("/history")) {
@@ -28,7 +28,7 @@ function on(answers: { schedule?: object; holds?: object[]; history?: Answer | o
       return Array.isArray(answers.history) ? { body: { items: answers.history, next_cursor: answers.older ? "next" : null } } : (answers.history ?? never());
     }
     return answers.schedule ? { body: { ...SCHEDULE, expiring_credits: EXPIRING, ...answers.schedule } } : never();
-  }, () => ({ body: { holds: answers.holds ?? [] } }));
+  }, () => ({ body: { holds: answers.holds ?? [] } }), () => ({ body: { ...FORECAST, ...(answers.rates && { rates: answers.rates }) } }));
   const inGerman = elements.some(({ props }) => (props as { texts?: object }).texts === de);
   return (
     <CreditsProvider client={client} locale={inGerman ? "de" : "en"} now={() => NOON} getMore={getMore} lowBalance={100}>
@@ -43,16 +43,21 @@ const down = failing(500, "internal_error");
 const NONE = { current_balance: 0, expiring_credits: [], next_allocation_date: null, next_allocation_at: null };
 const PAUSED = { ...NONE, not_allocated_because: { code: "subscription_paused", words: "The subscription is paused." } };
 
+const RATES = [rate(30, { runs_out_on: "2026-07-28", expiring_credits: [{ amount: 25, expires_at: "2026-06-05" }] })];
+const SAVING = [rate(7, { expiring_credits: [{ amount: 1, expires_at: "2026-06-05" }] })];
+
 const card = <CreditsCard />;
 const CARDS: State[] = [
   ["Credits of all kinds", /1,290 available.*120 reserved/, on({ schedule: {}, holds: HOLDS }, card)],
+  ["At the pace of a month", /last 30 days your credits run out on July 28, 2026\. ?25 expire unused after June 4/, on({ schedule: {}, rates: RATES }, card)],
+  ["They last at the pace of a week", /last 7 days your credits last until May 30, 2027 at least\. ?1 expires/, on({ schedule: {}, rates: SAVING }, card)],
   ["Loading", /Loading/, on({}, card)],
   ["Few are left", /35 available.*Get more/, on({ schedule: { current_balance: 35, expiring_credits: [] } }, card)],
   ["None are left, and none come", /0 available.*Get more.*paused/, on({ schedule: PAUSED }, card)],
   ["Filled up to a cap", /filling up to 1,500/, on({ schedule: { balance_cap: 1500 } }, card)],
   ["They cannot be shown", /cannot be shown.*Try again/, <CreditsCard client={clientOf(() => down).client} />],
   ["The session has expired", /Sign in again/, <CreditsCard client={clientOf(() => failing(401, "unauthenticated")).client} />],
-  ["In German", /1\.290 verfügbar/, on({ schedule: {}, holds: HOLDS }, <CreditsCard key="de" texts={de} />)],
+  ["In German", /1\.290 verfügbar.*am 28\. Juli 2026 aufgebraucht/, on({ schedule: {}, holds: HOLDS, rates: RATES }, <CreditsCard key="de" texts={de} />)],
 ];
 
 const button = (props: Partial<SpendButtonProps> = {}) => <SpendButton key="button" amount={10} description="Report" undoSeconds={0} {...props} />;
@@ -99,7 +104,7 @@ const HISTORIES: State[] = [
 ];
 
 const TOGETHER: State[] = [
-  ["A page of yours", /1,280 available.*in a moment/, on({ schedule: {}, holds: HOLDS, history: LINES.slice(0, 4) }, card, button({ children: "Write the report", undoSeconds: 60 }), history), "Write the report 10 credits"],
+  ["A page of yours", /1,280 available.*in a moment/, on({ schedule: {}, holds: HOLDS, rates: RATES, history: LINES.slice(0, 4) }, card, button({ children: "Write the report", undoSeconds: 60 }), history), "Write the report 10 credits"],
 ];
 
 /** The look of the page, not of the components. */

@@ -8,5 +8,6 @@ export { CreditsProvider, type CreditsProviderProps, type CreditsSettings, type 
 export { SpendButton, type SpendButtonProps } from "./SpendButton.js";
 export type { SpendOptions, SpendRequest, SpendState, SpendStatus } from "./Spending.js";
 export { useCredits, type Credits } from "./useCredits.js";
+export { useForecast, type Outlook } from "./useForecast.js";
 export { useHistory, type History, type HistorySettings } from "./useHistory.js";
 export { useSpend, type Spend } from "./useSpend.js";

@@ -4,10 +4,10 @@ import { problem } from "../api.test-double.js";
 import type { CreditsClient, Transaction } from "../client.js";
 import { de } from "../texts/de.js";
 import { en } from "../texts/en.js";
-import { CreditsCard, CreditsHistory, CreditsProvider, SpendButton, useCredits, useHistory } from "./index.js";
+import { CreditsCard, CreditsHistory, CreditsProvider, SpendButton, useCredits, useForecast, useHistory } from "./index.js";
 import { FakeLedger } from "./ledger.test-double.js";
 import { storeOf } from "./store.js";
-import { choose, clientOf, later, line, NOON, press, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
+import { choose, clientOf, FORECAST, later, line, NOON, press, rate, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
 
 // --- The provider ------------------------------------------------------------------------------------
 
@@ -76,6 +76,38 @@ test("components that ask at the same time send one request, and one of them has
   await settle(() => page.querySelector<HTMLElement>(".badge")?.click());
   assert.deepEqual([words(page.querySelector(".badge")), words(page.querySelector(".credits-balance"))], ["60 (0)", "60 available"]);
   assert.equal(ledger.asked("/allocation-schedule"), 2);
+});
+
+function Runway() {
+  const { forecast, pace, error, isLoading } = useForecast();
+  if (error) return <p className="runway">?</p>;
+  return <p className="runway">{isLoading ? "…" : `${forecast?.until} ${pace === null ? "no pace" : pace.runs_out_on}`}</p>;
+}
+
+test("a hook has the forecast and the most justified pace, and asks together with the card", async () => {
+  const rates = [rate(7, { runs_out_on: "2026-06-01" }), rate(30, { runs_out_on: "2026-07-28" })];
+  const said = (page: Element) => words(page.querySelector(".runway"));
+  for (const [body, expected] of [
+    [{ ...FORECAST, rates }, "2027-05-30 2026-07-28"],
+    [{ ...FORECAST, rates: rates.slice(0, 1) }, "2027-05-30 2026-06-01"],
+    [{ ...FORECAST, rates: [rate(30)] }, "2027-05-30 no pace"],
+    [null, "?"],
+  ] as const) {
+    const slow = later<void>();
+    const answer = body ? { body } : { status: 403, body: problem(403, "forbidden") };
+    const { api, client } = clientOf(() => ({ body: SCHEDULE }), undefined, () => slow.promise.then(() => answer));
+    const page = await render(
+      <CreditsProvider client={client} locale="en" now={() => NOON}>
+        <Runway />
+        <CreditsCard />
+      </CreditsProvider>,
+    );
+    assert.equal(said(page), "…");
+    await settle(() => slow.keep());
+    assert.equal(said(page), expected);
+    assert.deepEqual(api.requests.map(({ path }) => path.replace(/.*[/]/, "")).sort(), ["allocation-schedule", "balance", "forecast"]);
+    unmount();
+  }
 });
 
 test("what is asked for after a change does not get an answer from before it", async () => {
@@ -288,12 +320,14 @@ test("a card in German has no other words, and German numbers and dates", async 
   const { client } = clientOf(
     () => ({ body: { ...SCHEDULE, balance_cap: 1500, expiring_credits: [{ amount: 1, expires_at: "2026-05-31" }, { amount: 1288, expires_at: "2026-06-15" }] } }),
     () => ({ body: { holds: [{ hold_id: "42-9", amount: 50, expires_at: "2026-05-30T13:05:00Z" }] } }),
+    () => ({ body: { ...FORECAST, rates: [rate(30, { runs_out_on: "2027-01-14", expiring_credits: [{ amount: 1, expires_at: "2026-12-31" }] })] } }),
   );
   const card = await render(<CreditsCard client={client} texts={de} now={() => NOON} />);
   assert.equal(
     words(card).replace(/\s/g, " "),
     "Ihre Credits1.290 verfügbar50 reserviert bis 30. Mai 2026 um 09:05Nächste Credits+500, bis 1.500 voll sind, am 1. Juni 2026, in 1 Tag und 16:00:00" +
-      "Was verfällt1 nutzbar bis einschließlich 30. Mai 20261.288 nutzbar bis einschließlich 14. Juni 20261 verfällt nicht",
+      "Was verfällt1 nutzbar bis einschließlich 30. Mai 20261.288 nutzbar bis einschließlich 14. Juni 20261 verfällt nicht" +
+      "Wie lange sie reichenBei einem Verbrauch wie in den letzten 30 Tagen sind Ihre Credits am 14. Januar 2027 aufgebraucht.1 verfällt ungenutzt nach dem 30. Dezember 2026.",
   );
 });
 

@@ -2,7 +2,7 @@
 
 import { FakeApi, problem, type Answer, type Request } from "../api.test-double.js";
 import { CreditsClient, type Transaction } from "../client.js";
-import { line, SCHEDULE } from "./page.test-double.js";
+import { FORECAST, line, SCHEDULE } from "./page.test-double.js";
 
 /** What becomes of a request: it is done and answered; done, without an answer; not even done; or answered otherwise. */
 export type Fate = "answered" | "lost" | "unheard" | Answer;
@@ -44,6 +44,7 @@ export class FakeLedger {
     if (request.path.endsWith("/use")) return this.#used(request);
     if (request.path.endsWith("/history")) return { body: this.#page(request.query) };
     if (request.path.endsWith("/balance")) return { body: { holds: [] } };
+    if (request.path.endsWith("/forecast")) return { body: FORECAST };
     return { body: { ...SCHEDULE, current_balance: this.balance, expiring_credits: [] } };
   }
 

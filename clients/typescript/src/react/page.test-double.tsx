@@ -4,7 +4,7 @@ import { afterEach, before } from "node:test";
 import { GlobalWindow } from "happy-dom";
 import type { ReactElement } from "react";
 import { FakeApi, type Answer, type Request } from "../api.test-double.js";
-import { CreditsClient, type AllocationSchedule, type Transaction } from "../client.js";
+import { CreditsClient, type AllocationSchedule, type Forecast, type ForecastRate, type Transaction } from "../client.js";
 
 // Where it is another day than in the timezones of the users below.
 process.env["TZ"] = "Pacific/Honolulu";
@@ -20,6 +20,19 @@ export const SCHEDULE: AllocationSchedule = {
   timezone: "America/New_York",
   not_allocated_because: null,
   balance_cap: null,
+};
+
+const TOO_NEW = { code: "too_new", words: "The ledger is younger than that." } as const;
+
+/** A rate of so many days that is not justified, unless `said` has something else. */
+export const rate = (window_days: ForecastRate["window_days"], said: Partial<ForecastRate> = { no_rate_because: TOO_NEW }): ForecastRate => ({
+  window_days, days: window_days, spent_amount: 0, runs_out_on: null, expiring_credits: [], no_rate_because: null, ...said,
+});
+
+/** Of a ledger so young that no rate is justified. */
+export const FORECAST: Forecast = {
+  as_of: "2026-05-30T12:00:00Z", until: "2027-05-30", available_balance: 1290,
+  allocations: [], expiring_credits: [], rates: [rate(7), rate(30), rate(90)], assumptions: [],
 };
 
 export function line(number: number, type: Transaction["type"], amount: number): Transaction {
@@ -74,13 +87,17 @@ export async function settle(work: () => void) {
 
 export const words = (element: Element | null) => (element?.textContent ?? "").replace(/\s+/g, " ").trim();
 
-/** A client whose balance has these holds; `answer` gives the other answers, and counts only those requests. */
+/** A client whose balance has these holds, and with this forecast; `answer` gives the other answers, and counts only those requests. */
 export function clientOf(
   answer: (request: Request, number: number) => Answer | Promise<Answer>,
   balance: () => Answer | Promise<Answer> = () => ({ body: { holds: [] } }),
+  forecast: () => Answer | Promise<Answer> = () => ({ body: FORECAST }),
 ) {
   let number = 0;
-  const api = new FakeApi((request) => (request.path.endsWith("/balance") ? balance() : answer(request, number++)));
+  const api = new FakeApi((request) => {
+    if (request.path.endsWith("/balance")) return balance();
+    return request.path.endsWith("/forecast") ? forecast() : answer(request, number++);
+  });
   return { api, client: new CreditsClient({ url: "https://api.example.com/v1", token: () => "t", fetch: api.fetch, sleep: api.sleep }) };
 }
 

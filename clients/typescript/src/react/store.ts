@@ -83,6 +83,7 @@ export class CreditsStore {
 
   readonly schedule = (signal: AbortSignal) => this.#together("schedule", (leaving) => this.client.schedule(undefined, leaving), signal);
   readonly balance = (signal: AbortSignal) => this.#together("balance", (leaving) => this.client.balance(undefined, leaving), signal);
+  readonly forecast = (signal: AbortSignal) => this.#together("forecast", (leaving) => this.client.forecast(undefined, leaving), signal);
 
   /** Components that want the same at the same time send one request. It is aborted when none of them waits any more. */
   #together<Value>(name: string, read: (signal: AbortSignal) => Promise<Value>, signal: AbortSignal): Promise<Value> {

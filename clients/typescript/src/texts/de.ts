@@ -29,6 +29,16 @@ export const de: Texts = {
   usableThrough: "{amount} nutzbar bis einschließlich {date}",
   neverExpire: { one: "{amount} verfällt nicht", other: "{amount} verfallen nicht" },
   noCredits: "Nichts: Sie haben keine Credits.",
+  howLongTheyLast: "Wie lange sie reichen",
+  runOut: {
+    one: "Bei einem Verbrauch wie in den letzten 24 Stunden sind Ihre Credits am {date} aufgebraucht.",
+    other: "Bei einem Verbrauch wie in den letzten {days} Tagen sind Ihre Credits am {date} aufgebraucht.",
+  },
+  lastAtLeast: {
+    one: "Bei einem Verbrauch wie in den letzten 24 Stunden reichen Ihre Credits mindestens bis zum {date}.",
+    other: "Bei einem Verbrauch wie in den letzten {days} Tagen reichen Ihre Credits mindestens bis zum {date}.",
+  },
+  expireUnused: { one: "{amount} verfällt ungenutzt nach dem {date}.", other: "{amount} verfallen ungenutzt nach dem {date}." },
 
   history: "Verlauf",
   show: "Anzeigen",

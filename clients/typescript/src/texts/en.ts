@@ -20,6 +20,16 @@ export const en: Texts = {
   usableThrough: "{amount} can be used through {date}",
   neverExpire: { one: "{amount} never expires", other: "{amount} never expire" },
   noCredits: "Nothing: there are no credits.",
+  howLongTheyLast: "How long they last",
+  runOut: {
+    one: "At the pace of the last 24 hours your credits run out on {date}.",
+    other: "At the pace of the last {days} days your credits run out on {date}.",
+  },
+  lastAtLeast: {
+    one: "At the pace of the last 24 hours your credits last until {date} at least.",
+    other: "At the pace of the last {days} days your credits last until {date} at least.",
+  },
+  expireUnused: { one: "{amount} expires unused after {date}.", other: "{amount} expire unused after {date}." },
 
   history: "History",
   show: "Show",

@@ -38,6 +38,13 @@ export interface Texts {
   usableThrough: Text;
   neverExpire: Text;
   noCredits: string;
+  howLongTheyLast: string;
+  /** At the rate of the last `{days}` they run out on `{date}`, which is the first day that is not covered. The plural is that of `{days}`. */
+  runOut: Text;
+  /** The same, if they do not run out until `{date}`, which is as far as can be foreseen. */
+  lastAtLeast: Text;
+  /** At that rate `{amount}` is left of what expires next; `{date}` is the last day. */
+  expireUnused: Text;
 
   // The history
   history: string;
