@@ -114,7 +114,7 @@ usages: $(READY)  ## spend in a shadow what the old system let users spend: CSV=
 	$(call needs,CSV,CSV=moves.csv)
 	@$(RUN) -m infra usages $(STAGED) $(call flag,skip-invalid,SKIP_INVALID) -- $(call exported,CSV)
 
-cutover: $(READY)  ## turn the ledgers of a shadow into those that count: STAGE=prod (NIGHTS=30 YES=1)
+cutover: $(READY)  ## turn the ledgers of a shadow into those that count: STAGE=prod (NIGHTS=31 YES=1)
 	@$(RUN) -m infra cutover $(call option,nights,NIGHTS) $(REPAIR)
 
 grant: $(READY)  ## try a promotion, then run what was tried: CSV=promo.csv APPROVED_BY=ada (DIGEST=)

@@ -1,6 +1,6 @@
 """Turns the ledgers of a shadow into those that count (docs/migrating.md).
 
-    python -m infra cutover --stage prod [--nights 30]    (make cutover STAGE=prod NIGHTS=30)
+    python -m infra cutover --stage prod [--nights 31]    (make cutover STAGE=prod NIGHTS=31)
 
 It shows what it has looked at, and asks. Then it changes the parameter Shadow of the stack, and
 nothing else. To finish an interrupted switch, run it again; once it is done, it says so.

@@ -25,8 +25,9 @@ PREFIX = "shadow/"
 MOST_READ = 100
 """How many nights are read: more than three months of them, the latest ones."""
 
-NIGHTS_BEFORE_THE_SWITCH = 30
-"""How many nights without an unexplained difference there must be before the switch."""
+NIGHTS_BEFORE_THE_SWITCH = 31
+"""How many nights without an unexplained difference there must be before the switch: so many that a
+turn of the month is among them, whenever they begin."""
 
 _KEY = re.compile(rf"{PREFIX}[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}\.json", re.ASCII)
 

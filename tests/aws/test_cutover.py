@@ -40,10 +40,10 @@ class Switched:
 
 @pytest.fixture
 def shadow(world: World, terminal: Terminal) -> Terminal:
-    """A shadow that has agreed with the old system for 30 nights."""
+    """A shadow that has agreed with the old system for 31 nights."""
     world.now = at(NOW)
     terminal.shadow = "on"
-    for ago in range(30):
+    for ago in range(31):
         compared(world, ago)
     return terminal
 
@@ -71,7 +71,7 @@ def test_a_shadow_that_has_agreed_for_so_long_is_switched_at_the_next_second(
     assert ran.status == 0, ran.said
     assert shadow.shadow == AT
     assert stack.named == ("credits-local", "eu-west-1")
-    assert "30 in a row without an unexplained difference" in ran.said
+    assert "31 in a row without an unexplained difference" in ran.said
     assert f"The ledgers of stage local have counted since {AT}" in ran.said
     assert ran.facts == {"dry_run": False, "stage": "local", "switched": True, "at": AT}
 

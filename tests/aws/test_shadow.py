@@ -183,7 +183,7 @@ def test_it_writes_a_page_the_nights_and_a_promotion_and_into_no_table(
     shown, said = ask(moved(*Fault))
     assert {table: items_of(table) for table in tables} == before
     assert said.startswith("Reads the subscriptions, edits and ledgers of about 9 users")
-    assert "Unexplained: 0 of 9 users. Before the switch it must be 0 for 30 nights" in shown
+    assert "Unexplained: 0 of 9 users. Before the switch it must be 0 for 31 nights" in shown
     assert "It has been for 2." in shown
 
     (_, night) = nights.read(months.services.reports)

@@ -130,7 +130,7 @@ def test_a_shadow_is_spent_compared_and_switched_and_nothing_old_is_ever_sent(
 
         status, said = shop.switch("--yes")
         assert status == 1
-        assert "1 in a row without an unexplained difference, and 30 are wanted" in said
+        assert "1 in a row without an unexplained difference, and 31 are wanted" in said
         assert shop.shadow == "on"
         for day in range(30):
             night = Night(now - timedelta(days=day), 1_000, 990, 10, 0, "9f86d0")
