@@ -67,6 +67,7 @@ def test_only_what_is_new_is_charged(rich: World, api: Api) -> None:
     assert (reply.json["amount"], reply.json["charged"]) == (4, ["lead-2", "lead-3"])
     assert reply.json["already_charged"] == [{"key": "lead-1", "transaction_id": "1-2"}]
     assert rich.balance() == 94
+    assert "idempotency-replayed" not in reply.headers
 
 
 def test_a_lead_is_charged_once_by_whichever_route(rich: World, api: Api) -> None:
