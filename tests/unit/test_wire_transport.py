@@ -360,7 +360,11 @@ def test_what_a_proxy_does_not_let_through_leaves_no_connection_to_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     closed: list[object] = []
-    monkeypatch.setattr("http.client.HTTPConnection.close", lambda self: closed.append(self))
+
+    def close(connection: object) -> None:
+        closed.append(connection)
+
+    monkeypatch.setattr("http.client.HTTPConnection.close", close)
     for error in (OSError("refused"), BadStatusLine("what?"), KeyboardInterrupt()):
 
         def connect(_: object, error: BaseException = error) -> None:
