@@ -209,6 +209,8 @@ def test_without_them_the_sdk_finds_and_renews_the_credentials(
     monkeypatch.setattr("botocore.session.get_session", Chain)
     source = Found()
     assert [source(), source()] == [Keys("who1", "secret", "token"), Keys("who2", "secret", "")]
+    monkeypatch.setenv(lacks, "other half")
+    assert "half" in source().access_key, "those of the environment come first, whenever they come"
 
 
 def test_where_nobody_has_credentials_the_sdks_own_error_says_so(
