@@ -25,6 +25,7 @@ from rich.table import Table
 from bench import plots
 from bench.capacity import busiest, measured, simulate
 from bench.cost import HOURS, PRICES, SOURCES, SWEEPS, Line, Scenario, Size, lines
+from bench.reference import conversion
 from bench.report import RESULTS
 
 SIZES = (1_000, 100_000, 1_000_000, 10_000_000)
@@ -159,7 +160,8 @@ def _results() -> Any:
 
 def need(scenario: Scenario) -> Need:
     """How much CPU, memory and storage Celery's machines must have."""
-    sides = _results()["work"]["allocate"]
+    results = _results()
+    sides, to_seconds = results["work"]["allocate"], conversion(results) / 1e6
     # In bulk, the cheapest; a use is a transaction of its own, on a connection that is kept.
     bulk, alone = sides["celery_bulk"], sides["celery_hundred"]
     users = scenario.users
@@ -169,8 +171,7 @@ def need(scenario: Scenario) -> Need:
     lateness = max(MINUTE, late)
     seconds = HOURS * 3600
     uses, reads = float(scenario.usages) * users, float(scenario.reads) * users
-    database_us = (uses + READ_SHARE * reads) * alone["postgres"]
-    average = database_us / 1e6 / seconds
+    average = (uses + READ_SHARE * reads) * alone["postgres"] * to_seconds / seconds
     a_month = (
         ALLOCATION_BYTES
         + float(scenario.expiring) * EXPIRATION_BYTES
@@ -179,9 +180,9 @@ def need(scenario: Scenario) -> Need:
     stored = users * (ACCOUNT_BYTES + scenario.months_kept * a_month) / 1024**3
     return Need(
         lateness=lateness,
-        database_vcpus=due * bulk["postgres"] / 1e6 / lateness + PEAK * average,
+        database_vcpus=due * bulk["postgres"] * to_seconds / lateness + PEAK * average,
         database_average=average,
-        worker_vcpus=due * bulk["worker"] / 1e6 / lateness,
+        worker_vcpus=due * bulk["worker"] * to_seconds / lateness,
         api_vcpus=PEAK * (uses + reads) * REQUEST_US / 1e6 / seconds,
         stored_gb=stored,
         hot_gb=users * ACCOUNT_BYTES / 1024**3,

@@ -28,6 +28,7 @@ from rich.table import Table
 from bench import plots
 from bench.cost import HOURS, PRICES
 from bench.population import people
+from bench.reference import conversion
 from bench.report import RESULTS
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
@@ -344,9 +345,10 @@ def busiest(users: int) -> tuple[int, ...]:
 def measured() -> Setting:
     """The setting as deployed, with the CPU that the last `make bench` measured."""
     results = json.loads(RESULTS.read_text())
-    cpu_ms = results["work"]["allocate"]["ours"]["cpu_us"]["median"] / 1000
-    sweep = results["growth"]["sweep as a zone grows"]["cpu_us"] / 1000
-    return Setting(cpu_ms=cpu_ms, sweep_cpu_ms=sweep)
+    to_ms = conversion(results) / 1000
+    cpu_us = results["work"]["allocate"]["ours"]["cpu_us"]["median"]
+    sweep_us = results["growth"]["sweep as a zone grows"]["cpu_us"]
+    return Setting(cpu_ms=cpu_us * to_ms, sweep_cpu_ms=sweep_us * to_ms)
 
 
 def tuned(setting: Setting) -> Setting:

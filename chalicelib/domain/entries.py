@@ -59,6 +59,9 @@ ERASED = "(erased)"
 """Replaces a text about a person who has been erased."""
 
 
+_canonical = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 class EntryType(StrEnum):
     """What an entry does. Among the grants only `ALLOCATION` advances the allocated period."""
 
@@ -209,7 +212,7 @@ class LedgerEntry:
 
     def body(self) -> str:
         """The canonical JSON text: the hashed bytes are exactly the stored ones."""
-        return json.dumps(
+        return _canonical(
             {
                 "schema": self.schema,
                 "number": self.number,
@@ -231,9 +234,7 @@ class LedgerEntry:
                 # Only in a reversal. A release that does not know the field ignores it.
                 **({} if self.usage is None else {"usage": self.usage}),
                 **(self._values_of_form_3() if self.schema >= 3 else {}),
-            },
-            ensure_ascii=False,
-            separators=(",", ":"),
+            }
         )
 
     def _values_of_form_3(self) -> dict[str, Any]:

@@ -273,6 +273,9 @@ def _allocation(
         entry = _grant(account, kind, batch, request, now, timezone, due, period)
     else:
         entry = _entry(account, kind, _Change((), account.batches), request, now, due, period)
+    is_in_full = fitting == amount and terms.signed_up_at is None
+    if is_in_full and terms.topped_up_at == entry.topped_up_at:
+        return entry  # for nearly everybody: a copy takes as long as the decision
     return replace(
         entry,
         left_out=amount - fitting,

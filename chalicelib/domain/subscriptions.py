@@ -87,6 +87,9 @@ _OF_INTERVAL = {
     BillingInterval.YEARLY: NotAllocatedBecause.BILLED_YEARLY,
 }
 
+_NOBODY_KNOWS = frozenset({NotAllocatedBecause.TIMEZONE_UNKNOWN, NotAllocatedBecause.PLAN_UNKNOWN})
+"""With these, something may be due."""
+
 
 class NotDueBecause(StrEnum):
     """Why the allocation of one period is not due, though allocations are to come, as a code."""
@@ -356,18 +359,20 @@ def due_periods(
     catalogue, and `TimezoneUnknown` for one whose timezone is not in its database: then nobody
     knows what is due, and it must not count as nothing.
     """
-    if can_receive(subscription, catalogue):
-        calendar.check_known(subscription.timezone)
-        catalogue.get(subscription.plan)
-    if not_allocated_because(subscription, catalogue):
+    if reason := not_allocated_because(subscription, catalogue):
+        if reason in _NOBODY_KNOWS:
+            calendar.check_known(subscription.timezone)
+            catalogue.get(subscription.plan)
         return ()
     periods = periods_of(subscription, catalogue)
+    newest = period = periods.at(min(as_of, now))
+    if allocated_through is not None and newest <= allocated_through:
+        return ()  # as for nearly everybody, nearly always
     earliest = first_instant(subscription, catalogue)
     oldest = periods.at(now).plus(1 - MOST_MISSED_PERIODS)
     if allocated_through is not None:
         oldest = max(oldest, allocated_through.next())
     due: list[Period] = []
-    newest = period = periods.at(min(as_of, now))
     while period >= oldest:
         start = periods.start(period)
         if start < earliest:

@@ -120,6 +120,22 @@ def test_the_items_of_the_usual_design_have_as_many_bytes_as_the_bill_says() -> 
     assert sum(map(stored, use)) == bills.USUAL_USE_BYTES
 
 
+def test_a_machine_that_is_twice_as_slow_needs_no_larger_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual = need(SCENARIO)
+    results = bills._results()
+    allocating = {
+        side: figures
+        | {"cpu_us": {"median": 2 * figures["cpu_us"]["median"]}}
+        | {part: 2 * figures[part] for part in ("postgres", "worker") if part in figures}
+        for side, figures in results["work"]["allocate"].items()
+    }
+    slow = results | {"work": results["work"] | {"allocate": allocating}}
+    monkeypatch.setattr(bills, "_results", lambda: slow)
+    assert need(SCENARIO) == usual
+
+
 @pytest.mark.parametrize("users", [*SIZES, 0, 1, 3_000_000, 30_000_000])
 def test_celerys_machines_have_what_is_needed(users: int) -> None:
     needed, chosen = need(of(users)), machines(of(users))

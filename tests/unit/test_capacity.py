@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -28,9 +29,33 @@ from bench.capacity import (
     tuned,
 )
 from bench.population import people
+from bench.report import RESULTS
 from chalicelib.domain import calendar
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_a_machine_that_is_twice_as_slow_makes_the_same_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And so does one that is busy: only ratios of one run count."""
+    usual, slow = measured(), tmp_path / "results.json"
+    slow.write_text(json.dumps(slower(json.loads(RESULTS.read_text(encoding="utf-8")))))
+    monkeypatch.setattr("bench.capacity.RESULTS", slow)
+    assert measured() == usual
+
+
+def slower(figures: Any) -> Any:
+    """The results of a machine on which everything takes twice as long."""
+    if isinstance(figures, dict):
+        return {name: slower(each) for name, each in figures.items()}
+    return 2 * figures if isinstance(figures, float) else figures
+
+
+def test_our_part_of_a_plan_is_that_of_the_machine_of_reference() -> None:
+    work = json.loads(RESULTS.read_text(encoding="utf-8"))["work"]["allocate"]
+    share = work["ours"]["cpu_us"]["median"] / work["floor"]["cpu_us"]["median"]
+    assert measured().cpu_ms == pytest.approx(1.0426 * share)
 
 
 def test_more_users_take_longer_and_more_places_less_long() -> None:

@@ -53,7 +53,7 @@ RUN = {
     ("docs/extending.md", "python"): (3, "tests/unit/test_extending.py"),
     ("docs/extending.md", "sh"): (5, "tests/unit/test_extending.py"),
     ("docs/promotions.md", "csv"): (1, "tests/aws/test_promotions.py"),
-    ("docs/plan-changes.md", "toml"): (6, "tests/unit/test_plan_changes_page.py"),
+    ("docs/plan-changes.md", "toml"): (8, "tests/unit/test_plan_changes_page.py"),
 }
 """By page and language: how many examples there are, and the tests that run them."""
 

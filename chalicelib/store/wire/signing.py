@@ -31,31 +31,51 @@ def signed(
 
     ``now``: seconds since 1970. All headers are signed. Raises ValueError.
     """
+    start = _start(keys, region, service, tuple(headers.items()), int(now))
+    canonical = start.request + hashlib.sha256(body).hexdigest()
+    to_sign = start.to_sign + hashlib.sha256(canonical.encode()).hexdigest()
+    signature = hmac.digest(start.key, to_sign.encode(), "sha256").hex()
+    return {**start.headers, "authorization": start.authorization + signature}
+
+
+class _Start(NamedTuple):
+    """What requests of one second have in common: the body alone tells them apart.
+
+    ``request``, ``to_sign`` and ``authorization`` are the texts up to where they differ.
+    """
+
+    headers: dict[str, str]
+    request: str
+    to_sign: str
+    authorization: str
+    key: bytes
+
+    def __repr__(self) -> str:
+        return "_Start(…)"  # as above
+
+
+@lru_cache(maxsize=32)
+def _start(
+    keys: Keys, region: str, service: str, headers: tuple[tuple[str, str], ...], second: int
+) -> _Start:
     if not (keys.access_key + keys.token).isprintable():  # else the error of HTTP would say them
         raise ValueError("the credentials have a character that no header may have")
-    at = _written(int(now))
-    all_of_them = {**headers, "x-amz-date": at}
+    at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+    all_of_them = {**dict(headers), "x-amz-date": at}
     if keys.token:
         all_of_them["x-amz-security-token"] = keys.token
     names = sorted(all_of_them)
     signed_names = ";".join(names)
     lines = "\n".join(f"{name}:{' '.join(all_of_them[name].split())}" for name in names)
-    digest = hashlib.sha256(body).hexdigest()
-    canonical = f"POST\n/\n\n{lines}\n\n{signed_names}\n{digest}"
     scope = f"{at[:8]}/{region}/{service}/aws4_request"
-    to_sign = f"{ALGORITHM}\n{at}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    key = _signing_key(keys.secret_key, at[:8], region, service)
-    signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
-    all_of_them["authorization"] = (
+    return _Start(
+        all_of_them,
+        f"POST\n/\n\n{lines}\n\n{signed_names}\n",
+        f"{ALGORITHM}\n{at}\n{scope}\n",
         f"{ALGORITHM} Credential={keys.access_key}/{scope}, "
-        f"SignedHeaders={signed_names}, Signature={signature}"
+        f"SignedHeaders={signed_names}, Signature=",
+        _signing_key(keys.secret_key, at[:8], region, service),
     )
-    return all_of_them
-
-
-@lru_cache(maxsize=4)
-def _written(second: int) -> str:
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
 
 
 @lru_cache(maxsize=4)
