@@ -63,6 +63,16 @@ test("a click counts at once, is sent when it cannot be undone any more, and car
   assert.deepEqual(ledger.api.requests.find(({ method }) => method === "POST")?.body, { amount: 10, description: "Report" });
 });
 
+test("the button to undo shows the time that is left, whatever it is", async () => {
+  for (const [undoSeconds, shown] of [[undefined, "5s"], [8, "8s"]] as const) {
+    const page = await open(new FakeLedger(100), { undoSeconds });
+    await page.use();
+    const button = page.container.querySelector<HTMLElement>(".credits-undo")!;
+    assert.equal(button.style.getPropertyValue("--credits-undo"), shown);
+    unmount();
+  }
+});
+
 test("what is undone in time is never sent, and the balance comes back", async (t) => {
   const pass = clock(t);
   const ledger = new FakeLedger(100);
