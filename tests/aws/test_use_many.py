@@ -125,7 +125,7 @@ def test_an_entry_shows_its_usages_and_the_history_what_they_came_to(api: Api) -
         {"key": "lead-1", "amount": 2, "description": "Lead 1", "metadata": {"campaign": "42"}},
         {"key": "lead-2", "amount": 2, "description": "Lead 2", "metadata": {}},
     ]
-    assert (full["type"], full["amount"]) == ("usage", -4)
+    assert (full["type"], full["amount"], full["actor"]) == ("usage", -4, BACKEND.caller)
     assert full["description"] == "Lead 1 and 1 more"
     latest = api.get("/api/credits/history?limit=1", user("1")).json["items"][0]
     assert {**latest, "items": full["items"]} == full
