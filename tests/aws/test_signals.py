@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,14 +103,16 @@ def test_an_expiry_tick_is_counted_and_a_refused_tick_is_not(
     assert emitted() == {}
 
 
+@pytest.mark.parametrize("minutes", [15, 60])
 def test_what_a_resweep_posted_is_counted_as_repaired_and_late(
-    world: World, emitted: Callable[[], Emitted]
+    world: World, emitted: Callable[[], Emitted], minutes: int
 ) -> None:
+    """The first of them comes a quarter of an hour after the midnight."""
     world.subscribe("1")
-    world.allocate_at("2026-02-01T00:00:00Z")
+    world.allocate_at(format_instant(at("2026-01-31T23:00:00Z") + timedelta(minutes=minutes)))
     found = emitted()
     assert found["AllocationsRepaired"] == [1]
-    assert found["AllocationLateness"] == [3600]
+    assert found["AllocationLateness"] == [minutes * 60]
 
 
 def test_a_request_that_comes_again_is_counted(

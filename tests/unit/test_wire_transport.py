@@ -247,7 +247,7 @@ def test_the_connection_that_was_used_last_is_used_next(monkeypatch: pytest.Monk
     ours = keeping(monkeypatch, old, young)
     for _ in range(2):
         assert ours.send({}, b"{}").status == 200
-    assert ours._idle == [old, young]
+    assert ours._idle == [old, young]  # type: ignore[comparison-overlap]
     assert ours._connection() is young  # type: ignore[comparison-overlap]
 
 
