@@ -220,10 +220,10 @@ def by_hand(world: World) -> object:
     return world.grant("1", 5, "k")
 
 
-def bounced(world: World) -> object:
+def bounced(world: World) -> None:
     message = json.dumps(bounce())
     event = {"Records": [{"Sns": {"Message": message}}]}
-    return mail_events.suppress_addresses(world.services, event, world.context)
+    mail_events.suppress_addresses(world.services, event, world.context)
 
 
 def audited(world: World) -> object:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from chalicelib.domain.instants import format_instant
 from chalicelib.invocations import observe
 from chalicelib.jobs.ticks import start_sweeps
 from chalicelib.messages import SweepKind
-from chalicelib.observability import SERVICE
+from chalicelib.observability import SERVICE, correlated, correlation_id
 from chalicelib.operations import on_request
 from chalicelib.settings import written_metrics
 from infra.deployment.alarms import metrics_of_small
@@ -219,6 +219,16 @@ def test_what_eventbridge_starts_has_the_id_of_its_event(world: World) -> None:
     bodies = world.take("sweeps")
     assert bodies
     assert {json.loads(body)["correlation_id"] for body in bodies} == {"e-17"}
+
+
+def test_the_id_from_outside_is_back_when_the_work_within_has_ended() -> None:
+    with correlated("outer"):
+        for inner, within in (("inner", "inner"), (None, "outer"), ("no id\n", "outer")):
+            with suppress(ValueError), correlated(inner):
+                assert correlation_id() == within
+                raise ValueError
+            assert correlation_id() == "outer"
+    assert correlation_id() is None
 
 
 def test_messages_from_before_there_were_ids_are_handled(world: World) -> None:

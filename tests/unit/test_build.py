@@ -38,7 +38,7 @@ def test_what_is_deployed_is_packed_for_lambda_whatever_machine_packs_it(
 
 
 def test_a_policy_has_the_shared_statements_with_what_it_says_itself(tmp_path: Path) -> None:
-    shared = {
+    shared: dict[str, dict[str, Any]] = {
         "Log": {"Effect": "Allow", "Action": "logs:PutLogEvents", "Resource": "/FUNCTION:*"},
         "Read": {"Effect": "Allow", "Action": ["dynamodb:Query"], "Resource": "*"},
     }

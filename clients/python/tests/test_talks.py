@@ -427,7 +427,8 @@ def test_an_async_client_that_was_handed_in_stays_open() -> None:
 
 
 def test_a_refusal_that_does_not_say_what_is_there_promises_nothing(kind: str) -> None:
-    for more, available in (({}, 0), ({"available_balance": 7}, 7)):
+    for said, available in ((None, 0), (7, 7)):
+        refusal = problem(402, "insufficient_credits", available_balance=said)
         with pytest.raises(InsufficientCredits) as refused:
-            Api([problem(402, "insufficient_credits", **more)]).ask(kind, use)
+            Api([refusal]).ask(kind, use)
         assert refused.value.available_balance == available

@@ -19,6 +19,7 @@ from credits_client import (
     Unreachable,
     testing,
 )
+from credits_client.routes import UseItem
 from credits_client.testing import AsyncFakeCredits, Books, FakeCredits, NotInTheFake
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
@@ -140,7 +141,7 @@ def test_of_several_usages_the_new_ones_are_charged_and_only_all_the_old_are_a_r
     fake: FakeCredits,
 ) -> None:
     def charge(*numbers: int) -> Any:
-        leads = [{"key": f"lead-{n}", "amount": n, "description": f"Lead {n}"} for n in numbers]
+        leads = [UseItem(key=f"lead-{n}", amount=n, description=f"Lead {n}") for n in numbers]
         return fake.use_many("1", leads)
 
     assert (charge(1).amount, charge(1, 2).amount, charge(2, 1).amount) == (1, 2, 0)
