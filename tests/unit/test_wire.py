@@ -204,7 +204,9 @@ def test_without_them_the_sdk_finds_and_renews_the_credentials(
 
         def get_frozen_credentials(self) -> Credentials:
             self.renewed += 1
-            return Credentials(f"who{self.renewed}", "secret", ["token", None][self.renewed - 1])
+            return Credentials(
+                f"who{self.renewed}", "secret", "token" if self.renewed == 1 else None
+            )
 
     monkeypatch.setattr("botocore.session.get_session", Chain)
     source = Found()
