@@ -79,6 +79,5 @@ def logger() -> "Logger":
 
 
 def _add_correlation_id(record: logging.LogRecord) -> bool:
-    if not hasattr(record, "correlation_id"):
-        record.correlation_id = correlation_id()
+    record.correlation_id = correlation_id()
     return True

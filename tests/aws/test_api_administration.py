@@ -197,9 +197,13 @@ def test_a_dry_run_comes_in_pages_and_every_user_is_on_one_of_them(
     assert sorted(int(item["user_id"]) for item in whole) == list(range(21))
     for limit in (1, 6, 7, 22):
         assert preview(api, period="2026-02", limit=limit, zones=list(zones)) == whole
-    first = api.post(RUNS, ADMIN, {"period": "2026-02", "dry_run": True, "limit": 1}).json
+    asked = {"period": "2026-02", "dry_run": True}
+    first = api.post(RUNS, ADMIN, {**asked, "limit": 1}).json
     assert len(first["items"]) <= 1
     assert first["next_cursor"]
+    # Seven of one zone, and three of the next.
+    some = api.post(RUNS, ADMIN, {**asked, "limit": 10, "zones": list(zones)}).json
+    assert len(some["items"]) == 10
 
 
 def test_a_dry_run_that_was_begun_under_the_release_before_goes_on(world: World, api: Api) -> None:

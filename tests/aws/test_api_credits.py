@@ -16,7 +16,7 @@ from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.store import ledger_reading
 from tests.aws.api import ADMIN, Api, user
-from tests.aws.world import World, at
+from tests.aws.world import World, at, client
 
 SCHEDULE = "/api/credits/allocation-schedule"
 BALANCE = "/api/credits/balance"
@@ -92,6 +92,20 @@ def test_where_no_credits_will_come_the_schedule_says_why(world: World, api: Api
         assert schedule["allocation_amount"] == 0
         assert schedule["not_allocated_because"]["code"] == code
         assert schedule["not_allocated_because"]["words"].endswith(".")
+
+
+def test_where_a_timezone_is_known_no_longer_the_dates_are_those_of_utc(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1", timezone="Pacific/Kiritimati")
+    world.now = at("2026-01-15T23:30:00Z")
+    world.grant("1", 7, "a", expires_in_days=10)
+    table = world.settings.subscriptions_table
+    item = client("dynamodb").get_item(TableName=table, Key={"user_id": {"S": "1"}})["Item"]
+    client("dynamodb").put_item(TableName=table, Item=item | {"timezone": {"S": "Asia/Gone"}})
+    schedule = api.get(SCHEDULE, user()).json
+    assert schedule["not_allocated_because"]["code"] == "timezone_unknown"
+    assert schedule["expiring_credits"] == [{"amount": 7, "expires_at": "2026-01-26"}]
 
 
 def test_a_users_own_amount_comes_before_the_plans(world: World, api: Api) -> None:
@@ -341,6 +355,17 @@ def test_an_allocation_names_its_period_and_the_others_do_not(world: World, api:
         "balance_cap": None,
         "metadata": {},
     }
+
+
+def test_a_line_says_when_it_was_due_and_when_it_was_written(world: World, api: Api) -> None:
+    world.subscribe("1", plan="starter")
+    world.now = at("2026-02-01T05:00:00Z")
+    world.allocate_at("2026-01-31T23:00:00Z")
+    (late,) = api.get(HISTORY, user()).json["items"]
+    assert (late["effective_at"], late["posted_at"]) == (
+        "2026-01-31T23:00:00Z",
+        "2026-02-01T05:00:00Z",
+    )
 
 
 def test_balances_run_through_the_history_without_a_break(world: World, api: Api) -> None:
@@ -762,3 +787,19 @@ def test_of_very_many_lines_the_latest_are_read_and_one_from_before_the_window_i
     week, month, _ = api.get(FORECAST, user()).json["rates"]
     assert (week["days"], week["spent_amount"], week["no_rate_because"]) == (7, 24, None)
     assert (month["days"], month["spent_amount"], month["no_rate_because"]) == (10, 33, None)
+
+
+def test_what_was_quiet_until_today_is_known_to_have_been_quiet(world: World, api: Api) -> None:
+    """The last line from before a window says what was there, and that nothing was spent since."""
+    world.subscribe("1")
+    world.grant("1", 500, "a")
+    world.grant("1", 1, "b")
+    world.now += timedelta(days=100)
+    untouched = api.get(FORECAST, user()).json
+    assert untouched["available_balance"] == 501
+    nothing = [(each["days"], each["no_rate_because"]["code"]) for each in untouched["rates"]]
+    assert nothing == [(days, "nothing_spent") for days in (7, 30, 90)]
+    spend(api, 30, "c")
+    rates = api.get(FORECAST, user()).json["rates"]
+    spent = [(each["days"], each["spent_amount"], each["no_rate_because"]) for each in rates]
+    assert spent == [(7, 30, None), (30, 30, None), (90, 30, None)]

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +14,7 @@ import pytest
 
 from chalicelib.domain import calendar
 from chalicelib.domain.entries import EntryType, LedgerEntry
+from chalicelib.domain.instants import format_instant
 from chalicelib.jobs import outbox, ticks
 from chalicelib.messages.work import SweepKind
 from chalicelib.services import clock_of
@@ -95,6 +96,10 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """On the last days of a month some zones are a month ahead of others: not by the machine's."""
+    ahead = datetime(2026, 11, 20, 12, tzinfo=UTC) - datetime.now(UTC)
+    for module in ("chalicelib.services", "infra.local.clock"):
+        monkeypatch.setattr(f"{module}.read_clock", lambda: datetime.now(UTC) + ahead)
     stage = Stage(World(stage="local"), tmp_path / "clock")
     monkeypatch.setattr("infra.local.clock.services_of_local", lambda _: stage.world.services)
     monkeypatch.setattr(stage_services, "THREADS", 1)
@@ -126,6 +131,19 @@ def test_a_user_passed_by_a_month_is_given_its_credits_then_and_not_before(
             timedelta(0) <= each.posted_at - each.effective_at < A_LITTLE for each in granted
         )
     assert all(at <= clock.now() for _, at, _ in stage.ticks)
+
+
+def test_what_fell_due_while_nobody_moved_the_clock_is_still_to_be_done(
+    stage: Stage, clock: LocalClock
+) -> None:
+    """The clock runs on between two moves, as the machine's does."""
+    assert not clock.is_tick_due()
+    Path(stage.clock_file).with_suffix(".done").write_text(
+        format_instant(clock.now() - timedelta(hours=1))
+    )
+    assert clock.is_tick_due()
+    clock.move(clock.now() + timedelta(seconds=1))
+    assert not clock.is_tick_due()
 
 
 def test_the_clock_stands_on_the_tick_that_it_invokes(stage: Stage, clock: LocalClock) -> None:

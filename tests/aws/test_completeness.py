@@ -11,6 +11,7 @@ from botocore.exceptions import EndpointConnectionError
 from chalicelib import metrics
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.ranges import Range
 from chalicelib.jobs.completeness import start_checks
 from chalicelib.observability import correlated
 from chalicelib.store.ledger import draft
@@ -193,6 +194,20 @@ def test_a_count_that_runs_out_of_time_is_divided_and_adds_up(
     assert three.deliver("checks", [parts[7], parts[0]]) == []
     assert counts(reported(three)) == (3, 2, 1, 0)
     assert reported(three)["missing_users"] == ["1"]
+
+
+def test_a_range_that_runs_out_of_time_is_divided_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    range_ = Range("0110")
+    for user_id in [name for name in map(str, range(99)) if name in range_][:2]:
+        world.subscribe(user_id)
+    world.now = at("2026-02-02T13:30:00Z")
+    message = json.loads(started(world, monkeypatch)) | {"range": range_.bits}
+    world.context = Context(remaining_milliseconds=9_999)
+    assert world.deliver("checks", [json.dumps(message)]) == []
+    parts = [json.loads(part)["range"] for part in world.take("checks")]
+    assert parts == [f"0110{n:04b}" for n in range(16)]
 
 
 def test_a_zone_of_many_users_is_counted_in_ranges_whatever_comes_twice_and_in_what_order(

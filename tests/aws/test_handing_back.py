@@ -1,16 +1,20 @@
 """Messages that failed: when they come back, and for how long that goes on."""
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt
-from chalicelib.jobs import errors, records
+from chalicelib.jobs import audits, errors, mail_events, records
 from chalicelib.store.errors import OutOfTime
 from chalicelib.store.throttling import wait_for_room
 from chalicelib.store.wire.errors import ServiceError
+from tests.aws.test_mail_events import bounce
 from tests.aws.world import World, resources_document
 from tests.wire import refused
 
@@ -210,3 +214,47 @@ def test_each_message_that_failed_comes_back_after_its_own_delay_and_the_others_
         ("m1", "ERROR", 3),
         ("m2", "WARNING", 2),
     ]
+
+
+def by_hand(world: World) -> object:
+    return world.grant("1", 5, "k")
+
+
+def bounced(world: World) -> None:
+    message = json.dumps(bounce())
+    event = {"Records": [{"Sns": {"Message": message}}]}
+    mail_events.suppress_addresses(world.services, event, world.context)
+
+
+def audited(world: World) -> object:
+    return audits.audit_ledgers(world.services, {"user_id": "1"}, world.context)
+
+
+def mailed(world: World) -> object:
+    world.queue_mails()
+    return world.deliver_mails([(body, 1) for body in world.take("notifications")])
+
+
+@pytest.mark.parametrize("work", [by_hand, bounced, audited, mailed])
+def test_whatever_a_function_does_it_waits_for_room_no_longer_than_it_runs(
+    world: World, monkeypatch: pytest.MonkeyPatch, work: Callable[[World], object]
+) -> None:
+    world.subscribe()
+    world.grant("1", 5, "a")
+    asked: list[str] = []
+
+    def throttled(*_: object, **__: object) -> NoReturn:
+        asked.append("for the time that is left")
+        wait_for_room(1, lambda _: asked.append("and waited as the SDK does"))
+        raise throttled_error
+
+    throttled_error = refused("Query", "ThrottlingException")
+    for store, name in (
+        *((world.services.subscriptions, name) for name in ("find", "get", "get_many")),
+        *((world.services.ledger, name) for name in ("account", "audit")),
+    ):
+        monkeypatch.setattr(store, name, throttled)
+    world.context.remaining_milliseconds = records.TIME_TO_HAND_BACK
+    with suppress(OutOfTime, errors.SomeEventsFailed, errors.SomeUsersFailed, ServiceError):
+        work(world)
+    assert {*asked} == {"for the time that is left"}

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from chalicelib.invocations import observe
 from chalicelib.jobs.ticks import start_sweeps
 from chalicelib.messages.notifications import EntryPosted
 from chalicelib.messages.work import SweepKind, UsersMessage
-from chalicelib.observability import SERVICE
+from chalicelib.observability import SERVICE, correlated, correlation_id
 from chalicelib.operations import on_request
 from chalicelib.settings import written_metrics
 from infra.deployment.alarms import metrics_of_small
@@ -103,14 +104,16 @@ def test_an_expiry_tick_is_counted_and_a_refused_tick_is_not(
     assert emitted() == {}
 
 
+@pytest.mark.parametrize("minutes", [15, 60])
 def test_what_a_resweep_posted_is_counted_as_repaired_and_late(
-    world: World, emitted: Callable[[], Emitted]
+    world: World, emitted: Callable[[], Emitted], minutes: int
 ) -> None:
+    """The first of them comes a quarter of an hour after the midnight."""
     world.subscribe("1")
-    world.allocate_at("2026-02-01T00:00:00Z")
+    world.allocate_at(format_instant(at("2026-01-31T23:00:00Z") + timedelta(minutes=minutes)))
     found = emitted()
     assert found["AllocationsRepaired"] == [1]
-    assert found["AllocationLateness"] == [3600]
+    assert found["AllocationLateness"] == [minutes * 60]
 
 
 def test_a_request_that_comes_again_is_counted(
@@ -217,6 +220,16 @@ def test_what_eventbridge_starts_has_the_id_of_its_event(world: World) -> None:
     bodies = world.take("sweeps")
     assert bodies
     assert {json.loads(body)["correlation_id"] for body in bodies} == {"e-17"}
+
+
+def test_the_id_from_outside_is_back_when_the_work_within_has_ended() -> None:
+    with correlated("outer"):
+        for inner, within in (("inner", "inner"), (None, "outer"), ("no id\n", "outer")):
+            with suppress(ValueError), correlated(inner):
+                assert correlation_id() == within
+                raise ValueError
+            assert correlation_id() == "outer"
+    assert correlation_id() is None
 
 
 def test_messages_from_before_there_were_ids_are_handled(world: World) -> None:

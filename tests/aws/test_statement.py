@@ -92,6 +92,16 @@ def test_pages_go_on_where_the_one_before_ended_and_prove_it(api: Api) -> None:
     assert foot["is_end"] is True
 
 
+def test_a_cursor_of_another_statement_is_refused(ledger: World, api: Api) -> None:
+    ledger.subscribe("2")
+    since, until = (format_instant(ledger.now - timedelta(hours=hours)) for hours in (4, 1))
+    cursor = read(api, f"&limit=1&from={since}&to={until}")[-1]["next_cursor"]
+    assert read(api, f"&limit=1&from={since}&to={until}&cursor={cursor}")[1]["number"] == 3
+    for other in ("1", f"1&from={since}", f"1&to={until}", f"2&from={since}&to={until}"):
+        reply = api.get(f"{STATEMENT}?user_id={other}&cursor={cursor}", ADMIN)
+        assert (reply.status, reply.json["errors"][0]["field"]) == (400, "cursor")
+
+
 @pytest.mark.usefixtures("ledger")
 def test_a_page_that_ends_with_the_ledger_has_no_next(api: Api) -> None:
     *_, foot = read(api, "&limit=5")

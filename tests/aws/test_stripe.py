@@ -7,6 +7,8 @@ import pytest
 
 from chalicelib.domain.plans import BillingInterval
 from chalicelib.domain.subscriptions import SubscriptionStatus
+from chalicelib.store.throttling import wait_for_room
+from chalicelib.store.wire.errors import NoAnswer
 from tests.aws.world import STRIPE_SECRET, World, at
 from tests.stripe import payloads
 from tests.stripe.endpoint import PRICES, Reply, deliver, deliver_text
@@ -196,3 +198,32 @@ def test_a_request_that_stripe_did_not_sign_touches_nothing(shop: World) -> None
     assert came_to(deliver_text(shop, b"{}", wrong)) == (400, "wrong_signature")
     late = payloads.signed(b"{}", STRIPE_SECRET, shop.now - timedelta(minutes=6))
     assert came_to(deliver_text(shop, b"{}", late)) == (400, "wrong_signature")
+
+
+def test_an_outage_of_aws_is_told_to_stripe_with_the_requests_id(
+    shop: World, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise NoAnswer("DynamoDB is away")
+
+    monkeypatch.setattr(shop.services.stripe, "note", away)
+    reply = deliver(shop, events.of("charge.refunded", charge(490)))
+    assert (came_to(reply), reply.body["request_id"]) == ((503, "unavailable"), "request-1")
+
+
+def test_stripe_waits_for_dynamodb_for_five_seconds_and_is_then_told_to_come_back(
+    shop: World, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long its function may run: Stripe gives up before that."""
+    waited: list[int] = []
+
+    def throttled(*_: object, **__: object) -> None:
+        for milliseconds in (26_000, 24_000):
+            shop.context.remaining_milliseconds = milliseconds
+            wait_for_room(1, lambda _: None)
+            waited.append(milliseconds)
+        raise AssertionError("it waits on")
+
+    monkeypatch.setattr(shop.services.stripe, "note", throttled)
+    reply = deliver(shop, events.of("charge.refunded", charge(490)))
+    assert (came_to(reply), waited) == ((503, "unavailable"), [26_000])

@@ -445,6 +445,35 @@ def test_only_the_alarms_of_the_stage_that_ring_are_asked_for(world: World) -> N
     assert (asked["AlarmNamePrefix"], asked["StateValue"]) == ("credits-dev-", "ALARM")
 
 
+def test_messages_that_are_delayed_wait_and_those_that_are_handled_do_not(world: World) -> None:
+    counted = {"": "1", "Delayed": "2", "NotVisible": "4"}
+    attributes = {f"ApproximateNumberOfMessages{name}": each for name, each in counted.items()}
+    sqs = Mock(**{"get_queue_attributes.return_value": {"Attributes": attributes}})
+    found = Upkeep(world.settings, sqs, Mock()).depths()
+    assert [(each.name, each.waiting, each.in_flight) for each in found] == [
+        ("sweeps", 3, 4),
+        ("sweeps-dlq", 3, 4),
+    ]
+
+
+def test_alarms_that_ring_are_named_without_the_stage_and_stand_in_the_order_of_their_names(
+    world: World,
+) -> None:
+    ringing = [
+        {
+            "AlarmName": f"credits-dev-{name}",
+            "AlarmDescription": f"It rings. See docs/operating.md#{name}",
+            "StateUpdatedTimestamp": since,
+        }
+        for name, since in (("ticks-missing", world.now), ("api-5xx", at("2026-01-15T12:30:00Z")))
+    ]
+    cloudwatch = Mock(**{"describe_alarms.return_value": {"MetricAlarms": ringing}})
+    assert Upkeep(world.settings, Mock(), cloudwatch).ringing() == [
+        ("api-5xx", "It rings.", at("2026-01-15T12:30:00Z"), "docs/operating.md#api-5xx"),
+        ("ticks-missing", "It rings.", world.now, "docs/operating.md#ticks-missing"),
+    ]
+
+
 @pytest.mark.parametrize("runbook", ["docs/operating.md", "https://wiki.example.com/credits"])
 def test_every_alarm_names_a_section_of_the_runbook_as_the_api_reads_it(
     world: World, runbook: str

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from chalicelib.api import trail
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.completeness import Tally
 from chalicelib.observability import SERVICE
+from chalicelib.operations import months
 from tests.aws import contract
 from tests.aws.api import ADMIN, BACKEND, BILLING, NOBODY, Api, Caller, Reply, user
 from tests.aws.world import World, at, client
@@ -164,6 +167,19 @@ def test_finding_users_leaves_a_line_with_everybody_who_is_found_and_no_address(
     assert lines() == []
 
 
+def test_the_count_of_a_month_leaves_a_line_with_everybody_whom_it_names(
+    world: World, api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    names = {"missing": "mia", "duplicate": "dan", "unchecked": "una"}
+    counted = Tally(due=3, allocated=1, missing=1, duplicate=1, unchecked=1).values()
+    counted |= {f"{kind}_users": [name] for kind, name in names.items()}
+    report = {"counted_at": "2026-02-02T13:30:00Z", "by_zone": {"Europe/Paris": counted}}
+    world.services.reports.put(months.key_of(Period(2026, 2)), json.dumps(report))
+    reply = api.get("/api/months/2026-02", ADMIN)
+    route = "GET /api/months/{period}"
+    assert_leaves(lines, reply, line(ADMIN, route, 200, "dan", "mia", "una"))
+
+
 def test_a_dry_run_leaves_a_line_with_everybody_it_names(
     api: Api, lines: Callable[[], list[Json]]
 ) -> None:
@@ -186,6 +202,12 @@ def test_what_is_only_tried_leaves_a_line_for_the_ledger_has_none(
     for body in ({**one, "dry_run": True}, one):  # nothing is due, and the answer says so
         reply = api.post("/api/credits/allocation-runs", ADMIN, body)
         assert_leaves(lines, reply, line(ADMIN, route, 200, ANN))
+    due = {"period": "2026-02", "user_id": ANN}
+    reply = api.post("/api/credits/allocation-runs", ADMIN, {**due, "dry_run": True})
+    assert len(reply.json["items"]) == 1
+    assert_leaves(lines, reply, line(ADMIN, route, 200, ANN))
+    assert len(api.post("/api/credits/allocation-runs", ADMIN, due).json["items"]) == 1
+    assert lines() == []
 
 
 def test_a_dry_run_names_those_it_could_not_judge_too(

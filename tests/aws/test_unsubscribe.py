@@ -117,7 +117,9 @@ def test_the_pages_are_in_the_language_of_the_users_emails_and_of_their_family(
     assert "img-src https://static.example.com;" in page.headers["content-security-policy"]
     # Its address is all that it takes to end emails.
     assert page.headers["referrer-policy"] == "no-referrer"
-    done = api.post(link, NOBODY).text
+    done = api.post(link, NOBODY, headers={"Accept-Language": "en"}).text
+    assert '<html lang="de"' in done
+    assert "Erledigt" in done
     assert "Sie bekommen von uns keine E-Mails mehr über ein niedriges Guthaben." in done
 
 

@@ -67,6 +67,7 @@ def test_only_what_is_new_is_charged(rich: World, api: Api) -> None:
     assert (reply.json["amount"], reply.json["charged"]) == (4, ["lead-2", "lead-3"])
     assert reply.json["already_charged"] == [{"key": "lead-1", "transaction_id": "1-2"}]
     assert rich.balance() == 94
+    assert "idempotency-replayed" not in reply.headers
 
 
 def test_a_lead_is_charged_once_by_whichever_route(rich: World, api: Api) -> None:
@@ -124,7 +125,7 @@ def test_an_entry_shows_its_usages_and_the_history_what_they_came_to(api: Api) -
         {"key": "lead-1", "amount": 2, "description": "Lead 1", "metadata": {"campaign": "42"}},
         {"key": "lead-2", "amount": 2, "description": "Lead 2", "metadata": {}},
     ]
-    assert (full["type"], full["amount"]) == ("usage", -4)
+    assert (full["type"], full["amount"], full["actor"]) == ("usage", -4, BACKEND.caller)
     assert full["description"] == "Lead 1 and 1 more"
     latest = api.get("/api/credits/history?limit=1", user("1")).json["items"][0]
     assert {**latest, "items": full["items"]} == full

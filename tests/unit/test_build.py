@@ -10,7 +10,7 @@ import pytest
 
 from infra.commands import deploy as command
 from infra.commands.package import main
-from infra.deployment import handover, packaging
+from infra.deployment import caller_limits, handover, packaging
 from infra.deployment.deployed import Deployment
 from infra.deployment.errors import DeployError
 from infra.deployment.packaging import Package, PackagingError
@@ -24,6 +24,53 @@ def package(tmp_path: Path) -> Package:
     archive = tmp_path / "made.zip"
     archive.write_bytes(b"the code")
     return Package({"Resources": {"Table": {"Type": "AWS::DynamoDB::Table"}}}, archive)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "arm64"])
+def test_what_is_deployed_is_packed_for_lambda_whatever_machine_packs_it(
+    monkeypatch: pytest.MonkeyPatch, machine: str
+) -> None:
+    """Only the local stage runs on the machine itself."""
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    for stage in ("dev", "prod"):
+        assert packaging._platform_of(stage) == "manylinux2014_x86_64"
+    assert packaging._platform_of("local") != "manylinux2014_x86_64" or machine == "x86_64"
+
+
+def test_a_policy_has_the_shared_statements_with_what_it_says_itself(tmp_path: Path) -> None:
+    shared: dict[str, dict[str, Any]] = {
+        "Log": {"Effect": "Allow", "Action": "logs:PutLogEvents", "Resource": "/FUNCTION:*"},
+        "Read": {"Effect": "Allow", "Action": ["dynamodb:Query"], "Resource": "*"},
+    }
+    own = {"Sid": "Own", "Effect": "Deny", "Action": "*", "Resource": "*"}
+    statements = [{"Sid": "Log"}, {"Sid": "Read", "Resource": "the ledger alone"}, own]
+    (tmp_path / "shared-rights.json").write_text(json.dumps(shared))
+    policy = tmp_path / "policy-worker.json"
+    policy.write_text(json.dumps({"Version": "2012-10-17", "Statement": statements}))
+    packaging._complete_policies(tmp_path)
+    assert json.loads(policy.read_text())["Statement"] == [
+        {**shared["Log"], "Sid": "Log", "Resource": "/worker:*"},
+        {**shared["Read"], "Sid": "Read", "Resource": "the ledger alone"},
+        own,
+    ]
+
+
+def test_no_more_keys_of_callers_are_made_at_once_than_an_account_may_make() -> None:
+    authorizer: dict[str, Any] = {"Properties": {"Environment": {"Variables": {}}}}
+    api: dict[str, Any] = {"Properties": {"DefinitionBody": {}}}
+    template = {"Resources": {"Authorizer": authorizer, "RestAPI": api}}
+    caller_limits.complete(template)
+    keys = {
+        name: resource["DependsOn"]
+        for name, resource in template["Resources"].items()
+        if resource.get("Type") == "AWS::ApiGateway::ApiKey"
+    }
+    assert len(keys) == 18
+    made: set[str] = set()
+    while ready := {name for name, before in keys.items() if {*before} <= made} - made:
+        assert len(ready) <= 5  # a second
+        made |= ready
+    assert made == {*keys}
 
 
 @pytest.fixture

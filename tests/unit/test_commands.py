@@ -20,6 +20,7 @@ from infra.pages import reference
 
 ROOT = Path(__file__).parents[2]
 PLANS = ROOT / packaging.PLANS
+PICTURE = ROOT / "infra" / "pages" / "lighthouse.png"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
@@ -216,6 +217,7 @@ def test_a_mistake_in_the_plans_is_told_by_every_command_before_it_does_anything
         ("liability --json --as-csv 2026-10-31T24:00Z", "not allowed with argument --json"),
         ("liability --subscriptions=x 2026-10-31T24:00Z", "needs an export of the ledger: EXPORT="),
         ("whatif --plans x --from 2026-13 --to 2026-12", "PLANS: cannot be read"),
+        (f"whatif --plans {PICTURE} --from 2026-01 --to 2026-02", "PLANS: cannot be read"),
         (f"whatif --plans {PLANS} --from 2026-13 --to 2026-12", "FROM: must be a month written"),
         (f"whatif --plans {PLANS} --from 2026-05 --to 2026-04", "TO: must not be before FROM"),
         (f"whatif --plans {PLANS} --from 2026-05 --to 2026-05 --stage prood", "no stage 'prood'"),

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,12 +18,21 @@ import botocore.session
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from chalicelib.api.lanes import LANES
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.plans_file import parse_catalogue
 from chalicelib.settings import Settings
 from infra import terminal
 from infra.commands import deploy as command
-from infra.deployment import alarms, deploy, packaging, plan_changes, retained, stack
+from infra.deployment import (
+    alarms,
+    caller_limits,
+    deploy,
+    packaging,
+    plan_changes,
+    retained,
+    stack,
+)
 from infra.deployment.errors import DeployError, StackFailedError
 from infra.deployment.parameters import parameters_of
 from infra.deployment.stack import NETWORK_PATIENCE
@@ -362,9 +372,12 @@ def test_an_update_that_no_alarm_watches_waits_for_nothing_and_forgets_earlier_a
 
 
 def test_what_is_created_is_watched_by_no_alarm_for_there_are_none_yet() -> None:
-    aws = Aws(status=None, events=[event(1, "credits-prod", "CREATE_COMPLETE")])
-    aws.deploy()
+    left_behind = {"credits-prod-api-5xx": "OK"}
+    created = [event(1, "credits-prod", "CREATE_COMPLETE")]
+    aws = Aws(status=None, events=created, alarm_states=left_behind)
+    said = aws.deploy()
     assert "RollbackConfiguration" not in aws.sent
+    assert not [line for line in said if "Watched" in line]
 
 
 # --- While AWS is at it -------------------------------------------------------------------------
@@ -934,6 +947,58 @@ def test_of_many_failures_the_first_real_one_is_named() -> None:
     ]
 
 
+def test_a_failure_that_follows_later_does_not_hide_the_first() -> None:
+    class Slow(Aws):
+        later = iter(
+            [
+                event(2, "Consequence", "CREATE_FAILED", "the other is not there"),
+                event(3, "credits-prod", "UPDATE_ROLLBACK_COMPLETE"),
+            ]
+        )
+
+        def get_paginator(self, name: str) -> Any:
+            found = super().get_paginator(name)
+            if name == "describe_stack_events" and self.pages_read > 1:
+                self.events.extend(islice(self.later, 1))
+            return found
+
+    aws = Slow(events=[event(1, "Cause", "CREATE_FAILED", "the name is taken")])
+    with pytest.raises(StackFailedError, match=r"Cause .*: the name is taken$"):
+        aws.deploy()
+
+
+def test_a_stack_that_is_removed_is_followed_by_its_id_for_it_has_no_name_any_more() -> None:
+    class Nameless(Aws):
+        def get_paginator(self, name: str) -> Any:
+            found = super().get_paginator(name)
+
+            def paginate(StackName: str) -> Iterator[dict[str, Any]]:  # noqa: N803
+                if self.deleted and not self.sent and StackName == "credits-prod":
+                    error = {"Error": {"Code": "ValidationError", "Message": "does not exist"}}
+                    raise ClientError(error, name)  # type: ignore[arg-type]
+                yield from found.paginate(StackName=StackName)
+
+            return SimpleNamespace(paginate=paginate) if name == "describe_stack_events" else found
+
+    aws = Nameless(status="ROLLBACK_COMPLETE", events=[event(1, "credits-prod", "CREATE_COMPLETE")])
+    aws.deploy()
+    assert aws.sent["ChangeSetType"] == "CREATE"
+
+
+@pytest.mark.parametrize("made_before", [0, len(LANES) - 1, len(LANES)])
+def test_limits_are_asked_for_only_once_every_key_is_in_its_plan(
+    monkeypatch: pytest.MonkeyPatch, made_before: int
+) -> None:
+    """A method that asks for a key that is not there yet answers everybody 403."""
+    required: list[object] = []
+    monkeypatch.setattr(caller_limits, "require", required.append)
+    monkeypatch.setitem(PARAMETERS, "CallerLimits", "on")
+    keys = [f"{lane.title()}LaneInPlan" for lane in LANES]
+    said = Aws(resources=keys[:made_before]).deploy()
+    is_ready = made_before == len(LANES)
+    assert (len(required), caller_limits.NOT_YET in said) == (int(is_ready), not is_ready)
+
+
 def test_an_update_is_watched_for_as_long_as_its_alarms_may_take_it_back(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -998,8 +1063,9 @@ def test_what_was_left_is_taken_over_only_when_that_is_confirmed(
     assert aws.sent_as("create_change_set") == aws.sent_as("execute_change_set") == []
 
 
+@pytest.mark.parametrize("status", [None, "UPDATE_COMPLETE"])
 def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, status: str | None
 ) -> None:
     """A creation that fails cannot delete a protected table, whose name is then taken."""
     monkeypatch.setattr(retained, "leftovers", lambda *_, **__: [])
@@ -1019,7 +1085,8 @@ def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
             super().execute_change_set(**sent)
             self.events.append(event(len(self.events) + 1, "credits-prod", "UPDATE_COMPLETE"))
 
-    aws = Twice(status=None, events=[])
+    is_new = status is None
+    aws = Twice(status=status, events=[], alarm_states={"credits-prod-api-5xx": "OK"})
     deploy.deploy(
         "prod",
         aws.client,
@@ -1038,6 +1105,10 @@ def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
         for sent in aws.sent_as("create_change_set")
     ]
     assert applied == [False, True]
+    # The second step is not watched for another twenty minutes.
+    rollbacks = [sent.get("RollbackConfiguration") for sent in aws.sent_as("create_change_set")]
+    watched = [each and each["MonitoringTimeInMinutes"] for each in rollbacks]
+    assert watched == [None if is_new else 20, 0]
 
 
 def test_a_command_reaches_each_table_queue_and_bucket_by_its_own_name() -> None:

@@ -231,6 +231,39 @@ def test_neither_command_starts_anything_beside_a_running_stack(
     assert f"error: A local stack is running already: process {os.getpid()}" in said.out + said.err
 
 
+def test_an_emulator_whose_port_was_taken_is_ended_before_another_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    names = iter("abcdefgh")
+
+    def start(*_: object) -> tuple[str, str]:
+        name = next(names)
+        events.append(f"{name} starts")
+        return name, f"http://{name}"
+
+    def wait(name: str, *_: object) -> None:
+        if name in taken:
+            raise emulator._PortTaken("in use")
+
+    monkeypatch.setattr(emulator, "WORKSPACE", tmp_path)
+    monkeypatch.setattr(emulator, "LOG_FILE", tmp_path / "emulator.log")
+    monkeypatch.setattr(emulator, "_start", start)
+    monkeypatch.setattr(emulator, "_wait_until_healthy", wait)
+    monkeypatch.setattr(emulator, "_stop", lambda name: events.append(f"{name} ends"))
+    taken = "a"
+    with emulator.emulator() as started:
+        assert started.url == "http://b"
+        assert events == ["a starts", "a ends", "b starts"]
+    assert events[3:] == ["b ends"]
+    taken, events[:] = "abcdefgh", []
+    with pytest.raises(emulator.EmulatorError, match="in use"), emulator.emulator():
+        raise AssertionError("it is not there")
+    tried = "cdefgh"[: emulator._ATTEMPTS]
+    assert events == [f"{name} {what}" for name in tried for what in ("starts", "ends")]
+    assert [*tmp_path.iterdir()] == []
+
+
 # --- What listens beside the emulator -------------------------------------------------------------
 
 

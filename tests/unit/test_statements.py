@@ -272,6 +272,14 @@ def test_a_number_that_no_entry_has_is_refused(verify: Verify) -> None:
     assert told(verify(page(USER, forged))) == [1, "the body is not in its canonical form"]
 
 
+@pytest.mark.parametrize("form", [" %s", "%s ", "%s\n", "\ufeff%s"])
+def test_a_body_with_anything_around_it_is_not_the_one_that_was_written(
+    verify: Verify, form: str
+) -> None:
+    forged = [*resealed([{**LINES[0], "body": form % LINES[0]["body"]}], USER)]
+    assert told(verify(page(USER, forged))) == [1, "the body is not in its canonical form"]
+
+
 # --- What only a statement has --------------------------------------------------------------------
 
 LONG = max(RIGHT, key=lambda ledger: len(ledger["lines"]))

@@ -547,6 +547,15 @@ def test_the_ten_who_gain_and_lose_most_are_named_and_kept_between_two_runs() ->
     assert in_all(tally).would == Flows(spent=1_200, left=30 * 45 + sum(range(30)))
 
 
+def test_who_would_have_the_same_in_other_months_would_see_a_difference() -> None:
+    question = Question(CATALOGUE, CATALOGUE, Period(2026, 1), Period(2026, 2))
+    early, late = (Flows(spent=3, left=7), Flows(left=7)), (Flows(left=10), Flows(spent=3, left=7))
+    tally = Tally()
+    for user_id, would in (("same", early), ("later", late)):
+        tally.add(question, Outcome(user_id, ("pro", "pro"), early, would))
+    assert (tally.users, tally.changed, tally.gain, tally.lose) == (2, 1, [], [])
+
+
 def test_what_is_left_of_a_plan_is_that_of_the_last_month_and_of_a_month_that_at_its_end() -> None:
     question = Question(CATALOGUE, CATALOGUE, Period(2025, 11), Period(2025, 12))
     flows_ = (Flows(granted=5, left=5), Flows(granted=5, left=10))

@@ -15,6 +15,7 @@ from botocore.exceptions import (
     ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    NoCredentialsError,
     ReadTimeoutError,
 )
 
@@ -115,7 +116,7 @@ def test_a_signature_is_botocores(token: str, monkeypatch: pytest.MonkeyPatch) -
         region = dice.choice(["eu-west-1", "cn-north-1", "us-gov-west-1"])
         host = dice.choice(["dynamodb.eu-west-1.amazonaws.com", "127.0.0.1:4566"])
         headers = {
-            "content-type": "application/x-amz-json-1.0",
+            "content-type": dice.choice(["application/x-amz-json-1.0", "json;  charset=utf-8 "]),
             "x-amz-target": f"DynamoDB_20120810.{dice.choice(['Query', 'PutItem'])}",
         }
         body = dice.randbytes(dice.randrange(200))
@@ -203,11 +204,24 @@ def test_without_them_the_sdk_finds_and_renews_the_credentials(
 
         def get_frozen_credentials(self) -> Credentials:
             self.renewed += 1
-            return Credentials(f"who{self.renewed}", "secret", None)
+            return Credentials(
+                f"who{self.renewed}", "secret", "token" if self.renewed == 1 else None
+            )
 
     monkeypatch.setattr("botocore.session.get_session", Chain)
     source = Found()
-    assert [source(), source()] == [Keys("who1", "secret", ""), Keys("who2", "secret", "")]
+    assert [source(), source()] == [Keys("who1", "secret", "token"), Keys("who2", "secret", "")]
+    monkeypatch.setenv(lacks, "other half")
+    assert "half" in source().access_key, "those of the environment come first, whenever they come"
+
+
+def test_where_nobody_has_credentials_the_sdks_own_error_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setattr("botocore.session.Session.get_credentials", lambda _: None)
+    with pytest.raises(NoCredentialsError):
+        Found()()
 
 
 def test_credentials_that_end_are_the_sdks_to_renew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,6 +328,15 @@ def test_the_quota_ends_retries_until_requests_succeed_again(slept: list[float])
     assert len(slept) == 51
 
 
+def test_what_a_retry_took_is_given_back_though_another_pause_came_after_it(
+    slept: list[float],
+) -> None:
+    wire = Scripted(NoAnswer("slow", is_timeout=True), refusal("ThrottlingException"), answer())
+    ours = client(wire, ask_again=lambda *_: 0.5)
+    ours.call("Query", {})
+    assert (slept, ours.quota.left) == ([1, 0.5], Quota.CAPACITY)
+
+
 def test_the_quota_never_holds_more_than_it_began_with() -> None:
     quota = Quota()
     assert quota.take(5)
@@ -376,6 +399,24 @@ def test_a_clock_that_is_wrong_is_corrected_by_that_of_aws(
     dates = [headers["x-amz-date"] for headers, _ in wire.sent]
     assert dates == ["20150830T123600Z", stamp, stamp]
     assert slept == [0]
+
+
+def test_a_clock_that_jumps_back_is_corrected_by_how_far_it_is_off_now(
+    slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Corrected twice, it is as far off as it was found the second time, and not both times."""
+    clock = [NOW - 3600]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    skewed = refusal("RequestTimeTooSkewed", date=formatdate(NOW, usegmt=True))
+    wire = Scripted(skewed, answer(), skewed, answer())
+    ours = client(wire)
+    ours.call("Query", {})
+    clock[0] = NOW
+    ours.call("Query", {})
+    dates = [headers["x-amz-date"] for headers, _ in wire.sent]
+    right, ahead = "20150830T123600Z", "20150830T133600Z"
+    assert dates == ["20150830T113600Z", right, ahead, right]
+    assert slept == [0, 0]
 
 
 @pytest.mark.parametrize("code", SKEWS)

@@ -31,6 +31,10 @@ class _Pieces:
 
 
 def read(*pieces: bytes) -> tuple[Answer, bool]:
+    return read_all(pieces)
+
+
+def read_all(pieces: Iterable[bytes]) -> tuple[Answer, bool]:
     connection: socket.socket = _Pieces(pieces)  # type: ignore[assignment]  # all that is asked of it
     return exchange.answer(connection)
 
@@ -130,6 +134,18 @@ def test_an_answer_that_breaks_off_anywhere_is_none(said: bytes) -> None:
 def test_what_is_no_proper_answer_is_refused(said: bytes) -> None:
     with pytest.raises(Malformed):
         read(*(said[start : start + 65_536] for start in range(0, len(said), 65_536)))
+
+
+@pytest.mark.parametrize("begins", [b"", CHUNKED[: CHUNKED.index(b"3\r\n")]])
+def test_a_line_that_never_ends_is_not_read_for_ever(begins: bytes) -> None:
+    def never_ending() -> Iterator[bytes]:
+        yield begins + b"3"
+        for _ in range(3):
+            yield b"3" * 65_536
+        raise AssertionError("it went on to read")
+
+    with pytest.raises(Malformed):
+        read_all(never_ending())
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import BadStatusLine
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,70 @@ def test_no_more_connections_are_kept_than_wanted() -> None:
         assert ours._idle == []
 
 
+class Kept:
+    """A connection that waits for the next request, and what becomes of it."""
+
+    def __init__(self, name: str, answers: Callable[[], bytes] = lambda: ANSWER) -> None:
+        self.name = name
+        self.is_closed = False
+        self._answers = answers
+
+    def sendall(self, _: bytes) -> None:
+        """Takes any request."""
+
+    def recv(self, _: int) -> bytes:
+        return self._answers()
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def keeping(monkeypatch: pytest.MonkeyPatch, *kept: Kept, closed: str = "") -> Transport:
+    """Connections that were kept, the last one used last; the server has closed some."""
+    monkeypatch.setattr(transport, "_was_closed", lambda connection: connection.name in closed)
+    ours = Transport(endpoint_of("eu-west-1", "http://127.0.0.1:1"), 1, 1, 10)
+    ours._idle += kept  # type: ignore[arg-type]  # they have all that is used of a socket
+    return ours
+
+
+def test_the_connection_that_was_used_last_is_used_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So those that nobody needs any more grow old, and not all of them stay young."""
+    old, young = Kept("old"), Kept("young")
+    ours = keeping(monkeypatch, old, young)
+    for _ in range(2):
+        assert ours.send({}, b"{}").status == 200
+    assert ours._idle == [old, young]  # type: ignore[comparison-overlap]
+    assert ours._connection() is young  # type: ignore[comparison-overlap]
+
+
+def test_a_connection_that_the_server_closed_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    good, gone = Kept("good"), Kept("gone")
+    ours = keeping(monkeypatch, good, gone, closed="gone")
+    assert ours.send({}, b"{}").status == 200
+    assert (good.is_closed, gone.is_closed) == (False, True)
+
+
+def test_a_request_that_is_interrupted_leaves_no_connection_with_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt() -> bytes:
+        raise KeyboardInterrupt
+
+    interrupted = Kept("interrupted", interrupt)
+    ours = keeping(monkeypatch, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ours.send({}, b"{}")
+    assert interrupted.is_closed
+    assert ours._idle == []
+
+
+def test_small_requests_are_sent_at_once() -> None:
+    """Else the kernel would hold back the end of a request until the server has said something."""
+    with serving(polite) as (_, ours):
+        ours.send({}, b"{}")
+        assert ours._idle[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.fixture
 def secured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
     """What a server that calls itself localhost secures its connections with; it is trusted."""
@@ -286,6 +351,30 @@ def test_a_proxy_is_asked_for_a_tunnel_unless_the_host_needs_none(
     assert vars(found)["_tunnel_headers"]["Proxy-Authorization"] == "Basic bWU6cEBzcw=="
     monkeypatch.setenv("NO_PROXY", "amazonaws.com")
     assert transport._proxy(endpoint) is None
+    without_port = proxies.asking("proxy.example", endpoint, 2)
+    assert (without_port.host, without_port.port) == ("proxy.example", 8080)
+    assert "Proxy-Authorization" not in vars(without_port)["_tunnel_headers"]
+
+
+def test_what_a_proxy_does_not_let_through_leaves_no_connection_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[object] = []
+
+    def close(connection: object) -> None:
+        closed.append(connection)
+
+    monkeypatch.setattr("http.client.HTTPConnection.close", close)
+    for error in (OSError("refused"), BadStatusLine("what?"), KeyboardInterrupt()):
+
+        def connect(_: object, error: BaseException = error) -> None:
+            raise error
+
+        monkeypatch.setattr("http.client.HTTPConnection.connect", connect)
+        expected = OSError if isinstance(error, BadStatusLine) else type(error)
+        with pytest.raises(expected):
+            proxies.tunnel("proxy.example", endpoint_of("eu-west-1", environment={}), 2)
+    assert len({*closed}) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is sent again, when, and what is said if it was in vain; the same in both clients."""
 
+import asyncio
 import logging
 import operator
 import pickle
@@ -13,6 +14,7 @@ from clients.python.tests.api import Api, problem, used
 
 from credits_client import (
     APIError,
+    AsyncCredits,
     Contention,
     Credits,
     CreditsError,
@@ -180,10 +182,20 @@ def test_an_edit_of_a_version_is_not_sent_again_if_it_may_have_been_done(kind: s
             api.ask(kind, edit)
 
 
-def test_an_edit_of_a_version_is_sent_again_if_it_was_surely_not_done(kind: str) -> None:
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        lambda: httpx.ConnectError("refused"),
+        lambda: httpx.ConnectTimeout("slow"),
+        lambda: httpx.PoolTimeout("busy"),
+        lambda: problem(503, "unavailable"),
+    ],
+)
+def test_an_edit_of_a_version_is_sent_again_if_it_was_surely_not_done(
+    kind: str, trouble: Any
+) -> None:
     done = httpx.Response(200, json=SUBSCRIPTION, headers={"ETag": '"4"'})
-    api = Api([httpx.ConnectError("refused"), problem(503, "unavailable"), done])
-    assert api.ask(kind, edit).etag == '"4"'
+    assert Api([trouble(), trouble(), done]).ask(kind, edit).etag == '"4"'
 
 
 def test_an_edit_of_any_version_is_sent_again(kind: str) -> None:
@@ -221,6 +233,20 @@ def test_what_the_api_asks_to_wait_comes_first(kind: str) -> None:
     first, second, third = api.pauses
     assert (first, third) == (7, 0)
     assert 25 < second <= 30
+
+
+def test_all_who_are_asked_to_wait_as_long_do_not_come_back_together(kind: str) -> None:
+    api = Api([problem(429, "too_many_requests", "7"), problem(503, "unavailable", "2"), used()])
+    api.ask(kind, use, random=lambda: 0.5)
+    assert api.pauses == [7.125, 2.25]
+
+
+@pytest.mark.parametrize("when", ["Thu, 15 Jan 2099 12:00:00 -0000", "soon", "nan", "inf", "-5"])
+def test_a_time_to_wait_that_makes_no_sense_is_none(kind: str, when: str) -> None:
+    """A date without a zone is of no moment."""
+    api = Api([problem(503, "unavailable", when), used()])
+    api.ask(kind, use, random=lambda: 0.0)
+    assert api.pauses == [0.0]
 
 
 def test_no_attempt_begins_after_the_patience_is_over(kind: str) -> None:
@@ -384,3 +410,25 @@ def test_a_client_that_was_handed_in_stays_open() -> None:
         with Credits("https://api.example.com", "t", http=http):
             pass
         assert not http.is_closed
+
+
+def test_an_async_client_that_was_handed_in_stays_open() -> None:
+    async def both() -> tuple[bool, bool]:
+        async with httpx.AsyncClient() as http:
+            async with AsyncCredits("https://api.example.com", "t", http=http):
+                pass
+            handed_in = http.is_closed
+        own = AsyncCredits("https://api.example.com", "t")
+        async with own:
+            pass
+        return handed_in, own._http.is_closed
+
+    assert asyncio.run(both()) == (False, True)
+
+
+def test_a_refusal_that_does_not_say_what_is_there_promises_nothing(kind: str) -> None:
+    for said, available in ((None, 0), (7, 7)):
+        refusal = problem(402, "insufficient_credits", available_balance=said)
+        with pytest.raises(InsufficientCredits) as refused:
+            Api([refusal]).ask(kind, use)
+        assert refused.value.available_balance == available

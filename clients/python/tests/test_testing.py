@@ -2,13 +2,24 @@
 
 import asyncio
 import doctest
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import httpx
 import pytest
 
-from credits_client import Credits, Unreachable, testing
+from credits_client import (
+    Credits,
+    IdempotencyKeyReused,
+    InsufficientCredits,
+    NotAllowed,
+    Unreachable,
+    testing,
+)
+from credits_client.routes import UseItem
 from credits_client.testing import AsyncFakeCredits, Books, FakeCredits, NotInTheFake
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
@@ -87,3 +98,114 @@ def test_a_grant_of_no_amount_is_refused(amount: int) -> None:
 
 def test_a_fake_is_a_client_to_whoever_asks() -> None:
     assert isinstance(FakeCredits(), Credits)
+
+
+@pytest.fixture
+def fake() -> FakeCredits:
+    """User 1 has 10 credits; the clock stands."""
+    client = FakeCredits(clock=lambda: NOW + timedelta(microseconds=1_999))
+    client.grant("1", 10)
+    return client
+
+
+def test_instants_are_whole_milliseconds(fake: FakeCredits) -> None:
+    assert fake.now == fake.balance("1").as_of == NOW + timedelta(milliseconds=1)
+
+
+def test_a_hold_is_there_until_its_end_and_not_at_it(fake: FakeCredits) -> None:
+    fake.hold("1", 4, "Crawl", key="h", expires_in_seconds=60)
+    fake.pass_time(timedelta(seconds=60) - timedelta(milliseconds=1))
+    assert fake.balance("1").held_balance == 4
+    fake.pass_time(timedelta(milliseconds=1))
+    assert (fake.balance("1").held_balance, fake.holds("1")) == (0, ())
+
+
+def test_credits_of_a_lower_priority_are_used_first_however_young_they_are(
+    fake: FakeCredits,
+) -> None:
+    fake.pass_time(timedelta(days=1))
+    fake.grant("1", 5, priority=10)
+    used = fake.use("1", 6, key="u")
+    assert [(each.batch_id, each.amount) for each in used.batches] == [("1-2", -5), ("1-1", -1)]
+
+
+def test_the_last_page_has_no_next_even_when_it_is_full(fake: FakeCredits) -> None:
+    fake.use("1", 1, key="a")
+    newest = fake.history_page("1", limit=1)
+    assert (newest.items[0].transaction_id, newest.next_cursor is None) == ("1-2", False)
+    assert fake.history_page("1", limit=2).next_cursor is None
+    assert [line.transaction_id for line in fake.history("1", limit=1)] == ["1-2", "1-1"]
+
+
+def test_of_several_usages_the_new_ones_are_charged_and_only_all_the_old_are_a_repetition(
+    fake: FakeCredits,
+) -> None:
+    def charge(*numbers: int) -> Any:
+        leads = [UseItem(key=f"lead-{n}", amount=n, description=f"Lead {n}") for n in numbers]
+        return fake.use_many("1", leads)
+
+    assert (charge(1).amount, charge(1, 2).amount, charge(2, 1).amount) == (1, 2, 0)
+    assert fake.balance("1").available_balance == 7
+    headers = []
+    for items in ([3, 1], [3]):
+        leads = [{"key": f"lead-{n}", "amount": n, "description": f"Lead {n}"} for n in items]
+        request = httpx.Request(
+            "POST", "http://fake/api/credits/use-many", json={"user_id": "1", "items": leads}
+        )
+        headers.append(fake.books.answer(request).headers.get("Idempotency-Replayed"))
+    assert headers == [None, "true"]
+
+
+def test_a_hundred_holds_are_active_at_most_and_lapsed_ones_do_not_count(
+    fake: FakeCredits,
+) -> None:
+    fake.grant("1", 200)
+    for number in range(100):
+        fake.hold("1", 1, "Crawl", key=f"{number}", expires_in_seconds=60)
+    with pytest.raises(NotAllowed, match="100 active holds"):
+        fake.hold("1", 1, "Crawl", key="last")
+    fake.pass_time(timedelta(minutes=1))
+    assert fake.hold("1", 1, "Crawl", key="last").amount == 1
+
+
+def test_a_key_is_of_one_request_and_of_one_user(fake: FakeCredits) -> None:
+    fake.grant("2", 10)
+    fake.use("1", 3, "Export", key="k")
+    assert fake.use("1", 3, "Export", key="k").new_balance == 7
+    for user_id, amount, text in (("2", 3, "Export"), ("1", 4, "Export"), ("1", 3, "Other")):
+        with pytest.raises(IdempotencyKeyReused):
+            fake.use(user_id, amount, text, key="k")
+    assert [fake.balance(each).available_balance for each in ("1", "2")] == [7, 10]
+
+
+def test_threads_that_use_the_last_credits_at_once_never_use_more_than_there_are(
+    fake: FakeCredits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins while the first looks at what there is."""
+    is_looking, went_on = threading.Event(), threading.Event()
+    look = testing._Account.spendable
+
+    def slowly(account: Any, now: datetime) -> Any:
+        found = look(account, now)
+        if not is_looking.is_set():
+            is_looking.set()
+            went_on.wait(0.1)
+        return found
+
+    monkeypatch.setattr(testing._Account, "spendable", slowly)
+
+    def second() -> str:
+        is_looking.wait(5)
+        try:
+            fake.use("1", 10, key="second")
+        except InsufficientCredits:
+            return "refused"
+        finally:
+            went_on.set()
+        return "used"
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(second)
+        fake.use("1", 10, key="first")
+        assert answer.result() == "refused"
+    assert fake.balance("1").ledger_balance == 0

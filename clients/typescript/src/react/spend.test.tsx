@@ -5,6 +5,7 @@ import { problem } from "../api.test-double.js";
 import { InsufficientCreditsError, type UseAnswer } from "../client.js";
 import { CreditsCard, CreditsHistory, CreditsProvider, SpendButton, type SpendButtonProps } from "./index.js";
 import { FakeLedger, type Fate } from "./ledger.test-double.js";
+import { storeOf } from "./store.js";
 import { descriptions, later, press, render, rerender, settle, unmount, words } from "./page.test-double.js";
 
 /** How often it was called, and with what. */
@@ -60,6 +61,16 @@ test("a click counts at once, is sent when it cannot be undone any more, and car
   assert.deepEqual(onSpent.calls.map(({ transaction_id }) => transaction_id), ["42-1"]);
   assert.deepEqual(descriptions(page.container), ["Report"]);
   assert.deepEqual(ledger.api.requests.find(({ method }) => method === "POST")?.body, { amount: 10, description: "Report" });
+});
+
+test("the button to undo shows the time that is left, whatever it is", async () => {
+  for (const [undoSeconds, shown] of [[undefined, "5s"], [8, "8s"]] as const) {
+    const page = await open(new FakeLedger(100), { undoSeconds });
+    await page.use();
+    const button = page.container.querySelector<HTMLElement>(".credits-undo")!;
+    assert.equal(button.style.getPropertyValue("--credits-undo"), shown);
+    unmount();
+  }
 });
 
 test("what is undone in time is never sent, and the balance comes back", async (t) => {
@@ -206,6 +217,9 @@ test("a refusal that follows on a lost answer is no proof that nothing was done"
     assert.match(page.alert(), said);
     assert.equal(page.balance(), "90 available");
     ledger.fates.length = 0;
+    // Who comes back to the page has not forgotten it either.
+    await page.redraw(null);
+    await page.redraw({ ...AT_ONCE, onSpent });
     await page.use();
     assert.deepEqual([ledger.balance, new Set(ledger.keys).size, onSpent.calls.length, page.alert()], [90, 1, 1, ""]);
     unmount();
@@ -254,6 +268,42 @@ test("who comes back while it is under way, and clicks again, has used the credi
   assert.equal(page.said(), "Using 10 credits …");
   await settle(() => slow.keep("answered"));
   assert.deepEqual([ledger.balance, ledger.keys.length, before.calls.length, after.calls.length], [90, 1, 0, 1]);
+});
+
+test("who comes back while it is under way can still have it given back", async () => {
+  const ledger = new FakeLedger(100);
+  const slow = later<Fate>();
+  ledger.fates.push(slow.promise);
+  const undo = async () => void ledger.post("reversal", 10);
+  const page = await open(ledger, { undo });
+  await page.use();
+  await page.redraw(null);
+  await page.redraw({ undo });
+  await page.use();
+  await settle(() => slow.keep("answered"));
+  assert.deepEqual([page.said(), page.buttons()], ["10 credits were used.", ["Use 10 credits", "Undo"]]);
+  await press(page.container, "Undo");
+  assert.deepEqual([ledger.balance, page.balance()], [100, "100 available"]);
+});
+
+test("the balance is read anew while a use can be undone, and not while nobody knows whether it counts", async (t) => {
+  const pass = clock(t);
+  const ledger = new FakeLedger(100);
+  const slow = later<Fate>();
+  ledger.fates.push(slow.promise);
+  const page = await open(ledger);
+  const refreshed = async () => {
+    const before = ledger.asked("/allocation-schedule");
+    await settle(() => storeOf(ledger.client).refresh());
+    return ledger.asked("/allocation-schedule") - before;
+  };
+  await page.use();
+  ledger.post("purchase", 5);
+  assert.deepEqual([await refreshed(), page.balance()], [1, "95 available"]);
+  await pass(5);
+  assert.deepEqual([await refreshed(), page.balance()], [0, "95 available"]);
+  await settle(() => slow.keep("answered"));
+  assert.deepEqual([await refreshed(), page.balance()], [1, "95 available"]);
 });
 
 test("what was taken up by one button is not taken up by another", async () => {
