@@ -15,7 +15,8 @@ STYLE = """
   --paper: #0f172a; --was: #94a3b8; --would: #60a5fa; --lost: #fb923c; } }
 body { margin: 2rem auto; max-width: 56rem; padding: 0 1rem; color: var(--ink);
   background: var(--paper); font: 16px/1.5 system-ui, sans-serif; }
-h2 { margin-top: 2.5rem; } svg { width: 100%; height: auto; } .wide { overflow-x: auto; }
+h2 { margin-top: 2.5rem; } svg { width: 100%; min-width: 36rem; height: auto; }
+.wide { overflow-x: auto; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--faint); }
 svg line { stroke: var(--rule); } .was { fill: var(--was); } .would { fill: var(--would); }
 .lost { fill: var(--lost); } table { border-collapse: collapse; width: 100%; }
@@ -62,9 +63,8 @@ def text(x: float, y: float, words: str, anchor: str) -> str:
 def svg(height: int, label: str, parts: Iterable[str]) -> str:
     """A picture, and what it shows."""
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">\n'
-        + "\n".join(parts)
-        + "\n</svg>"
+        f'<div class="wide"><svg viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'aria-label="{escape(label)}">\n' + "\n".join(parts) + "\n</svg></div>"
     )
 
 
