@@ -132,7 +132,7 @@ def test_a_shadow_is_spent_compared_and_switched_and_nothing_old_is_ever_sent(
         assert status == 1
         assert "1 in a row without an unexplained difference, and 31 are wanted" in said
         assert shop.shadow == "on"
-        for day in range(30):
+        for day in range(31):
             night = Night(now - timedelta(days=day), 1_000, 990, 10, 0, "9f86d0")
             nights.write(services.reports, night)
         status, said = shop.switch("--dry-run")
