@@ -134,8 +134,12 @@ class Cloud:
             ledger=self.index,
             queues=queues,
             reports=self,
+            now=lambda: MIDNIGHT,
             settings=SimpleNamespace(
-                expiring_soon_days=3, sweeps_queue_url="sweeps", checks_queue_url="checks"
+                expiring_soon_days=3,
+                sweeps_queue_url="sweeps",
+                checks_queue_url="checks",
+                is_quiet=lambda _at: False,
             ),
             threads=1,
         )

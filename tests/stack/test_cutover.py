@@ -137,7 +137,7 @@ def test_a_shadow_is_spent_compared_and_switched_and_nothing_old_is_ever_sent(
             nights.write(services.reports, night)
         status, said = shop.switch("--dry-run")
         assert (status, shop.shadow) == (0, "on")
-        assert "30 in a row without an unexplained difference" in said
+        assert "31 in a row without an unexplained difference" in said
         status, said = shop.switch("--yes")
         assert status == 0, said
         at = str(shop.shadow)

@@ -705,10 +705,14 @@ class RingingAlarm:
 
 @dataclass(frozen=True, kw_only=True)
 class Operations:
-    """What waits in the queues, and which alarms ring; None if CloudWatch did not answer."""
+    """What waits in the queues, and which alarms ring; None if CloudWatch did not answer.
+
+    ``shadow``: the stage runs beside an old system, and sends neither emails nor events.
+    """
 
     queues: tuple[QueueDepth, ...]
     alarms: tuple[RingingAlarm, ...] | None
+    shadow: bool
 
 
 @dataclass(frozen=True, kw_only=True)
