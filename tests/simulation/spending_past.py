@@ -39,6 +39,9 @@ LATE = tuple(map(timedelta, (0, 0, 0, 0, 1, 3)))
 HOURS = (0, 0, 1, 7)
 INTERRUPTIONS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER, Fault.LOST, Fault.THROTTLED)
 """The faults that every life has; the last two end a run if they last."""
+LINES_BEFORE = 3
+"""A usage's line in a file less its place among them: counted from 1, after the header and a row of
+another kind."""
 AIMED = ("promotion", "use", "refusal")
 """The kinds of steps whose calls a run makes, too."""
 
@@ -114,7 +117,7 @@ class SpendingPast(Machine):
 
     def __init__(self, seed: int) -> None:
         super().__init__()
-        self.chance = random.Random(seed)
+        self.seed, self.chance = seed, random.Random(seed)
         self.rows: list[Row] = []
         """All that any file has told, the oldest first."""
         self.others: list[tuple[object, ...]] = []
@@ -127,13 +130,17 @@ class SpendingPast(Machine):
         self.keys = 0
 
     def live_on(self, steps: int = 20) -> None:
-        """The whole life. Raises `Violation`."""
-        with self.stack:  # also of a life that ends too early
-            self.begin()
-            for _ in range(steps):
-                self.something_happens()
-            self.tell_of(self.rows, is_last=True)
-            self.teardown()
+        """The whole life. Raises `Violation`, with the story of the life."""
+        try:
+            with self.stack:  # also of a life that ends too early
+                self.begin()
+                for _ in range(steps):
+                    self.something_happens()
+                self.tell_of(self.rows, is_last=True)
+                self.teardown()
+        except Violation as wrong:
+            wrong.add_note("\n".join([f"The life of seed {self.seed}:", *self.story]))
+            raise
 
     def begin(self) -> None:
         """Some users subscribe, and their first month begins."""
@@ -322,7 +329,7 @@ class SpendingPast(Machine):
                 self.runs["killed" if troubles.is_dead else "failed"] += 1
                 return False, is_alone
             self.is_complete(rows, found, lines, troubles)
-            refused = {rows[problem.line - 3].reference for problem in found.refused}
+            refused = {rows[problem.line - LINES_BEFORE].reference for problem in found.refused}
             require(refused == right.refused or not is_alone, refused, "are refused, not", right)
             self.runs["done"] += 1
             self.runs["refused"] += len(refused)
@@ -351,7 +358,7 @@ class SpendingPast(Machine):
         spent = counts["spent"] + counts["spent before"]
         is_counted = spent + counts["refused"] == len(rows) and counts["of another kind"] == 1
         require(is_counted, counts, "of", len(rows), "usages")
-        refused = {problem.line - 3 for problem in found.refused}
+        refused = {problem.line - LINES_BEFORE for problem in found.refused}
         require(len(refused) == counts["refused"], "refused, and not named:", found)
         for place, row in enumerate(rows):
             is_spent = row.operation in self.oracle.performed

@@ -26,7 +26,7 @@ from tests.simulation.planted import Bug, becomes, instead
 from tests.simulation.reference import Violation
 from tests.simulation.spending_past import SpendingPast
 
-LIVES = 6
+LIVES = 5
 """Of the seeds from 1 on."""
 
 
