@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from types import SimpleNamespace
@@ -233,7 +233,7 @@ def reminded(cloud: Cloud) -> Course:
     cloud.index = SimpleNamespace(expiring=expiring)
     # A factor that spreads neighbours evenly.
     with placed(cache(lambda user_id: int(user_id) * 2_654_435_761 % PLACES)):
-        return run(cloud, sweeps.sweep_zones, replace(SWEEP, kind=SweepKind.REMINDER).body())
+        return run(cloud, sweeps.sweep_zones, SWEEP._replace(kind=SweepKind.REMINDER).body())
 
 
 def main() -> int:

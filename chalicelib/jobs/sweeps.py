@@ -11,7 +11,6 @@ changes nothing.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -79,7 +78,7 @@ def _sweep(services: Services, sweep: Sweep, is_time_up: Callable[[], bool]) -> 
         users += _hand_on(services, sweep, page)
         if page.cursor and _is_to_be_divided(sweep, page.expected, is_time_up):
             services.queues.send_sweeps(
-                replace(part, correlation_id=correlation_id()).body()
+                part._replace(correlation_id=correlation_id()).body()
                 for part in _rest(sweep, page.cursor, page.expected)
             )
             break
@@ -142,7 +141,7 @@ def _rest(sweep: Sweep, cursor: str, expected: int) -> Iterator[Sweep]:
     bits = bits_for(expected, USERS_A_RANGE[sweep.kind]) if is_too_large else None
     user_id = _last_user(sweep, cursor)
     return (
-        replace(sweep, range=part, cursor=cursor if user_id in part else None)
+        sweep._replace(range=part, cursor=cursor if user_id in part else None)
         for part in sweep.range.parts(bits)
         if part.last >= place_of(user_id)
     )
@@ -156,10 +155,10 @@ def _rest_of_shards(sweep: Sweep, cursor: str) -> Iterator[Sweep]:
         for part in sweep.range.parts(shard_bits - len(sweep.range.bits)):
             number = int(part.bits, 2)
             if number >= shard:
-                yield replace(sweep, range=part, cursor=cursor if number == shard else None)
+                yield sweep._replace(range=part, cursor=cursor if number == shard else None)
     else:
         for part in sweep.range.parts():
-            yield replace(sweep, range=part, cursor=cursor)
+            yield sweep._replace(range=part, cursor=cursor)
 
 
 def _shard_bits() -> int:

@@ -1,9 +1,9 @@
 """What sweeps and workers are told: a zone to go through, and users to allocate or expire for."""
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from chalicelib.domain import calendar
 from chalicelib.domain.errors import InvalidInput
@@ -31,8 +31,7 @@ class SweepKind(StrEnum):
     REMINDER = "reminder"
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(NamedTuple):
     """One pass over one timezone, or over a range of it; with a ``day``, over its anniversaries.
 
     It covers the midnights from ``first_midnight`` to ``midnight``. They differ if a zone is due
@@ -96,8 +95,7 @@ class Sweep:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class UsersMessage:
+class UsersMessage(NamedTuple):
     """Some users that a sweep found, at most `USERS_A_MESSAGE`: allocate or expire for each."""
 
     as_of: datetime

@@ -5,7 +5,6 @@ cannot use it for two requests.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -21,8 +20,7 @@ from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Void:
+class Void(NamedTuple):
     """Asks to take back all that remains of one credit batch, in an admin's name."""
 
     user_id: str
@@ -41,7 +39,7 @@ class Void:
 
     def described(self) -> dict[str, object]:
         """What the same void again must ask for, too."""
-        described = asdict(self)
+        described = self._asdict()
         if not self.including_held:
             del described["including_held"]  # keys from before there was this stay good
         return described
@@ -71,8 +69,7 @@ def void_batch(services: Services, void: Void, *, dry_run: bool = False) -> Outc
     )
 
 
-@dataclass(frozen=True, slots=True)
-class CarryOver:
+class CarryOver(NamedTuple):
     """Asks to take over what is left of a batch of another system; see `domain.ledger.carry_over`.
 
     ``key`` is the batch's name there. No email: these are existing credits.

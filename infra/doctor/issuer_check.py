@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -65,7 +64,7 @@ that off: docs/deploying.md says how, for each of them."""
 def asked_for(settings: TokenSettings, claims: Json) -> list[Scope]:
     """The privileged scopes of a token that its client got by asking."""
     claims_asked = tuple(name for name in settings.scope_claims if name in ASKED_FOR)
-    checker = TokenChecker(replace(settings, scope_claims=claims_asked), IssuerKeys(dict))
+    checker = TokenChecker(settings._replace(scope_claims=claims_asked), IssuerKeys(dict))
     return [scope for scope in checker.scopes(claims) if scope in PRIVILEGED]
 
 

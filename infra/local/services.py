@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.store.database import connect
@@ -18,8 +16,7 @@ def services_of_local(stack: LocalStack, threads: int = THREADS) -> Services:
     ``threads``: how many may use them at once.
     """
     return StageServices(
-        replace(
-            settings_of(stack.stage, emulator.REGION, stack),
+        settings_of(stack.stage, emulator.REGION, stack)._replace(
             clock_file=stack.clock_file,
         ),
         stack.client,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -87,7 +86,7 @@ def _settings(repair: Repair) -> Settings:
             "infra/parameters.toml and deploy: docs/events.md"
         )
     low_balance = int(variables.get("LOW_BALANCE") or 0)
-    return replace(repair.services.settings, events_queue_url=url, low_balance=low_balance)
+    return repair.services.settings._replace(events_queue_url=url, low_balance=low_balance)
 
 
 def _numbers(repair: Repair, user_id: str, start: int | datetime) -> Iterator[int]:

@@ -4,7 +4,6 @@ import io
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,7 +48,7 @@ class Stage:
         self.loses: Loses = lambda _queue, _at: False
         self.sends_later = False
         self.ticks: list[tuple[str, datetime, list[str]]] = []
-        world.settings = replace(world.settings, clock_file=self.clock_file)
+        world.settings = world.settings._replace(clock_file=self.clock_file)
         world.services = world.restarted()
         world.services.now = clock_of(world.settings)
         self._streamed = 0

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -365,7 +364,7 @@ def test_a_start_that_is_neither_a_number_nor_an_instant_is_refused(
 
 
 def test_a_stage_that_sends_no_events_sends_none_again(terminal: Terminal, world: World) -> None:
-    world.settings = replace(world.settings, events_queue_url="")
+    world.settings = world.settings._replace(events_queue_url="")
     ran = terminal.run(events.main, "--user-id", "1", "--from", "1", "--yes")
     assert ran.status == 1
     assert 'sends no events. Set Events = "on"' in ran.said

@@ -221,7 +221,7 @@ def test_credits_that_expire_in_three_days_are_announced_once_with_what_is_left(
 def test_how_many_days_ahead_is_a_setting_and_zero_is_never(
     world: World, days: int, mails: int
 ) -> None:
-    world.settings = replace(world.settings, expiring_soon_days=days)
+    world.settings = world.settings._replace(expiring_soon_days=days)
     world.services = world.restarted()
     world.subscribe(plan="starter")
     world.allocate_at(MIDNIGHT)
@@ -366,7 +366,7 @@ def test_an_email_that_was_sent_is_not_sent_again_in_another_language_or_name(
     (body,) = world.take("notifications")
     assert world.send_mails([body]) == []
     world.subscribe(language="en")
-    world.settings = replace(world.settings, product=Product(name="Lighthouse"))
+    world.settings = world.settings._replace(product=Product(name="Lighthouse"))
     world.services = world.restarted()
     assert world.send_mails([body]) == []
     assert world.outbox.subjects() == ["Ihre Credits für Februar sind da"]

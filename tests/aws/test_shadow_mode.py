@@ -1,7 +1,6 @@
 """A shadow works as any other stage, and tells nobody: neither users nor programs."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ def world() -> World:
 
 def becomes_a_shadow(world: World, until: str | None = None) -> None:
     instant = at(until) if until else STILL_A_SHADOW
-    world.settings = replace(world.settings, shadow_until=instant)
+    world.settings = world.settings._replace(shadow_until=instant)
     world.services = world.restarted()
 
 

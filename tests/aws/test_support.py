@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
 
@@ -325,7 +324,7 @@ def test_a_usage_has_an_email_if_it_takes_the_balance_below_the_threshold(
 def test_the_events_of_an_entry_are_those_that_are_published(world: World, api: Api) -> None:
     world.subscribe("1")
     world.grant("1", 100, "gift")
-    world.services.settings = replace(world.services.settings, low_balance=50)
+    world.services.settings = world.services.settings._replace(low_balance=50)
     use(world, 100)
     account = world.services.ledger.account("1")
     assert account.last
@@ -434,7 +433,7 @@ def test_queues_and_alarms_are_shown_and_what_does_not_answer_is_null(
 
 def test_whoever_answers_users_sees_whether_anything_is_sent_at_all(world: World, api: Api) -> None:
     for until, is_one in ((NEVER_A_SHADOW, False), (STILL_A_SHADOW, True), (world.now, False)):
-        world.services.settings = replace(world.services.settings, shadow_until=until)
+        world.services.settings = world.services.settings._replace(shadow_until=until)
         assert api.get("/api/operations", ADMIN).json["shadow"] is is_one
 
 

@@ -1,7 +1,6 @@
 """The pages behind the links in mails."""
 
 import re
-from dataclasses import replace
 
 import pytest
 
@@ -105,7 +104,7 @@ def test_the_pages_are_in_the_language_of_the_users_emails_and_of_their_family(
     world: World, api: Api
 ) -> None:
     logo = "https://static.example.com/logo.png"
-    world.settings = replace(world.settings, product=Product("Lighthouse", logo_url=logo))
+    world.settings = world.settings._replace(product=Product("Lighthouse", logo_url=logo))
     world.services = world.restarted()
     world.subscribe(language="de")
     link = path(world, MailKind.LOW_BALANCE)

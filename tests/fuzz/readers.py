@@ -308,7 +308,7 @@ MESSAGES = (
         "sweep",
         Sweep.parse,
         SWEEP,
-        replace(SWEEP, range=Range("00111"), cursor="Europe/Paris 07 x#1#2"),
+        SWEEP._replace(range=Range("00111"), cursor="Europe/Paris 07 x#1#2"),
         Sweep(SweepKind.ALLOCATION, CHATHAM, NOW, NOW, NOW, None, "tick", Range("01"), 31),
         Sweep(SweepKind.REMINDER, CHATHAM, NOW, NOW, NOW, None, "tick", Range("1" * 16)),
         words=(*VALID, "allocation", "expiry", "reminder", "Europe/Paris 31 "),
@@ -654,7 +654,7 @@ TOKEN_SETTINGS = TokenSettings.read(
 )
 CHECKER = TokenChecker(TOKEN_SETTINGS, IssuerKeys(lambda: KEY_SET, now=lambda: 0.0))
 NESTED = TokenChecker(
-    replace(TOKEN_SETTINGS, user_claim="app_metadata.user_id", scope_claims=("realm.roles",)),
+    TOKEN_SETTINGS._replace(user_claim="app_metadata.user_id", scope_claims=("realm.roles",)),
     IssuerKeys(lambda: KEY_SET, now=lambda: 0.0),
 )
 LONGEST_NAME = 60

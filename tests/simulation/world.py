@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cache
 from types import SimpleNamespace
@@ -267,8 +267,7 @@ SETTINGS = Settings(
 
 def sending_events(low_balance: int) -> Settings:
     """The settings of a stage that sends events."""
-    return replace(
-        SETTINGS,
+    return SETTINGS._replace(
         events_queue_url=f"https://sqs/credits-{STAGE}-events",
         event_bus=f"credits-{STAGE}",
         low_balance=low_balance,
@@ -409,7 +408,7 @@ class World:
         """A new process: whatever the old one knew is forgotten."""
         # One thread, and one order of calls for one seed.
         settings = SETTINGS if self.low_balance is None else sending_events(self.low_balance)
-        settings = replace(settings, shadow_until=self.shadow_until)
+        settings = settings._replace(shadow_until=self.shadow_until)
         self.services = Services(
             settings, clock=lambda: self.clock, dynamodb=aws.dynamodb(), threads=1
         )

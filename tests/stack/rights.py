@@ -297,7 +297,7 @@ def _cold_starts(secrets: dict[str, Any]) -> Iterator[list[Recorder]]:
         def invoke(event: Any, context: Any) -> Any:
             world = simulation._CURRENT[-1]
             world.restart()
-            world.services.settings = replace(world.services.settings, **secrets)
+            world.services.settings = world.services.settings._replace(**secrets)
             del world.services.unsubscribe_links, world.services.stripe_secret
             recorders[0].function = name
             try:

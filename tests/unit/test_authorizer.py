@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -154,7 +153,7 @@ def test_a_good_token_allows_the_whole_stage_because_the_policy_is_kept_for_the_
     ],
 )
 def test_backends_and_admins_have_a_lane_each(scope: str, lane: str) -> None:
-    one = TokenChecker(replace(settings(), lane_keys="creditsprod"), KEYS)
+    one = TokenChecker(settings()._replace(lane_keys="creditsprod"), KEYS)
     policy = answer(one, f"Bearer {token(scope=scope)}", ARN)
     assert policy["usageIdentifierKey"] == f"creditsprod{lane}lane"
 

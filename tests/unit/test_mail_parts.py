@@ -326,8 +326,7 @@ def test_senders_share_the_rate_of_the_account() -> None:
 
 # --- SES ----------------------------------------------------------------------------------------
 
-SETTINGS = replace(
-    Settings.read({"STAGE": "prod", "AWS_REGION": "eu-west-1"}),
+SETTINGS = Settings.read({"STAGE": "prod", "AWS_REGION": "eu-west-1"})._replace(
     mail_from="credits@example.com",
     product=Product(name="Café, Müller & Co", support="help@example.com"),
     mail_configuration_set="credits-prod",

@@ -1,7 +1,6 @@
 """Sending to SQS: ten at a time, each to its queue, and what SQS took is not sent again."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +9,7 @@ from chalicelib.domain.errors import Contention
 from chalicelib.queues import Queues
 from chalicelib.settings import Settings
 
-SETTINGS = replace(
-    Settings.read({"STAGE": "prod", "AWS_REGION": "eu-west-1"}),
+SETTINGS = Settings.read({"STAGE": "prod", "AWS_REGION": "eu-west-1"})._replace(
     sweeps_queue_url="https://sqs/sweeps",
     allocations_queue_url="https://sqs/allocations",
     expiries_queue_url="https://sqs/expiries",
