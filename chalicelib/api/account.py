@@ -289,7 +289,8 @@ def reverse(call: Call) -> Answer:
 
 def prefers_csv(accept: str | None) -> bool:
     """Whether an Accept header asks for CSV rather than for the JSON that everybody else gets."""
-    return _quality(accept, "text/csv") > _quality(accept, "application/json")
+    csv = _quality(accept, "text/csv")
+    return csv > 0 and csv > _quality(accept, "application/json")
 
 
 def _quality(accept: str | None, media_type: str) -> float:

@@ -7,7 +7,7 @@ another way. Texts by people in a line can be erased; its numbers and the chain 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 from .batches import DEFAULT_PRIORITY, Batches, CreditBatch, Leg, Legs, Source
 from .calendar import Period
 from .damage import (
+    WRONG,
     Damage,
     choice_of,
     instant,
-    optional_of,
     text,
     text_or_none,
     value_of,
@@ -279,32 +279,9 @@ class LedgerEntry:
     @classmethod
     def _from_values(cls, user_id: str, values: dict[str, Any]) -> "LedgerEntry":
         schema = value_of(values, "schema", _schema)
-        later = values if schema >= 3 else {}  # what earlier forms do not say
-        return cls(
-            user_id=user_id,
-            number=value_of(values, "number", whole_number),
-            type=value_of(values, "type", _type),
-            amount=value_of(values, "amount", whole_number),
-            balance=value_of(values, "balance", whole_number),
-            batches=value_of(values, "batches", _batches_of(schema)),
-            legs=value_of(values, "legs", _legs),
-            allocated_through=value_of(values, "through", _period),
-            operation=value_of(values, "operation", text),
-            description=value_of(values, "description", text),
-            actor=value_of(values, "actor", text),
-            effective_at=value_of(values, "effective", instant),
-            posted_at=value_of(values, "posted", instant),
-            expiry_timezone=value_of(values, "zone", text_or_none),
-            silent=optional_of(values, "silent", _flag) or False,
-            correlation_id=(value_of(values, "correlation", text_or_none) if schema >= 2 else None),
-            schema=schema,
-            usage=optional_of(values, "usage", whole_number),
-            **{
-                _FIELDS.get(name, name): value_of(later, name, parse)
-                for name, parse in _OF_FORM_3.items()
-                if name in later
-            },
-        )
+        readers = _READERS_OF[schema]
+        said = {name: parse for name, parse in _WHERE_SAID[schema].items() if name in values}
+        return cls(user_id=user_id, schema=schema, **_read(values, readers), **_read(values, said))
 
 
 def _object(body: str) -> dict[str, Any]:
@@ -435,24 +412,79 @@ def _flag(value: object) -> bool:
     return value
 
 
-_OF_FORM_3: dict[str, Callable[[Any], Any]] = {
-    "holds": _holds,
-    "hold": whole_number,
-    "released": whole_number,
-    "including_held": _flag,
-    "metadata": _metadata,
-    "items": _items,
-    "price": _price,
-    "refund": _refund,
-    "left_out": whole_number,
-    "balance_cap": whole_number,
-    "sign_up": _flag,
-    "topped_up": instant,
-}
-"""How what entries have since form 3 is read, where they have it."""
+Reader = Callable[[Any], Any]
 
-_FIELDS = {"topped_up": "topped_up_at"}
+
+def _read(values: dict[str, Any], readers: Mapping[str, Reader]) -> dict[str, Any]:
+    """The fields that these readers read. Raises `Damage`, which names the value."""
+    try:
+        return {_FIELDS.get(name, name): parse(values[name]) for name, parse in readers.items()}
+    except WRONG:
+        # Which one it was is asked only now: nearly every entry is right.
+        for name, parse in readers.items():
+            value_of(values, name, parse)
+        raise
+
+
+_FIELDS = {
+    "through": "allocated_through",
+    "effective": "effective_at",
+    "posted": "posted_at",
+    "zone": "expiry_timezone",
+    "correlation": "correlation_id",
+    "topped_up": "topped_up_at",
+}
 """Where the name in the text is not that of the field."""
+
+_FORMS = range(1, SCHEMA + 1)
+
+_READERS_OF: dict[int, dict[str, Reader]] = {
+    schema: {
+        "number": whole_number,
+        "type": _type,
+        "amount": whole_number,
+        "balance": whole_number,
+        "batches": _batches_of(schema),
+        "legs": _legs,
+        "through": _period,
+        "operation": text,
+        "description": text,
+        "actor": text,
+        "effective": instant,
+        "posted": instant,
+        "zone": text_or_none,
+        **({"correlation": text_or_none} if schema >= 2 else {}),
+    }
+    for schema in _FORMS
+}
+"""How what every entry of a form has is read."""
+
+_WHERE_SAID: dict[int, dict[str, Reader]] = {
+    schema: {
+        "silent": _flag,
+        "usage": whole_number,
+        **(
+            {
+                "holds": _holds,
+                "hold": whole_number,
+                "released": whole_number,
+                "including_held": _flag,
+                "metadata": _metadata,
+                "items": _items,
+                "price": _price,
+                "refund": _refund,
+                "left_out": whole_number,
+                "balance_cap": whole_number,
+                "sign_up": _flag,
+                "topped_up": instant,
+            }
+            if schema >= 3
+            else {}
+        ),
+    }
+    for schema in _FORMS
+}
+"""How that is read which only some have. What earlier forms do not say is not looked for."""
 
 
 def entry_hash(previous_hash: str, user_id: str, body: str) -> str:
