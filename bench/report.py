@@ -58,7 +58,7 @@ def _lines(results: Figures) -> Iterator[str]:
         yield "| imports of a cold start, ms | API | worker |"
         yield "|---|--:|--:|"
         api, worker = results["imports"].values()
-        for package in sorted({*api, *worker}, key=lambda each: -api.get(each, 0)):
+        for package in sorted({*api, *worker}, key=lambda each: (-api.get(each, 0), each)):
             spent = [each.get(package, 0) for each in (api, worker)]
             if max(spent) >= 0.1:
                 yield _row(package, *(f"{each:.1f}" for each in spent))
