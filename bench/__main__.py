@@ -46,6 +46,10 @@ CELERY = ("user", "hundred", "bulk")
 Figures = dict[str, Any]
 
 
+PARTS = {"postgres", "redis", "worker"}
+"""Of what the rival's CPU is the sum."""
+
+
 def one(database: Database, side: str, work: str, users: int) -> Figures:
     """One measurement."""
     run = subprocess.run(
@@ -96,7 +100,9 @@ def measure(arguments: argparse.Namespace, progress: Progress) -> Figures:
                         found[work].setdefault(f"celery_{how}", []).append(figures)
     return {
         work: {
-            side: runs[-1] | {"cpu_us": spread([run["cpu_us"] for run in runs])}
+            side: runs[-1]
+            | {part: statistics.median(run[part] for run in runs) for part in PARTS & {*runs[-1]}}
+            | {"cpu_us": spread([run["cpu_us"] for run in runs])}
             for side, runs in sides.items()
         }
         for work, sides in found.items()
