@@ -91,7 +91,7 @@ def test_what_make_runs_of_ours_is_a_command() -> None:
 def make(*words: str) -> subprocess.CompletedProcess[str]:
     """Make, told that .venv is up to date: only what it says before it runs anything matters."""
     return subprocess.run(
-        ["make", "--old-file=.venv/.ready", *words],
+        ["make", "--no-print-directory", "--old-file=.venv/.ready", *words],
         cwd=ROOT,
         capture_output=True,
         text=True,
