@@ -43,11 +43,12 @@ from chalicelib.store.ledger_items import is_entry, owner_of, read_entry
 from chalicelib.store.subscriptions import read_subscription
 from infra import reach, session
 from infra.arguments import add_stage
+from infra.commands.reading import DeclinedError, announce
 from infra.faults import FAULTS
 from infra.imports.stage_export import advised, find_in
 from infra.imports.table_export import ExportError
 from infra.local import stacks
-from infra.terminal import is_agreed, progress_bar
+from infra.terminal import progress_bar
 
 USERS_AT_ONCE = 100
 """How many subscriptions are read at once."""
@@ -56,10 +57,6 @@ _END_OF_DAY = re.compile(r"T24:00(:00)?(?=Z$|[+-][0-9]{2}:[0-9]{2}$)")
 _WITHOUT_SECONDS = re.compile(r"(T[0-9]{2}:[0-9]{2})(?![:0-9])")
 
 COLUMNS = ("source", "plan", "expires", "credits", "paid", "currency")
-
-
-class DeclinedError(Exception):
-    """Somebody was asked whether to read the tables, and said no."""
 
 
 class Row(NamedTuple):
@@ -212,14 +209,12 @@ def count(services: Services, at: datetime, *, ask: bool = False) -> Liability:
     """
     items, size = services.ledger.size()
     units = -(-size // 8192)
-    print(
+    announce(
         f"Reads the whole ledger, some {items:,} items as DynamoDB counted them in the last six "
         f"hours: about {units:,} read units, and half a unit for each user's plan. An export of "
         "the table takes none: EXPORT=",
-        file=sys.stderr,
+        ask=ask,
     )
-    if ask and sys.stdin.isatty() and not is_agreed(Console(stderr=True)):
-        raise DeclinedError("Declined: nothing was read.")
     with progress_bar(Console(stderr=True)) as progress:
         task = progress.add_task("Reading the ledger", total=max(items, 1))
         walked = progress.track(services.ledger.walk(), task_id=task)

@@ -31,8 +31,14 @@ from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import next_allocation
 from chalicelib.services import read_clock
 from infra import reach, session
-from infra.arguments import add_stage, whole_number
-from infra.commands.liability import DeclinedError
+from infra.arguments import whole_number
+from infra.commands.reading import (
+    DeclinedError,
+    add_sources,
+    announce,
+    parse_with_sources,
+    source_of,
+)
 from infra.deployment import packaging
 from infra.faults import FAULTS
 from infra.imports import csv_file, movements
@@ -48,14 +54,11 @@ from infra.shadow.grants import Coming
 from infra.shadow.nights import NIGHTS_BEFORE_THE_SWITCH, clean_nights
 from infra.shadow.shifts import Zones
 from infra.shadow.tally import Tally
-from infra.terminal import is_agreed, progress_bar
-from infra.whatif import sources
+from infra.terminal import progress_bar
 from infra.whatif.past import Past
 from infra.whatif.sources import Source
 
 FOLDER = packaging.BUILD / "shadow"
-
-EXPORTS = ("export", "subscriptions", "edits")
 
 TOLERANCE = 15
 """In minutes: a job that runs every quarter of an hour is in time."""
@@ -91,23 +94,11 @@ def main(words: list[str] | None = None) -> int:
         default=TOLERANCE,
         help=f"how many minutes are no lateness; default: {TOLERANCE}",
     )
-    for name in EXPORTS:
-        parser.add_argument(
-            f"--{name}",
-            metavar="WHERE",
-            help="read full exports of the tables of ledger, subscriptions and edits, and no "
-            "table: s3://bucket/prefix/AWSDynamoDB/id each, or folders with copies",
-        )
-    parser.add_argument("--yes", action="store_true", help="read the tables unasked")
-    add_stage(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    given = parser.parse_args(words)
-    places = [place for name in EXPORTS if (place := getattr(given, name)) is not None]
-    if len(places) not in (0, len(EXPORTS)):
-        parser.error("exports come together: EXPORT= of the ledger, SUBSCRIPTIONS= and EDITS=")
+    add_sources(parser)
+    given = parse_with_sources(parser, words)
     console = Console(stderr=True)
     try:
-        return _run(given, places, console)
+        return _run(given, console)
     except UnreadableFileError as error:
         print(f"error: {given.file}: {error}", file=sys.stderr)
     except (
@@ -118,7 +109,7 @@ def main(words: list[str] | None = None) -> int:
     return 1
 
 
-def _run(given: argparse.Namespace, places: Sequence[str], console: Console) -> int:
+def _run(given: argparse.Namespace, console: Console) -> int:
     reach.check_name(given.stage)
     text = csv_file.read(given.file)
     for field, value in (("FROM", given.start), ("UNTIL", given.until)):
@@ -136,14 +127,8 @@ def _run(given: argparse.Namespace, places: Sequence[str], console: Console) -> 
         console.print(f"{len(checked.bad):,} of {rows:,} rows are wrong. Nothing was compared.")
         return 1
     asked = _asked(given, text, movements.read(checked.good, stage.services.now()), stage)
-    source: Source = sources.Tables(stage, is_sample=False)
-    if places:
-        ledger, subscriptions, edits = places
-        where = (ledger, subscriptions, edits)
-        source = sources.find_exports(stage, where, asked.until, is_sample=False)
-    print(source.cost(None), file=sys.stderr)
-    if not given.yes and sys.stdin.isatty() and not is_agreed(console):
-        raise DeclinedError("Declined: nothing was read.")
+    source = source_of(stage, given, asked.until, is_sample=False)
+    announce(source.cost(None), ask=not given.yes)
     report = _Report.of(stage.stage, asked)
     found = report.compare(source, asked, stage.services.catalogue, console)
     night = found.night(asked.digest)

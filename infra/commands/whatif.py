@@ -33,21 +33,24 @@ from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.services import Services
 from infra import reach, session
-from infra.arguments import add_stage
-from infra.commands.liability import DeclinedError
+from infra.commands.reading import (
+    DeclinedError,
+    add_sources,
+    announce,
+    parse_with_sources,
+    source_of,
+)
 from infra.deployment import packaging
 from infra.faults import FAULTS
 from infra.imports.table_export import ExportError
 from infra.local import stacks
-from infra.terminal import is_agreed, progress_bar
+from infra.terminal import progress_bar
 from infra.whatif import page, sources
 from infra.whatif.past import Past
 from infra.whatif.sources import Source
 from infra.whatif.tally import Line, Question, Tally, by_month, by_plan, doubts, in_all, outcome
 
 FOLDER = packaging.BUILD / "what-if"
-
-EXPORTS = ("export", "subscriptions", "edits")
 
 LAST_ZONE = "Etc/GMT+12"
 """Where every month begins last."""
@@ -70,33 +73,16 @@ def main(words: list[str] | None = None) -> int:
         default="sample",
         help=f"{sources.SAMPLE:,} drawn at random (the default), or all subscribers",
     )
-    for name in EXPORTS:
-        parser.add_argument(
-            f"--{name}",
-            metavar="WHERE",
-            help="read full exports of the tables of ledger, subscriptions and edits, and no "
-            "table: s3://bucket/prefix/AWSDynamoDB/id each, or folders with copies",
-        )
-    parser.add_argument("--yes", action="store_true", help="read the tables unasked")
-    add_stage(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    arguments = parser.parse_args(words)
-    places = [place for name in EXPORTS if (place := getattr(arguments, name)) is not None]
-    if len(places) not in (0, len(EXPORTS)):
-        parser.error("exports come together: EXPORT= of the ledger, SUBSCRIPTIONS= and EDITS=")
+    add_sources(parser)
+    arguments = parse_with_sources(parser, words)
     try:
         plans = read_plans(arguments.plans)
         first, last = parse_months(arguments.first, arguments.last)
         stage = reach.reach(arguments.stage, arguments.region)
         question = asked(stage.services, plans, first, last)
         is_sample = arguments.users == "sample"
-        source: Source = sources.Tables(stage, is_sample)
-        if places:
-            ledger, subscriptions, edits = places
-            end = calendar.month_start(LAST_ZONE, last.next())
-            source = sources.find_exports(
-                stage, (ledger, subscriptions, edits), end, is_sample=is_sample
-            )
+        end = calendar.month_start(LAST_ZONE, last.next())
+        source = source_of(stage, arguments, end, is_sample=is_sample)
         found = answer(source, question, ask=not arguments.yes)
         picture = FOLDER / f"{stage.stage}-{first}-{last}.html"
         picture.write_text(page.page(found, question), encoding="utf-8")
@@ -214,9 +200,7 @@ def answer(source: Source, question: Question, *, ask: bool = False) -> Tally:
             "to begin anew.",
             file=sys.stderr,
         )
-    print(source.cost(len(run.users) - run.done if run else None), file=sys.stderr)
-    if ask and sys.stdin.isatty() and not is_agreed(Console(stderr=True)):
-        raise DeclinedError("Declined: nothing was read.")
+    announce(source.cost(len(run.users) - run.done if run else None), ask=ask)
     run = run or Run.begun(file, source.users())
     with progress_bar(Console(stderr=True)) as progress:
         task = progress.add_task("Replaying users", total=len(run.users), completed=run.done)
