@@ -10,7 +10,7 @@ from datetime import datetime
 
 from chalicelib.domain.batches import DEFAULT_PRIORITY
 from chalicelib.domain.entries import LedgerEntry
-from chalicelib.domain.errors import InvalidInput, Unreadable
+from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import (
     FieldReader,
     parse_amount,
@@ -24,14 +24,14 @@ from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.operations.on_request import CarryOver, carry_over
 from chalicelib.services import Services
 from infra.imports.csv_file import Columns, Finding, Row
+from infra.imports.earlier import Asked, compared_with_earlier
 from infra.imports.importing import (
     Examined,
     Import,
     ImportRow,
     Watch,
-    read_many,
 )
-from infra.imports.receivers import cannot_read, receivers_of
+from infra.imports.receivers import receivers_of
 
 COLUMNS = Columns(
     required=("reference", "user_id", "amount", "granted_at"),
@@ -85,27 +85,17 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
     """
     now = services.now()
     batches = {row.line: batch_of(row, now) for row in rows}
-    requests = {batch.operation: batch.described() for batch in batches.values()}
-    before = read_many(
-        list(requests),
-        lambda operations: services.ledger.performed_before(
-            {operation: requests[operation] for operation in operations}
-        ),
-        watch("Comparing with earlier imports", len(requests)),
+    earlier = compared_with_earlier(
+        services,
+        "reference",
+        {batches[row.line].operation: Asked(row, batches[row.line].described()) for row in rows},
+        lambda row, entry: _imported_otherwise(row, batches[row.line], entry),
+        watch,
+        "Comparing with earlier imports",
     )
-    findings: list[Finding] = []
-    new: list[Row] = []
-    for row in rows:
-        batch = batches[row.line]
-        performed = before.get(batch.operation)
-        if performed is None:
-            new.append(row)
-        elif isinstance(performed, Unreadable):
-            findings.append(cannot_read("reference", performed, [row]))
-        elif not performed.is_same:
-            findings.append(_imported_otherwise(row, batch, performed.entry))
-    findings += _expired(new, batches, now)
-    findings += receivers_of(services, new, watch).findings
+    findings = earlier.findings
+    findings += _expired(earlier.new, batches, now)
+    findings += receivers_of(services, earlier.new, watch).findings
     return Examined(findings, [])
 
 

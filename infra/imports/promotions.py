@@ -15,7 +15,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from chalicelib.domain.batches import DEFAULT_PRIORITY, Source
-from chalicelib.domain.errors import InvalidInput, Unreadable
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import (
     MAXIMUM_AMOUNT,
     FieldReader,
@@ -36,8 +37,9 @@ from chalicelib.operations.adjustments import (
 )
 from chalicelib.services import Services
 from infra.imports.csv_file import Columns, Finding, Row, UnreadableFileError
-from infra.imports.importing import Examined, Import, ImportRow, Watch, read_many
-from infra.imports.receivers import Receiver, cannot_read, receivers_of
+from infra.imports.earlier import Asked, compared_with_earlier
+from infra.imports.importing import Examined, Import, ImportRow, Watch
+from infra.imports.receivers import Receiver, receivers_of
 
 COLUMNS = Columns(
     required=("user_id", "amount", "description", "expires_in_days"),
@@ -174,41 +176,26 @@ class Promotion:
 
         A row that was granted before is right, whatever has happened since.
         """
-        by_operation = {
-            operation_of(CALLER, self.key_of(self.grants[row.line])): row for row in rows
-        }
-        requests = {
-            operation: self.grants[row.line].described(self.actor)
-            for operation, row in by_operation.items()
-        }
-        before = read_many(
-            list(requests),
-            lambda operations: services.ledger.performed_before(
-                {operation: requests[operation] for operation in operations}
-            ),
-            watch("Looking for an earlier run", len(requests)),
-        )
-        findings: list[Finding] = []
-        written = 0
-        for operation, performed in before.items():
-            row = by_operation[operation]
-            if isinstance(performed, Unreadable):
-                findings.append(cannot_read("user_id", performed, [row]))
-            elif performed.is_same:
-                written += 1
-            else:
-                reason = (
-                    f"was granted this before, approved by {performed.entry.actor} (transaction "
-                    f"{performed.entry.transaction_id}): only they can finish it; if it is another "
-                    "promotion, give it another description"
+        grants = {row.line: self.grants[row.line] for row in rows}
+        earlier = compared_with_earlier(
+            services,
+            "user_id",
+            {
+                operation_of(CALLER, self.key_of(grants[row.line])): Asked(
+                    row, grants[row.line].described(self.actor)
                 )
-                findings.append(Finding(row.problem("user_id", reason), [row]))
-        new = [row for operation, row in by_operation.items() if operation not in before]
+                for row in rows
+            },
+            _granted_otherwise,
+            watch,
+            "Looking for an earlier run",
+        )
+        new, findings = earlier.new, earlier.findings
         receivers = receivers_of(services, new, watch)
         findings += receivers.findings
         findings += self._above_cap(services, new, receivers.found)
         warnings = self._alike(services.now(), new, receivers.found)
-        return Examined(findings, list(warnings), written)
+        return Examined(findings, list(warnings), earlier.written)
 
     def _above_cap(
         self, services: Services, rows: list[Row], receivers: Mapping[str, Receiver]
@@ -264,6 +251,14 @@ class Promotion:
             writer=self.writer,
             column_notes="The last three may be empty or left out.",
         )
+
+
+def _granted_otherwise(row: Row, entry: LedgerEntry) -> Finding:
+    reason = (
+        f"was granted this before, approved by {entry.actor} (transaction {entry.transaction_id}): "
+        "only they can finish it; if it is another promotion, give it another description"
+    )
+    return Finding(row.problem("user_id", reason), [row])
 
 
 def _sha256(value: object) -> str:

@@ -27,35 +27,53 @@ class Receivers(NamedTuple):
     findings: list[Finding]
 
 
+class Registered(NamedTuple):
+    """The rows of each registered user, by user id, and what is wrong with those of others."""
+
+    found: dict[str, list[Row]]
+    strangers: list[Finding]
+
+
+def registered_of(services: Services, rows: list[Row], watch: Watch) -> Registered:
+    """Looks for the users of rows."""
+    by_user: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_user[user_id_of(row)].append(row)
+    known = read_many(
+        list(by_user),
+        lambda user_ids: services.subscriptions.get_many(user_ids, consistent=True),
+        watch("Looking for the users", len(by_user)),
+    )
+    registered = Registered({}, [])
+    for user_id, of_user in by_user.items():
+        if user_id in known:
+            registered.found[user_id] = of_user
+        else:
+            reason = f"there is no user {user_id}; import their subscription first"
+            registered.strangers.extend(
+                Finding(row.problem("user_id", reason), [row]) for row in of_user
+            )
+    return registered
+
+
 def receivers_of(services: Services, rows: list[Row], watch: Watch) -> Receivers:
     """Looks at the users of rows that give a batch each.
 
     Wrong are rows of users who are not registered or cannot be read, and of users who would have
     too many open batches.
     """
-    by_user: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_user[user_id_of(row)].append(row)
-    registered = read_many(
-        list(by_user),
-        lambda user_ids: services.subscriptions.get_many(user_ids, consistent=True),
-        watch("Looking for the users", len(by_user)),
-    )
+    registered = registered_of(services, rows, watch)
+    found = registered.found
     read = read_many(
-        list(registered),
+        list(found),
         lambda user_ids: {user_id: _receiver(services, user_id) for user_id in user_ids},
-        watch("Reading their balances", len(registered)),
+        watch("Reading their balances", len(found)),
         at_once=1,
     )
-    receivers = Receivers({}, [])
-    for user_id, of_user in by_user.items():
-        receiver = read.get(user_id)
-        if receiver is None:
-            reason = f"there is no user {user_id}; import their subscription first"
-            receivers.findings.extend(
-                Finding(row.problem("user_id", reason), [row]) for row in of_user
-            )
-        elif isinstance(receiver, Unreadable):
+    receivers = Receivers({}, registered.strangers)
+    for user_id, of_user in found.items():
+        receiver = read[user_id]
+        if isinstance(receiver, Unreadable):
             receivers.findings.append(cannot_read("user_id", receiver, of_user))
         elif (is_open := len(receiver.account.batches)) + len(of_user) > MOST_OPEN_BATCHES:
             reason = (

@@ -5,27 +5,25 @@ docs/migrating.md has the columns, and says when each usage is posted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from chalicelib.domain.entries import LedgerEntry
-from chalicelib.domain.errors import InsufficientCredits, Unreadable
+from chalicelib.domain.errors import InsufficientCredits
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.operations.past_usages import PastUsage, spend_past
 from chalicelib.services import Services
 from infra.imports import movements
 from infra.imports.csv_file import Finding, Row
+from infra.imports.earlier import Asked, compared_with_earlier
 from infra.imports.importing import (
     Examined,
     Import,
     ImportRow,
     RefusedRowError,
     Watch,
-    read_many,
-    user_id_of,
 )
 from infra.imports.movements import COLUMNS, Kind
-from infra.imports.receivers import cannot_read
+from infra.imports.receivers import registered_of
 
 CALLER = "import/usages"
 """The caller that owns the references as idempotency keys. Its slash keeps tokens from being it."""
@@ -60,29 +58,21 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
     One that was spent before, with the same values, is right whatever happened to it since.
     """
     now = services.now()
-    usages = {usage.operation: (row, usage) for row in rows if (usage := usage_of(row, now))}
-    before = read_many(
-        list(usages),
-        lambda operations: services.ledger.performed_before(
-            {operation: usages[operation][1].described() for operation in operations}
-        ),
-        watch("Comparing with earlier runs", len(usages)),
+    usages = {row.line: usage for row in rows if (usage := usage_of(row, now))}
+    earlier = compared_with_earlier(
+        services,
+        "reference",
+        {
+            usages[row.line].operation: Asked(row, usages[row.line].described())
+            for row in rows
+            if row.line in usages
+        },
+        lambda row, entry: _spent_otherwise(row, usages[row.line], entry),
+        watch,
+        "Comparing with earlier runs",
     )
-    findings: list[Finding] = []
-    new: list[Row] = []
-    written = 0
-    for operation, (row, usage) in usages.items():
-        performed = before.get(operation)
-        if performed is None:
-            new.append(row)
-        elif isinstance(performed, Unreadable):
-            findings.append(cannot_read("reference", performed, [row]))
-        elif performed.is_same:
-            written += 1
-        else:
-            findings.append(_spent_otherwise(row, usage, performed.entry))
-    findings += _strangers(services, new, watch)
-    return Examined(findings, [], written)
+    findings = [*earlier.findings, *registered_of(services, earlier.new, watch).strangers]
+    return Examined(findings, [], earlier.written)
 
 
 def _spent_otherwise(row: Row, usage: PastUsage, entry: LedgerEntry) -> Finding:
@@ -101,23 +91,6 @@ def _spent_otherwise(row: Row, usage: PastUsage, entry: LedgerEntry) -> Finding:
         "own if it is another usage"
     )
     return Finding(row.problem(column, reason), [row])
-
-
-def _strangers(services: Services, rows: list[Row], watch: Watch) -> Iterator[Finding]:
-    """The rows of users who are not registered."""
-    by_user: dict[str, list[Row]] = {}
-    for row in rows:
-        by_user.setdefault(user_id_of(row), []).append(row)
-    registered: Mapping[str, object] = read_many(
-        list(by_user),
-        lambda user_ids: services.subscriptions.get_many(user_ids, consistent=True),
-        watch("Looking for the users", len(by_user)),
-    )
-    for user_id, of_user in by_user.items():
-        if user_id not in registered:
-            reason = f"there is no user {user_id}; import their subscription first"
-            for row in of_user:
-                yield Finding(row.problem("user_id", reason), [row])
 
 
 def writer(services: Services) -> ImportRow:
