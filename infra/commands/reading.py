@@ -45,9 +45,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
-def parse_with_sources(
-    parser: argparse.ArgumentParser, words: list[str] | None
-) -> argparse.Namespace:
+def arguments_of(parser: argparse.ArgumentParser, words: list[str] | None) -> argparse.Namespace:
     """The arguments; ends the program where some of the exports are missing."""
     given = parser.parse_args(words)
     if sum(getattr(given, name) is not None for name in EXPORTS) not in (0, len(EXPORTS)):

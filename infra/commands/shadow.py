@@ -36,7 +36,7 @@ from infra.commands.reading import (
     DeclinedError,
     add_sources,
     announce,
-    parse_with_sources,
+    arguments_of,
     source_of,
 )
 from infra.deployment import packaging
@@ -95,7 +95,7 @@ def main(words: list[str] | None = None) -> int:
         help=f"how many minutes are no lateness; default: {TOLERANCE}",
     )
     add_sources(parser)
-    given = parse_with_sources(parser, words)
+    given = arguments_of(parser, words)
     console = Console(stderr=True)
     try:
         return _run(given, console)

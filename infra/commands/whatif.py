@@ -37,7 +37,7 @@ from infra.commands.reading import (
     DeclinedError,
     add_sources,
     announce,
-    parse_with_sources,
+    arguments_of,
     source_of,
 )
 from infra.deployment import packaging
@@ -74,7 +74,7 @@ def main(words: list[str] | None = None) -> int:
         help=f"{sources.SAMPLE:,} drawn at random (the default), or all subscribers",
     )
     add_sources(parser)
-    arguments = parse_with_sources(parser, words)
+    arguments = arguments_of(parser, words)
     try:
         plans = read_plans(arguments.plans)
         first, last = parse_months(arguments.first, arguments.last)
