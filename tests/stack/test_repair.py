@@ -3,8 +3,11 @@
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +75,25 @@ def kill(stack: LocalStack, function: str) -> None:
         os.kill(process, signal.SIGKILL)
 
 
+@contextmanager
+def killed_again_and_again(stack: LocalStack, function: str) -> Iterator[None]:
+    """Within the block no process of a function lives long enough to end its work."""
+    over = threading.Event()
+
+    def go_on() -> None:
+        kill(stack, function)
+        while not over.wait(0.02):
+            kill(stack, function)
+
+    with ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(go_on)
+        try:
+            yield
+        finally:
+            over.set()
+            killing.result()
+
+
 def test_a_worker_that_is_killed_until_its_message_is_dead_is_redriven_and_the_ledger_is_right(
     stack: LocalStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,14 +123,9 @@ def test_a_worker_that_is_killed_until_its_message_is_dead_is_redriven_and_the_l
         send(USERS[::2])
         wait_for(lambda: len(done()) == len(USERS) / 2, "half of the users")
         killed_at = time.monotonic()
-        kill(stack, "allocate-accounts")
-        send(USERS)
-
-        def is_dead() -> bool:
-            kill(stack, "allocate-accounts")
-            return dead() == 1
-
-        wait_for(is_dead, "the message in the dead-letter queue", 90)
+        with killed_again_and_again(stack, "allocate-accounts"):
+            send(USERS)
+            wait_for(lambda: dead() == 1, "the message in the dead-letter queue", 90)
         before = done()
         assert before == USERS[::2]
 

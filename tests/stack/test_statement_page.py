@@ -102,6 +102,19 @@ def test_a_wrong_entry_is_told_and_marked(on_disk: Page, tmp_path: Path) -> None
     ]
 
 
+def test_a_statement_that_is_verified_twice_at_once_shows_each_entry_once(
+    on_disk: Page, tmp_path: Path
+) -> None:
+    right = ledger_with(None)
+    assert isinstance(right["lines"], list)
+    verify(on_disk, pages(tmp_path, right, 100))
+    on_disk.driver.execute_script(
+        "const at = document.getElementById('verify'); at.click(); at.click();"
+    )
+    on_disk.wait_for_text("#result", "Right: ")
+    assert len(on_disk.texts("#entries tbody tr td:first-child")) == len(right["lines"])
+
+
 def test_an_email_shows_that_the_end_was_cut_off(on_disk: Page, tmp_path: Path) -> None:
     right = ledger_with(None)
     assert isinstance(right["lines"], list)
