@@ -1,4 +1,4 @@
-"""What commands have in common that read whole tables of a stage, or exports of them."""
+"""Shared by commands that read whole tables of a stage, or exports of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXPORTS = ("export", "subscriptions", "edits")
 
 
 class DeclinedError(Exception):
-    """Somebody was asked whether to read the tables, and said no."""
+    """A person was asked whether to read the tables, and declined."""
 
 
 def announce(cost: str, *, ask: bool) -> None:
@@ -46,7 +46,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 
 
 def arguments_of(parser: argparse.ArgumentParser, words: list[str] | None) -> argparse.Namespace:
-    """The arguments; ends the program where some of the exports are missing."""
+    """The arguments; ends the program if some of the exports are missing."""
     given = parser.parse_args(words)
     if sum(getattr(given, name) is not None for name in EXPORTS) not in (0, len(EXPORTS)):
         parser.error("exports come together: EXPORT= of the ledger, SUBSCRIPTIONS= and EDITS=")
