@@ -40,7 +40,7 @@ DEFAULT_SECONDS = 3600
 
 
 class NotInTheFake(NotImplementedError):
-    """The fake does not know this route or field. It is no `CreditsError`: nothing catches it."""
+    """The fake does not know this route or field. Not a `CreditsError`, so nothing catches it."""
 
 
 @dataclass

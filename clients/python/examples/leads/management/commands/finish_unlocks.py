@@ -14,7 +14,7 @@ UNFINISHED = (Unlock.State.PENDING, Unlock.State.HELD)
 
 
 class Command(BaseCommand):
-    """Finishes what has not moved for a minute; what is younger, a request may be working on."""
+    """Finishes rows unchanged for a minute; a request may still be working on younger ones."""
 
     help = "Finishes the unlocks that crashes and lost answers have left."
 
