@@ -19,7 +19,7 @@ class Command(BaseCommand):
     help = "Finishes the unlocks that crashes and lost answers have left."
 
     def handle(self, **_: Any) -> None:
-        """Says what became of each. Fails if some could not be finished; the next run will try."""
+        """Prints the outcome of each. Fails if some are not finished; the next run will try."""
         before = timezone.now() - timedelta(minutes=1)
         left = Unlock.objects.filter(state__in=UNFINISHED, changed_at__lt=before)
         failed = 0
