@@ -7,7 +7,7 @@ Three words, used with care:
 *midnight*  the instant at which a local day begins. Usually the wall clock shows 00:00, but some
             days have no such moment (the clock jumped over it) and some have two.
 *period*    a local calendar month, ``2026-07``; an allocation is *for* a period. It begins at the
-            midnight of the 1st, or of another day of that month: the 15th, say. Where the month has
+            midnight of the 1st, or of another day of that month (the 15th, say). If the month has
             no such day, it begins on its last.
 
 The zone data is the ``tzdata`` package, pinned in requirements.txt, and never the zone files of the

@@ -40,7 +40,7 @@ SCHEMA = 3
 2  has the correlation id
 3  batches have a priority and a source; holds; metadata; purchases and refunds
 
-What is not there, or is the default, is not written: most entries are as long as those of form 2.
+Missing and default values are not written: most entries are as long as those of form 2.
 """
 
 FIRST_HASH = "0" * 64

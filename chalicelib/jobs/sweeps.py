@@ -209,7 +209,7 @@ def _reminder_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
 def _expiry_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
     """The users whose batches expire on days that end at the sweep's midnights.
 
-    Whole days, not only their midnights: a change of the zone's rules may have moved the expiries.
+    Whole days, not only their midnights: a change of the zone's rules may have moved these.
     """
     after = calendar.day_start(sweep.timezone, sweep.first_midnight - timedelta(seconds=1))
     return _expiring_pages(services, sweep, after, sweep.midnight)

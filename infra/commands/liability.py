@@ -288,7 +288,7 @@ def count_exported(
 
 
 def _standings(items: Iterator[Item], at: datetime) -> dict[str, _Standing]:
-    """What each user had, of items in any order."""
+    """What each user had, from items in any order."""
     standings: defaultdict[str, _Standing] = defaultdict(_Standing)
     for item in items:
         if is_entry(item):

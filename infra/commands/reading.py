@@ -24,7 +24,7 @@ class DeclinedError(Exception):
 def announce(cost: str, *, ask: bool) -> None:
     """Says what will be read.
 
-    ``ask``: whether it may, if there is somebody at the terminal. Raises `DeclinedError`.
+    ``ask``: whether to ask first, if there is a person at the terminal. Raises `DeclinedError`.
     """
     print(cost, file=sys.stderr)
     if ask and sys.stdin.isatty() and not is_agreed(Console(stderr=True)):
@@ -56,9 +56,9 @@ def arguments_of(parser: argparse.ArgumentParser, words: list[str] | None) -> ar
 def source_of(
     stage: Reach, given: argparse.Namespace, until: datetime, *, is_sample: bool
 ) -> Source:
-    """Where the pasts are read: in the exports that are named, or else in the tables.
+    """The source of the pasts: the named exports, or else the tables.
 
-    ``until``: to which instant an export must reach. Raises `ExportError` and `InvalidInput`.
+    ``until``: the instant that an export must reach. Raises `ExportError` and `InvalidInput`.
     """
     ledger, subscriptions, edits = (getattr(given, name) for name in EXPORTS)
     if ledger is None:

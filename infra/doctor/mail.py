@@ -56,7 +56,7 @@ def judge_account(site: Site, account: Json, rate: float) -> Iterator[Finding]:
 
 
 def product(site: Site) -> Iterator[Finding]:
-    """Whether emails name the product and its sender."""
+    """Whether emails name their product."""
     missing = products.missing(site.parameters)
     if missing:
         yield site.needed(

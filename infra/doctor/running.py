@@ -109,11 +109,11 @@ def judge_dead_letters(site: Site, counts: dict[str, int]) -> Iterator[Finding]:
         yield fine("dead letters", f"none in {plural(len(counts), 'queue')}")
 
 
-# --- Who is told ----------------------------------------------------------------------------------
+# --- Recipients of alarms -------------------------------------------------------------------------
 
 
 def subscriptions(site: Site) -> Iterator[Finding]:
-    """Whether anybody hears the alarms."""
+    """Whether anybody gets the alarms."""
     pages = site.ask("sns").get_paginator("list_subscriptions_by_topic")
     found = [
         subscription

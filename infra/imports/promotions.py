@@ -114,7 +114,8 @@ class Promotion:
     """The grants of a file by their lines, and in whose name they are made.
 
     `name` depends only on what is granted, not on the order of the rows or their lines. Each user's
-    key is derived from it, so nobody gets the same promotion twice, whoever runs it.
+    key is derived from it, so nobody gets the same promotion twice, even if different people run
+    it.
     """
 
     grants: Mapping[int, Adjustment]

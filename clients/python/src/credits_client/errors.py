@@ -25,9 +25,9 @@
      ├── NoAnswer                      nobody knows whether it was done: the same key again is safe
      │    ├── Unreachable
      │    └── Timeout
-     └── NoToken                       whoever issues the tokens gave none
+     └── NoToken                       the issuer of the tokens gave none
 
-What is passing was tried again, in vain.
+The client has already retried the passing ones, in vain.
 """
 
 from __future__ import annotations
