@@ -1,7 +1,7 @@
 """Every Lambda entry point of Credits, one line each. Nothing is decided here.
 
-The jobs, and what answers the routes, are imported when they run, not when this file does: a cold
-start then loads the modules of one function and not of all, and packaging the app needs none.
+The jobs and the code of the routes are imported when they run, not when this file is: a cold start
+then loads only the modules of one function, and packaging the app needs none.
 """
 
 import gc
@@ -15,7 +15,7 @@ from chalicelib.invocations import observe
 from chalicelib.services import services
 from chalicelib.settings import TOKEN_ANSWER_SECONDS
 
-# Modules and answers are many objects and no garbage: looking for it took a tenth of a cold start.
+# Modules and answers are many objects and no garbage: collecting took a tenth of a cold start.
 gc.set_threshold(50_000)
 
 app = Chalice(app_name="credits", configure_logs=False)
@@ -36,8 +36,8 @@ def authorizer(request: AuthRequest) -> Json:
 app.register_blueprint(blueprint(authorizer))
 app.register_middleware(answer_browsers, "http")
 
-# The two ticks are plain functions, and infra/resources.yaml gives them their schedule: Chalice's
-# own schedule wrapper demands every key of an EventBridge event, and an admin who replays a moment
+# The two ticks are plain functions, and infra/resources.yaml gives them their schedule. Chalice's
+# own schedule wrapper demands every key of an EventBridge event. But an admin who replays a moment
 # sends {"time": "2027-02-01T05:00:00Z", "zones": ["America/New_York"]} and wants the answer back.
 
 
@@ -91,11 +91,11 @@ def manual_allocate(event: Json, context: Any) -> Json:
     return manual.manual_allocate(services(), event, context)
 
 
-# A function of its own, so that what the public can reach reads one more secret and no other. The
-# packaging gives it its route, POST /api/webhooks/stripe, if stripe.toml names any price.
+# A function of its own, so that the public can reach only one more secret. The packaging gives it
+# its route, POST /api/webhooks/stripe, if stripe.toml names any price.
 @app.lambda_function(name="stripe-webhook")
 def stripe_webhook(event: Json, context: Any) -> Json:
-    """Take in what Stripe tells of its customers, subscriptions and payments."""
+    """Handle Stripe's reports of customers, subscriptions and payments."""
     from chalicelib.api import stripe
 
     return stripe.receive(services(), event, context)
@@ -111,7 +111,7 @@ def check_completeness(event: Json, context: Any) -> Json:
 
 @app.on_sqs_message(queue="checks", name="check-zone")
 def check_zone(event: SQSEvent) -> Json:
-    """Count one timezone for a period, and write what was found."""
+    """Count one timezone for a period, and write the result."""
     from chalicelib.jobs import completeness
 
     return completeness.check_zones(services(), event.to_dict(), event.context)
@@ -119,16 +119,16 @@ def check_zone(event: SQSEvent) -> Json:
 
 @app.lambda_function(name="audit-ledgers")
 def audit_ledgers(event: Json, context: Any) -> Json:
-    """Walk a sample of the ledgers, or those that were asked for, and name what is wrong."""
+    """Walk a sample of the ledgers, or the requested ones, and name what is wrong."""
     from chalicelib.jobs import audits
 
     return audits.audit_ledgers(services(), event, context)
 
 
-# infra/resources.yaml puts the ledger's own stream in the place of this name.
+# infra/resources.yaml replaces this name by the ledger's own stream.
 @app.on_dynamodb_record(stream_arn="ledger", name="queue-notifications")
 def queue_notifications(event: DynamoDBEvent) -> None:
-    """Enqueue what users and other programs are to be told, from the ledger's stream."""
+    """Enqueue the emails and events of new entries, from the ledger's stream."""
     from chalicelib.jobs import outbox
 
     outbox.queue_notifications(services(), event.to_dict())
@@ -136,7 +136,7 @@ def queue_notifications(event: DynamoDBEvent) -> None:
 
 @app.on_dynamodb_record(stream_arn="ledger", name="watch-ledger")
 def watch_ledger(event: DynamoDBEvent) -> None:
-    """Tell of every change of the ledger's items, and keep the heads of its users."""
+    """Report every change of the ledger's items, and keep the heads of its users."""
     from chalicelib.jobs.watching import watch_ledger
 
     watch_ledger(services(), event.to_dict())
@@ -144,7 +144,7 @@ def watch_ledger(event: DynamoDBEvent) -> None:
 
 @app.on_sqs_message(queue="notifications", name="send-notifications")
 def send_notifications(event: SQSEvent) -> Json:
-    """Send the mails that the messages ask for, each of them once."""
+    """Send the emails that the messages request, each of them once."""
     from chalicelib.jobs import notifications
 
     return notifications.send_notifications(services(), event.to_dict(), event.context)
@@ -152,7 +152,7 @@ def send_notifications(event: SQSEvent) -> Json:
 
 @app.on_sqs_message(queue="events", name="publish-events")
 def publish_events(event: SQSEvent) -> Json:
-    """Publish the events that the messages hold."""
+    """Publish the events in the messages."""
     from chalicelib.jobs import events
 
     return events.publish_events(services(), event.to_dict())

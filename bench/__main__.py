@@ -47,7 +47,7 @@ Figures = dict[str, Any]
 
 
 PARTS = {"postgres", "redis", "worker"}
-"""Of what the rival's CPU is the sum."""
+"""The processes whose CPU adds up to the rival's."""
 
 
 def one(database: Database, side: str, work: str, users: int) -> Figures:
@@ -77,7 +77,7 @@ def spread(values: list[float]) -> Figures:
 
 
 def measure(arguments: argparse.Namespace, progress: Progress) -> Figures:
-    """Everything, interleaved."""
+    """Measures everything, interleaved."""
     found: dict[str, dict[str, list[Figures]]] = {}
     with ExitStack() as stack:
         database = stack.enter_context(serving())
@@ -226,7 +226,7 @@ def main(words: list[str] | None = None) -> int:
                 **measure_cold(max(5, arguments.rounds)),
                 "work": measure(arguments, progress),
                 "growth": {} if arguments.only else growth.measure(arguments.rounds),
-                # They are short, and five of them scatter by a tenth.
+                # They are short, and five rounds scatter by a tenth.
                 "api": measure_api(max(25, arguments.rounds)),
             }
         except rival.Missing as error:

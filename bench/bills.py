@@ -2,11 +2,11 @@
 
     python -m bench.cost --rival        (make cost RIVAL=1)
 
-All three do the same for as many users: allocate, expire, use, show, within the same time after
-midnight. The usual design ([usual.py](usual.py)) is serverless, too: its bill is ours with its own
-units and bytes. Celery runs on the smallest machines that keep the promise, day and night; the CPU
-that `make bench` measured says how large they are. Assumptions are marked. Emails cost the same on
-each side, and are left out.
+All three do the same for the same number of users: allocate, expire, use, show, within the same
+time after midnight. The usual design ([usual.py](usual.py)) is serverless, too: its bill is ours
+with its own units and bytes. Celery runs day and night on the smallest machines that are fast
+enough; their size follows from the CPU that `make bench` measured. Assumptions are marked. Emails
+cost the same on each side, and are left out.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def ours(scenario: Scenario) -> list[Line]:
 
 USUAL_ALLOCATION_BYTES = 732
 USUAL_USE_BYTES = 498
-"""Stored for good, with the hundred bytes that DynamoDB adds to each item: of an allocation the
-batch, the line and the record of the operation; of a use or an expiration the last two. A test
+"""Stored for good, including the hundred bytes that DynamoDB adds to each item: for an allocation
+the batch, the line and the record of the operation; for a use or an expiration the last two. A test
 computes them from `bench.usual`."""
 
 
@@ -56,11 +56,11 @@ def usual(scenario: Scenario) -> list[Line]:
     stored = users * months * stored_a_month / 1024**3
     kept = f"({USUAL_ALLOCATION_BYTES} B + {expiring + usages} × {USUAL_USE_BYTES} B)"
     other: dict[str, tuple[str, Decimal]] = {
-        # Four items in a transaction; a batch that expires is in an index, too, until it has.
+        # Four items in a transaction; a batch that can expire is in an index until it has expired.
         "allocate: write": (f"8 + {expiring} expiring × 1", users * (8 + expiring)),
         "allocate and re-sweep: read": (f"{SWEEPS} sweeps × 1", users * SWEEPS),
         "expire: write": (f"{expiring} × 9", users * expiring * 9),
-        # Of one batch: the fewest.
+        # From one batch: the minimum.
         "use: write": (f"{usages} × 8", users * usages * 8),
         "use: read": (f"{usages} × 2", users * usages * 2),
         "read by API": (f"{reads} × 1", users * reads),
@@ -85,24 +85,24 @@ PEAK = 10
 """Assumed: in its busiest moment a product has ten times the average of requests."""
 
 REQUEST_US = 2_000
-"""Assumed: CPU of the API's own process for a request, with routing and the check of a token."""
+"""Assumed: CPU of the API's own process for a request, including routing and the token check."""
 
 READ_SHARE = 0.3
-"""Assumed: a read's part of the CPU that a use takes of PostgreSQL."""
+"""Assumed: the PostgreSQL CPU of a read, as a share of that of a use."""
 
 MINUTE = 60.0
-"""Nobody needs to be earlier than within the first minute: both sides' schedules are a minute's."""
+"""Nobody needs to be done before the end of the first minute: both schedules run each minute."""
 
 ACCOUNT_BYTES, ALLOCATION_BYTES, EXPIRATION_BYTES, USE_BYTES = 202, 353, 230, 361
-"""Of PostgreSQL's tables and their indexes, for a user, and for each of what happens to them:
-measured with 50,000 users in PostgreSQL 15, by `pg_total_relation_size`. An allocation is a batch
-and an entry."""
+"""Bytes in PostgreSQL's tables and their indexes, for a user and for each operation: measured with
+50,000 users in PostgreSQL 15, by `pg_total_relation_size`. An allocation is a batch and an entry.
+"""
 
 INDEX_SHARE = 0.35
-"""The part of those bytes that is indexes into which each new entry goes at a place of its own."""
+"""The share of those bytes in indexes where each new entry goes to a random place."""
 
 SPARE = 1.2
-"""Room in a volume."""
+"""Spare room in a volume."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Database:
     vcpus: int
     memory_gb: int
     baseline: float = 1.0
-    """The part of each vCPU that it can use all the time."""
+    """The share of each vCPU that it can use all the time."""
 
 
 DATABASES = (
@@ -125,10 +125,10 @@ DATABASES = (
     Database("db.m7g.xlarge", 4, 16),
     Database("db.m7g.2xlarge", 8, 32),
 )
-"""The smallest first; a large one has all of its CPU, a burstable one for a while."""
+"""The smallest first; large ones have their CPU all the time, burstable ones for a while."""
 
 VOLUMES = ((20, 3_000), (400, 12_000))
-"""gp3: from so many GB on, so many reads and writes a second are included."""
+"""gp3: from this many GB on, this many reads and writes a second are included."""
 
 TASKS = ((0.25, 0.5), (0.5, 1), (1, 2), (2, 4), (4, 8))
 """Fargate: vCPUs and GB of a task."""
@@ -136,10 +136,11 @@ TASKS = ((0.25, 0.5), (0.5, 1), (1, 2), (2, 4), (4, 8))
 
 @dataclass(frozen=True)
 class Need:
-    """What must be had, of the machines of a size."""
+    """What the machines of a size must provide."""
 
     lateness: float
-    """Seconds after midnight at which the last credit is there, as with Credits as deployed."""
+    """Seconds after midnight until the last credit is there, the same as for Credits as deployed.
+    """
     database_vcpus: float
     """At the busiest moment: the turn of a month, or the peak of requests."""
     database_average: float
@@ -150,7 +151,7 @@ class Need:
     """Accounts and their indexes, which every operation reads."""
     index_gb: float
     turn_a_second: float
-    """Users to whom credits are allocated, a second."""
+    """Users who get credits, per second."""
 
 
 @cache
@@ -162,7 +163,7 @@ def need(scenario: Scenario) -> Need:
     """How much CPU, memory and storage Celery's machines must have."""
     results = _results()
     sides, to_seconds = results["work"]["allocate"], conversion(results) / 1e6
-    # In bulk, the cheapest; a use is a transaction of its own, on a connection that is kept.
+    # In bulk, the cheapest; a use is a transaction of its own, on a kept connection.
     bulk, alone = sides["celery_bulk"], sides["celery_hundred"]
     users = scenario.users
     zones = busiest(users)
@@ -193,7 +194,7 @@ def need(scenario: Scenario) -> Need:
 
 @dataclass(frozen=True)
 class Machines:
-    """What runs day and night."""
+    """The machines that run day and night."""
 
     database: Database
     volume_gb: int
@@ -203,7 +204,7 @@ class Machines:
 
 
 def machines(scenario: Scenario) -> Machines:
-    """The cheapest machines that have what is needed."""
+    """The cheapest machines that meet the needs."""
     needed = need(scenario)
     bought = [
         (_database_dollars(database, gb), database, gb)
@@ -293,7 +294,7 @@ SIDES: dict[str, Callable[[Scenario], list[Line]]] = {
     "Celery, on machines of its own": celery,
 }
 CELERY_ONLY = ("RDS", "ElastiCache", "Fargate", "Load balancer", "Public IPv4")
-"""The services that only Celery's side has."""
+"""The services that only Celery's side uses."""
 
 ANYWAY = "Celery, where those machines are there anyway"
 """Only what credits add to the smallest of them."""
@@ -340,7 +341,7 @@ MACHINES_HEAD = (
 
 
 def rows_of_machines(scenario: Scenario) -> Iterator[tuple[str, ...]]:
-    """What each size needs, and the machines that have it."""
+    """The needs of each size, and the machines that meet them."""
     for users in SIZES:
         asked = replace(scenario, users=users)
         needed, chosen = need(asked), machines(asked)
@@ -379,7 +380,7 @@ def markdown_of_prices() -> str:
 
 
 def draw(scenario: Scenario) -> None:
-    """The picture of it, with sizes between them."""
+    """Draws the sides, with more sizes in between."""
     sizes = [round(10 ** (tenth / 10)) for tenth in range(30, 71)]
     series: Mapping[str, list[tuple[float, float]]] = {
         side.replace("`", ""): [(users, float(each)) for users, each in dollars.items()]

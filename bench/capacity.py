@@ -2,12 +2,13 @@
 
     python -m bench.capacity [--json]        (make capacity)
 
-A discrete-event simulation. Sweeps page each zone that has the same midnight, a zone of many users
-in ranges at the same time, and enqueue its users, a hundred a message. Lambda takes ten messages an
-invocation, and runs as many invocations at once as its poller has grown to. Each user takes CPU, a
-round trip, a part of another and write units. The table and its expiry index give out write units
-at their maximum rates. Users live where people live (`bench.population`). Latencies of AWS are
-assumptions, and are marked. The dollars are those of the simulated course (`bench.cost.PRICES`).
+A discrete-event simulation. Sweeps page each zone that has the same midnight, and enqueue its
+users, a hundred in a message; a zone of many users is swept in parallel ranges. Lambda takes ten
+messages in an invocation, and its poller limits how many invocations run at once. Each user costs
+CPU, one round trip, a share of another, and write units. The table and its expiry index provide
+write units at their maximum rates. Users live where people live (`bench.population`). Latencies of
+AWS are assumptions, and are marked. The dollars are those of the simulated course
+(`bench.cost.PRICES`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from chalicelib.jobs.sweeps import USERS_A_PAGE, USERS_A_RANGE
 from chalicelib.messages.work import SweepKind
 
 INDEX_UNITS_A_USER = Decimal("0.01")
-"""Of the sweep: a page of 1,000 keys of the zone's index is ten units."""
+"""Of the sweep: a page of 1,000 keys of the zone's index costs ten units."""
 
 INVOCATIONS_A_POLLER = 10
 """Of a provisioned poller, at once."""
@@ -92,8 +93,8 @@ SOURCES = {
         "https://docs.aws.amazon.com/ses/latest/dg/quotas.html",
     ),
 }
-"""Looked up in stored copies of these pages on 2026-11-23 to 2026-11-30. SES is named only. The
-simulation leaves out that a table grows: rates stay as they are."""
+"""Looked up in stored copies of these pages on 2026-11-23 to 2026-11-30. SES is only named. The
+simulation leaves out that a table grows: its rates stay the same."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,14 @@ class Setting:
     """The deployed settings, and the assumptions."""
 
     zones: tuple[int, ...] = (1_000_000,)
-    """Users of each of the zones whose month begins at this instant."""
+    """The users of each zone whose month begins at this instant."""
     expiring: float = 0.3
-    """The share of users whose grant is in the expiry index, too."""
+    """The share of users whose grant is also in the expiry index."""
     memory_mb: int = 1024
     sweep_memory_mb: int = 512
     concurrency: int = 20
     pollers: int = 0
-    """Of `allocate-accounts`, in provisioned mode, always there; 0 is the usual mode."""
+    """Of `allocate-accounts`, in provisioned mode, always present; 0 is the usual mode."""
     sweep_concurrency: int = 20
     warm_writes: int = 4_000
     warm_reads: int = 12_000
@@ -124,7 +125,8 @@ class Setting:
     page_ms: float = 35.0
     """Assumed: a query of 1,000 keys, and a request to SQS."""
     index_pages: int = 300
-    """Of one zone in a second: its index is one partition, and a page of 1,000 keys ten units."""
+    """Of one zone per second: its index is one partition, and a page of 1,000 keys costs ten units.
+    """
     threads: int = 8
     cold_ms: float = 600.0
     """Assumed, for an environment's first invocation."""
@@ -137,12 +139,12 @@ class Setting:
 
     @property
     def at_first(self) -> int:
-        """Invocations of the worker when there is work suddenly."""
+        """Invocations of the worker when work suddenly appears."""
         return INVOCATIONS_A_POLLER * self.pollers or 5
 
     @property
     def more_a_minute(self) -> int:
-        """By how many invocations of the worker Lambda grows."""
+        """How many invocations of the worker Lambda adds a minute."""
         return 1_000 if self.pollers else 300
 
     @property
@@ -171,7 +173,7 @@ class Turn:
 def handed_on(setting: Setting) -> list[tuple[float, int]]:
     """When the users of each page are enqueued, and how many they are.
 
-    The first invocation of a large zone hands on one page and divides the rest into ranges.
+    The first invocation of a large zone sends on one page and divides the rest into ranges.
     """
     page_seconds = _page_seconds(setting)
     readers = [_grown_at(reader) for reader in range(min(setting.sweep_concurrency, 1_250))]
@@ -195,7 +197,7 @@ def handed_on(setting: Setting) -> list[tuple[float, int]]:
             for share in shares:
                 heapq.heappush(waiting, (time, zone, share))
         heapq.heappush(readers, time)
-    # The index of a zone gives no more than its partition can.
+    # The index of a zone is limited by its partition.
     free = [0.0] * len(setting.zones)
     pages = []
     for time, zone, users in sorted(read):
@@ -226,7 +228,7 @@ def simulate(setting: Setting) -> Turn:
     message_seconds = max(cpu_bound, waiting_bound) + 0.01
     table_rate = setting.warm_writes
     index_rate = min(setting.warm_writes, setting.shards * 1_000)
-    # Users are written no faster than the table, the index and reads give out units.
+    # Users are written no faster than the table, the index and reads provide units.
     pace = max(1 / table_rate, setting.expiring / index_rate, 1.5 / setting.warm_reads)
     free: list[float] = []
     started, most_receives, invocations, busy = 0, 0, 0, 0.0
@@ -238,7 +240,7 @@ def simulate(setting: Setting) -> Turn:
         ready, users, receives = heapq.heappop(pages)
         receives += 1
         most_receives = max(most_receives, receives)
-        # A slot: a new one when the pollers have grown to it, else the first that becomes free.
+        # A slot: a new one if the pollers have grown to it, else the first to become free.
         grown_at = _grown_at(started, setting.at_first, setting.more_a_minute)
         can_grow = started < limit
         if can_grow and (not free or max(ready, grown_at) <= max(ready, free[0])):
@@ -248,7 +250,7 @@ def simulate(setting: Setting) -> Turn:
         else:
             now = max(ready, heapq.heappop(free))
             begin = now
-        # Units are given out in turn; a late invocation waits for them while it has time.
+        # Units are assigned in turn; a late invocation waits for them while it has time.
         units_until = max(units_until, begin)
         served = min(users, max(0, int((begin + patience - units_until) / pace)))
         units_until += served * pace
@@ -257,7 +259,7 @@ def simulate(setting: Setting) -> Turn:
         heapq.heappush(free, end)
         invocations, busy = invocations + 1, busy + end - now
         if served < users:
-            # On average: the pause is drawn from between half of this and all of it.
+            # On average: the pause is a random time between half of this and all of it.
             delay = 0.75 * min(LONGEST_DELAY, FIRST_DELAY * 2 ** (receives - 1))
             heapq.heappush(pages, (end + delay, users - served, receives))
         if served:
@@ -287,7 +289,7 @@ def simulate(setting: Setting) -> Turn:
 def _credited(
     finished: list[tuple[float, int]],
 ) -> tuple[tuple[tuple[float, float], ...], float]:
-    """How many have their credits at each moment, thinned out, and the most users of a second."""
+    """How many have their credits at each moment, thinned out; and the most users in a second."""
     finished.sort()
     per_second: Counter[int] = Counter()
     curve, credited = [(0.0, 0.0)], 0
@@ -352,7 +354,7 @@ def measured() -> Setting:
 
 
 def tuned(setting: Setting) -> Setting:
-    """With what a million in one zone within a minute takes."""
+    """With the settings that a million users in one zone need within a minute."""
     return replace(
         setting,
         memory_mb=1769,
@@ -366,7 +368,7 @@ def tuned(setting: Setting) -> Setting:
 
 
 def raised(setting: Setting) -> Setting:
-    """Beyond the usual quotas of an account, which AWS raises when it is asked."""
+    """Beyond the usual quotas of an account, which AWS raises on request."""
     return replace(tuned(setting), warm_writes=120_000, warm_reads=200_000)
 
 
@@ -397,11 +399,11 @@ class Bill:
     """What a turn costs, in dollars."""
 
     units: Decimal
-    """Of DynamoDB: the same however fast."""
+    """Of DynamoDB: independent of the speed."""
     functions: Decimal
     """Lambda and SQS."""
     a_month: Decimal
-    """What is there between the turns, too: provisioned pollers."""
+    """Costs between the turns: provisioned pollers."""
     once: Decimal
     """Warm throughput beyond that of a new table."""
 
@@ -415,7 +417,7 @@ def bill(setting: Setting, turn: Turn) -> Bill:
     users = Decimal(setting.users)
     expiring = Decimal(str(setting.expiring))
     written, read = users * (1 + expiring), users * (Decimal("1.5") + INDEX_UNITS_A_USER)
-    # The index of expiries is written, too. It gives out units at its own rate, as fast at least.
+    # The index of expiries is written, too. It provides units at its own rate, at least as fast.
     warmed = 2 * (setting.warm_writes - NEW.warm_writes)
     read_warmed = setting.warm_reads - NEW.warm_reads
     return Bill(
@@ -430,7 +432,7 @@ def bill(setting: Setting, turn: Turn) -> Bill:
 
 
 def minute(turn: Turn) -> int:
-    """In which minute after midnight the last credit is there, the first being 1."""
+    """The minute after midnight in which the last credit arrives; the first minute is 1."""
     return max(1, math.ceil(turn.seconds / 60))
 
 
@@ -452,11 +454,11 @@ SETTINGS: tuple[tuple[str, Callable[[Setting], str]], ...] = (
     ("dollars once", lambda of: f"{_standing(of).once:,.2f}"),
     ("dollars a month, whoever is due", lambda of: f"{_standing(of).a_month:,.2f}"),
 )
-"""What has to be set, and what it costs without any turn."""
+"""The settings to change, and their cost without any turn."""
 
 
 def markdown_of_settings(setting: Setting) -> str:
-    """What has to be set, as docs/scale.md shows it."""
+    """The settings to change, as docs/scale.md shows them."""
     sides = (setting, tuned(setting), raised(setting))
     lines = ["| what | as deployed | tuned | quotas raised |", "|---|--:|--:|--:|"]
     lines += [f"| {' | '.join((what, *map(told, sides)))} |" for what, told in SETTINGS]

@@ -50,7 +50,7 @@ PRICES = {
     "S3 write": Decimal("0.005") / 1000,
     "S3 read": Decimal("0.0004") / 1000,
     "S3 storage": Decimal("0.023"),
-    # Of Celery's machines, for `--rival`. RDS with a standby in a second zone; ARM everywhere.
+    # Celery's machines, for `--rival`. RDS with a standby in a second zone; ARM everywhere.
     "RDS db.t4g.micro hour": Decimal("0.032"),
     "RDS db.t4g.small hour": Decimal("0.065"),
     "RDS db.t4g.medium hour": Decimal("0.129"),
@@ -66,8 +66,8 @@ PRICES = {
     "Load balancer unit hour": Decimal("0.008"),
     "Public IPv4 hour": Decimal("0.005"),
 }
-"""US dollars a unit (a GB is a GB-month, or a GB ingested), us-east-1, read on 2026-11-23; those of
-an hour on 2026-11-30, in copies of AWS's price list of 2026-09-19."""
+"""US dollars a unit (a GB is a GB-month, or an ingested GB), us-east-1, read on 2026-11-23; hourly
+prices on 2026-11-30, in copies of AWS's price list of 2026-09-19."""
 
 SOURCES = {
     "DynamoDB": "https://aws.amazon.com/dynamodb/pricing/on-demand/",
@@ -102,7 +102,7 @@ HEAD_BYTES = 45
 of 4 bits. A test checks this."""
 
 RECORDS_A_BATCH = 3_000
-"""How many entries the stream delivers at once under load: 6 MB of them."""
+"""How many entries the stream delivers at once under load: 6 MB."""
 
 BATCH_WINDOWS = 4 * 30 * 24 * 12
 """The batches of a month with little load: one every 5 minutes, from a stream of four shards."""
@@ -114,10 +114,10 @@ POLLING_REQUESTS = 5 * 3 * 60 * 24 * 30
 """A month of long polls of an idle queue: Lambda keeps five under way, of 20 seconds each."""
 
 HOURS = 30 * 24
-"""A month: CloudWatch counts a metric for each hour in which it is written."""
+"""The hours of a month: CloudWatch charges a metric for each hour in which it is written."""
 
 CROSSINGS = Decimal("0.5")
-"""How many crossings a user has in a month: a low balance every other month, and what ends it."""
+"""How many crossings a user has in a month: a low balance every other month, and its end."""
 
 IDLE_HOURS = {
     Metric.ALLOCATION_TICKS: HOURS,
@@ -162,12 +162,12 @@ class Scenario:
     queues: int = 5
     size: Size = Size.FULL
     events: bool = False
-    """Whether every entry is told of on the bus."""
+    """Whether every entry is published on the bus."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the bill: a quantity of something that has a price."""
+    """One line of the bill: a quantity of something with a price."""
 
     what: str
     arithmetic: str
@@ -176,7 +176,7 @@ class Line:
 
     @property
     def dollars(self) -> Decimal:
-        """Its cost in a month."""
+        """Its cost a month."""
         return self.quantity * PRICES[self.price]
 
 
@@ -215,7 +215,7 @@ def lines(scenario: Scenario) -> Iterator[Line]:
     yield Line("read by API", f"{reads} × 2", users * reads * 2, "DynamoDB read unit")
     yield Line("mail: records", f"{mails} × 2", users * mails * 2, "DynamoDB write unit")
     yield Line("mail: read", f"{mails} × 2", users * mails * 2, "DynamoDB read unit")
-    # The subscriptions and the ledger of each user, and all items again to find unknown zones.
+    # The subscription and the ledger of each user, and all items again to find unknown zones.
     yield Line(
         "completeness, twice",
         "2 × (0.5 + 1 + 0.05)",
@@ -232,7 +232,7 @@ def lines(scenario: Scenario) -> Iterator[Line]:
     yield Line("ledger kept", growth, stored, "DynamoDB storage")
     yield Line("ledger's backup", "the same GB", stored, "DynamoDB point-in-time recovery")
 
-    # A message is 100 users; ten messages are one request to send, to receive and to delete.
+    # A message has 100 users; ten messages are one request to send, receive and delete.
     swept = users * SWEEPS * (1 + expiring) / 1000
     told = users * mails / 10
     yield Line(
@@ -330,7 +330,7 @@ def lines_of_events(scenario: Scenario) -> Iterator[Line]:
     each = entries + CROSSINGS
     events = scenario.users * each
     yield Line("events", f"{entries} entries + {CROSSINGS} crossings", events, "EventBridge event")
-    # Ten are one request to send, to receive and to delete, and one invocation.
+    # Ten are one request to send, receive and delete, and one invocation.
     yield Line("messages of events", f"3 × {each} / 10", events * 3 / 10, "SQS request")
     polls = Decimal(POLLING_REQUESTS)
     yield Line("polling for events", f"1 queue × {POLLING_REQUESTS:,}", polls, "SQS request")
@@ -370,7 +370,7 @@ def _table(bill: Sequence[Line]) -> str:
 
 
 def sizes(scenario: Scenario) -> Iterator[tuple[str, Decimal, Decimal]]:
-    """The differences of the two sizes, and the whole bills: without traffic, then in a scenario.
+    """The differences between the two sizes, and whole bills: without traffic, then in a scenario.
 
     Each with the dollars of the full and the small stage.
     """
@@ -419,7 +419,7 @@ def _price(price: Decimal) -> str:
 
 
 def _scenario(options: Mapping[str, Any]) -> Scenario:
-    """The scenario of what was given; the rest is as usual."""
+    """The scenario with the given options; the rest is the default."""
     return Scenario(**{name: value for name, value in options.items() if value is not None})
 
 
@@ -431,7 +431,7 @@ def _beside(
     as_markdown: bool,
 ) -> int:
     """Prints the bills of the rivals, too."""
-    from bench import bills  # it needs what is above
+    from bench import bills  # it needs the definitions above
 
     for name in ("users", "size", "events"):
         if options[name]:

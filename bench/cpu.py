@@ -55,7 +55,7 @@ Call = Callable[[], object]
 
 
 def subscription_item() -> dict[str, Any]:
-    """A subscription as DynamoDB answers it."""
+    """A subscription in DynamoDB's answer."""
     return {
         "user_id": {"S": USER},
         "email": {"S": "ada@example.com"},
@@ -84,7 +84,7 @@ def entries() -> list[LedgerEntry]:
 
 
 def ledger_item(entry: LedgerEntry) -> dict[str, Any]:
-    """An entry as DynamoDB answers it."""
+    """An entry in DynamoDB's answer."""
     return {
         "user_id": {"S": USER},
         "entry": {"S": f"entry#{entry.number:012}"},
@@ -222,7 +222,7 @@ def measure_cold(variant: str, imported_from: Path, database: Database) -> float
 
 
 IMPORTING = ("api, first request", "worker, first message")
-"""The cold starts whose imports are counted: all that a first event needs is loaded by then."""
+"""The cold starts whose imports are counted: they load everything that a first event needs."""
 
 
 def imports(variant: str, imported_from: Path, database: Database) -> dict[str, float]:
@@ -370,7 +370,7 @@ def routes() -> Iterator[tuple[str, Call, Call, Call]]:
 
 
 def cpu_of(call: Callable[[], object], times: int = 50) -> float:
-    """Microseconds of CPU of one call."""
+    """Microseconds of CPU for one call."""
     before = time.process_time_ns()
     for _ in range(times):
         call()

@@ -1,7 +1,7 @@
-"""Very many subscribers of one zone who differ only in their number, at eight bytes each.
+"""Very many subscribers of one zone who differ only in their number, eight bytes each.
 
-`bench.database` makes their items and index rows when somebody asks for them. So ten million users
-fit into some two hundred megabytes, and the sweep that reads them sees no difference.
+`bench.database` makes their items and index rows on request. So ten million users fit into some two
+hundred megabytes, and the sweep that reads them sees no difference.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ class Crowd(Sequence[Row]):
     """The users ``<prefix>-0000000`` and so on; as a sequence, their rows in the zone's index."""
 
     def __init__(self, prefix: str, users: int, item: dict[str, Any]) -> None:
-        """``item``: a subscription as it is stored, without what differs."""
+        """``item``: a subscription as it is stored, without the user's own parts."""
         self._prefix = prefix
         self._item = item
-        # A place in the upper half, and the number of its user in the lower. Sorted, that is the
-        # order of the index: users who share a place are in the order of their ids. They are sorted
-        # in 256 parts, because Python's integers take four times as much while they are.
+        # Each number has a place in the upper half and a user's number in the lower half. Sorted,
+        # that is the order of the index: users who share a place are in the order of their ids. The
+        # sorting is done in 256 parts, because Python's integers need four times as much memory
+        # meanwhile.
         parts = [array("Q") for _ in range(256)]
         for number in range(users):
             user = place_of(user_id_of(prefix, number)) << PLACE_BITS | number
@@ -66,7 +67,7 @@ class Crowd(Sequence[Row]):
         return f"{user >> PLACE_BITS:08x}#{user_id}", user_id
 
     def item(self, user_id: str) -> bytes | None:
-        """The subscription of one of them; None for somebody else."""
+        """The subscription of one of them; None for other users."""
         prefix, _, number = user_id.rpartition("-")
         is_one = prefix == self._prefix and number.isdecimal() and int(number) < len(self)
         if not is_one or user_id != user_id_of(prefix, int(number)):

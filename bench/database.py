@@ -1,13 +1,13 @@
-"""The parts of DynamoDB and SQS that Credits uses, in a process of its own, made to be cheap.
+"""The parts of DynamoDB and SQS that Credits uses, as a cheap process of its own.
 
     with serving() as database:
         database.endpoint, database.control("seed", ...)
 
 With it we measure the *client*: it gives DynamoDB's answers over loopback in a few microseconds,
-and holds ten million users (`bench.crowd`). It knows the conditions, transactions and index
-queries that this project and its rivals in the benchmark use, and refuses everything else. It does
-not replace the emulator, which the tests run on. The units it reports follow DynamoDB's published
-rules and equal those of the emulator (`make units`).
+and holds ten million users (`bench.crowd`). It knows the conditions, transactions and index queries
+that this project and its rivals in the benchmark use, and refuses everything else. It does not
+replace the emulator, which the tests run on. The units it reports follow DynamoDB's published rules
+and equal those of the emulator (`make units`).
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ INDEXES = {
 _LAST = "\U0010ffff"
 
 _quoted = json.encoder.encode_basestring
-"""A text as JSON: a page of an index has two thousand, for which `json.dumps` takes four times as
-long."""
+"""A text as JSON: a page of an index has two thousand, and `json.dumps` takes four times as long.
+"""
 
 _DUPLICATE = "Duplicate primary key exists in table"
 

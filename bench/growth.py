@@ -20,7 +20,7 @@ from bench.workload import ENVIRONMENT, MIDNIGHT, Context, set_clock, sqs_event,
 SIZES = (10, 100_000)
 ZONES = {"Europe/Paris": 1_000, "Europe/Berlin": 100_000}
 TIMES = 20
-"""Calls in a row. Turns are short, so that a moment of slowness meets both sizes."""
+"""Calls in a row. Turns are short, so that a slow moment affects both sizes."""
 
 TURNS_A_ROUND = 20
 

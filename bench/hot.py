@@ -1,14 +1,14 @@
-"""One account that many callers use at once: uses a second, how long they wait, what waiting costs.
+"""One account used by many callers at once: uses a second, waiting times, and the cost of waiting.
 
     python -m bench.hot [--seconds 5]        (make hot)
 
-A use reads the account and inserts the next line; of those who read the same line one wins, the
-others read again. The operations run in this process with the deployed code over the emulator, one
-thread a caller, so the emulator and this machine's CPU are in the times. What is counted is not:
-requests, lost races and capacity units are those of the same course on AWS.
+A use reads the account and inserts the next line. If several callers read the same line, one wins
+and the others read again. The operations run in this process with the deployed code over the
+emulator, one thread a caller, so the times include the emulator and this machine's CPU. The counts
+do not: requests, lost races and capacity units are the same for such a course on AWS.
 
-The figures are kept in bench/hot.json under the name of how requests are sent, so that a run stands
-beside one from before that changed.
+The figures are stored in bench/hot.json under the way in which requests are sent, so that a run can
+be compared with one from before that changed.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ RESULTS = Path(__file__).with_name("hot.json")
 CALLERS = (1, 8, 64)
 
 KEPT_SECONDS = 5
-"""A measurement that is shorter is only a try."""
+"""A measurement shorter than this is only a trial."""
 
 PLENTY = 1_000_000_000
-"""Credits that no caller uses up."""
+"""Credits that no callers can use up."""
 
 SENT_BY = "the wire"
-"""How requests are sent now: by `store.wire`. Before, it was by "the SDK"."""
+"""How requests are sent now: by `store.wire`. Before, it was "the SDK"."""
 
 Act = Callable[[Services, str, str], None]
-"""What a caller does again and again: with the services, the user's id, and a key of its own."""
+"""What a caller repeats: with the services, the user's id, and a key of its own."""
 
 
 def use_one(services: Services, user_id: str, key: str) -> None:
@@ -75,7 +75,7 @@ def use_one(services: Services, user_id: str, key: str) -> None:
 
 
 def use_many(services: Services, user_id: str, key: str, *, keys: int) -> None:
-    """So many uses in one entry."""
+    """That many uses in one entry."""
     items = [UsageItem(f"{key}-{number}", 1, "Report") for number in range(keys)]
     on_request.use_many(services, user_id, items, caller="bench")
 
@@ -93,13 +93,13 @@ WORK: dict[str, tuple[Act, int]] = {
     "use-many of 50": (partial(use_many, keys=50), 50),
     "hold and capture": (hold_and_capture, 1),
 }
-"""What is measured: the work, and how many uses, or jobs, each call of it is."""
+"""The measured work, and how many uses or jobs each call does."""
 
 
 class Meter:
     """Requests, lost races and units, from all threads.
 
-    The emulator reports no units for what it refuses. AWS takes them: "This capacity is consumed
+    The emulator reports no units for what it refuses. AWS charges them: "This capacity is consumed
     even when the transaction is canceled"
     (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html).
     So those of a refused transaction are computed from its items: two a KB and item.
@@ -143,7 +143,7 @@ class Meter:
             statements = parameters["TransactStatements"]
             computed = 2.0 * sum(write_units(inserted(each)[1]) for each in statements)
             written = computed if answered is None else reported
-        elif operation == "TransactGetItems":  # it is not asked for its units, which are two a key
+        elif operation == "TransactGetItems":  # its units are not requested; they are two a key
             read = 2.0 * len(parameters["TransactItems"])
         else:
             read = reported
@@ -161,7 +161,7 @@ CONSUMED = "ConsumedCapacity"
 
 @dataclass(frozen=True)
 class Row:
-    """What so many callers did, for each use, or job, unless stated otherwise."""
+    """The results for a number of callers, for each use or job, unless stated otherwise."""
 
     work: str
     callers: int
@@ -169,16 +169,16 @@ class Row:
     """Uses, or jobs, of all callers together."""
     p50_ms: float
     p99_ms: float
-    """How long a call takes, of which use-many does several uses."""
+    """How long a call takes; a call of use-many does several uses."""
     lost: float
     """Lost races a call."""
     requests: float
     write_units: float
     lost_write_units: float
-    """Those among them that were for nothing."""
+    """The write units that were spent on lost races."""
     read_units: float
     failed: int
-    """Calls that were given up after all attempts."""
+    """Calls that failed after all attempts."""
 
 
 class Hot:
@@ -192,7 +192,7 @@ class Hot:
         self._meter = Meter(self._services.dynamodb)
 
     def measure(self, work: str, callers: int, seconds: float) -> Row:
-        """So many callers do the same for so long."""
+        """That many callers do the same for that many seconds."""
         user_id = _user_of(work, callers)
         act, uses = WORK[work]
         act(self._services, user_id, f"{user_id}-warm")
@@ -266,8 +266,8 @@ CPU_SECONDS = 0.003
 TRANSACTION_SECONDS = 0.015
 MARKER_SECONDS = 0.010
 """Assumed for AWS: the query of the last entry, our own work at 512 MB, the transaction, and, after
-a lost race, reading the marker of the operation. The table is half-way: it reads, or locks, at half
-of the time, and the answer takes the other half."""
+a lost race, reading the marker of the operation. The table is half-way: it reads or locks after
+half of the time, and the answer takes the other half."""
 
 SIMULATED_SECONDS = 200.0
 
@@ -277,21 +277,21 @@ API_GB = Decimal("0.5")
 
 @dataclass(frozen=True)
 class Course:
-    """What callers of one account would do on AWS, by simulation."""
+    """What callers of one account would achieve on AWS, by simulation."""
 
     callers: int
     a_second: float
-    """Calls that succeed, of all callers together."""
+    """Successful calls of all callers together."""
     p50_ms: float
     p99_ms: float
     lost: float
     """Lost races a call."""
     failed: float
-    """The share of calls that are given up after all attempts."""
+    """The share of calls that fail after all attempts."""
 
     @property
     def dollars(self) -> Decimal:
-        """What a million uses of this kind cost: units, and Lambda's time, which waits, too."""
+        """The cost of a million uses of this kind: units, and Lambda's time, including waits."""
         lost = Decimal(str(self.lost))
         seconds = Decimal(str(self.callers / self.a_second))
         return MILLION * (
@@ -304,17 +304,17 @@ class Course:
 
 @cache
 def simulated(callers: int) -> Course:
-    """Callers on machines of their own: nobody takes another's CPU, as they do on one machine.
+    """Callers on machines of their own, so nobody takes another's CPU.
 
-    Of transactions that want the next line, the first to arrive locks it until it is committed, and
-    the others are refused. Pauses are those of `chalicelib.retries`.
+    Of several transactions for the next line, the first to arrive locks it until it is committed,
+    and the others are refused. Pauses are those of `chalicelib.retries`.
     """
     chance = random.Random(callers)  # noqa: S311 - a simulation
 
     def about(seconds: float) -> float:
         return seconds * chance.uniform(0.7, 1.3)
 
-    # When a caller does something at the table: who, the line they read (or None: they are about to
+    # When a caller acts at the table: the caller, the line they read (or None: they are about to
     # read), the attempt, and when their call began.
     waiting: list[tuple[float, int, int | None, int, float]] = []
 
@@ -374,7 +374,7 @@ HEAD = (
 
 
 def rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The cells of the table, of all ways that were measured."""
+    """The cells of the table, for all measured ways."""
     return [
         (
             sent_by,
@@ -407,7 +407,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def markdown_of_courses() -> str:
-    """What callers would do on AWS, as docs/scale.md shows it."""
+    """What callers would achieve on AWS, as docs/scale.md shows it."""
     head = (
         "callers at once",
         "calls a second",
@@ -446,7 +446,7 @@ def draw(results: dict[str, Any]) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Reads the command line, measures, keeps and prints; the exit status."""
+    """Reads the command line, measures, stores and prints; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.hot",
         description="Measures one account that 1, 8 and 64 callers use at once.",

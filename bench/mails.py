@@ -58,7 +58,7 @@ class Relay:
         self._lock = threading.Lock()
 
     def is_throttled(self, name: str) -> bool:
-        """Whether SES refuses this request; counts it by its result."""
+        """Whether SES refuses this request; counts the outcome."""
         with self._lock:
             refused = name == "ses SendEmail" and self._dice.random() < self._throttled
             self.counts[f"{name} (throttled)" if refused else name] += 1
@@ -168,7 +168,7 @@ def deliver_again(services: Services, user_ids: list[str], share: float) -> int:
 def run(
     stack: stacks.LocalStack, users: int, duplicates: float, throttled: float
 ) -> dict[str, Any]:
-    """Allocates, waits for the mails, counts."""
+    """Allocates, waits for the emails, counts."""
     services = services_of_local(stack)
     services.queues = queues_of_local(stack)
     user_ids = [f"user-{number}" for number in range(users)]
@@ -219,7 +219,7 @@ def show(figures: dict[str, Any], console: Console) -> None:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line and measures; the exit status: 1 unless all were mailed once."""
+    """Reads the command line and measures; the exit status is 1 unless each user got one email."""
     parser = argparse.ArgumentParser(prog="python -m bench.mails")
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--duplicates", type=float, default=0.3, help="share delivered again")

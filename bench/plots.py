@@ -106,9 +106,9 @@ def lines(
 def decades(
     title: str, series: Mapping[str, Sequence[tuple[float, float]]], x_name: str, y_name: str
 ) -> str:
-    """One line for each series, on axes of powers of ten; what is less than 1 is shown as 1.
+    """One line for each series, on logarithmic axes; values below 1 are shown as 1.
 
-    Each third line is dashed, so that one under it can be seen.
+    Every third line is dashed, so that a line beneath it can be seen.
     """
     width, height, left, top, bottom, right = 740, 420, 80, 140, 50, 50
     xs = [math.log10(x) for points in series.values() for x, _ in points]
@@ -146,7 +146,7 @@ def decades(
 
 
 def write(name: str, picture: str) -> None:
-    """Keeps a picture."""
+    """Writes a picture."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     (IMAGES / f"{name}.svg").write_text(picture, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""How people are spread over the timezones; `bench.capacity` spreads users in the same way.
+"""How people are spread over the timezones; `bench.capacity` spreads users the same way.
 
     python -m bench.population        writes bench/population.csv again, from GeoNames
 

@@ -33,7 +33,7 @@ _WAITING = ("recv_into", "sendall")
 
 
 class _OneByOne:
-    """In place of a pool of threads."""
+    """Replaces a pool of threads."""
 
     def __init__(self, _threads: int) -> None:
         pass
@@ -50,7 +50,7 @@ class _OneByOne:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Throws the logs of the functions away, after they are written."""
+    """Discards the logs of the functions after they are written."""
     output = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
@@ -78,7 +78,7 @@ def profiled(work: str, users: int) -> Counter[str]:
             seconds[_package(file)] += own
             continue
         for (caller_file, _, _), (_, _, of_caller, _) in callers.items():
-            # The socket is the kernel's work, and waiting for the database.
+            # Time in the socket is the kernel's work, and waiting for the database.
             is_socket = any(name in function for name in _WAITING)
             seconds["the socket" if is_socket else _package(caller_file)] += of_caller
     return seconds

@@ -1,8 +1,9 @@
-"""Microseconds as the machine of reference would have measured them.
+"""Microseconds converted to the machine of reference.
 
-Times of two machines cannot be compared, and a machine is slower while others are busy on its host:
-today everything can take three times as long as yesterday. What `make bench` measures beside bare
-botocore is converted by it. So a slow machine changes no bill and no minute.
+Times of two machines cannot be compared. Also, a machine is slower while others are busy on its
+host: today everything can take three times as long as yesterday. So measurements of `make bench`
+are converted by that of bare botocore beside them. Then a slow machine changes no bill and no
+minute.
 """
 
 from __future__ import annotations
@@ -14,5 +15,5 @@ FLOOR_US = 1_042.6
 
 
 def conversion(results: Any) -> float:
-    """By what to multiply a time of a run of `make bench`."""
+    """The factor for converting times of a run of `make bench`."""
     return FLOOR_US / float(results["work"]["allocate"]["floor"]["cpu_us"]["median"])

@@ -1,4 +1,4 @@
-"""Writes the results of the last `make bench` into bench/README.md, so that the two agree.
+"""Writes the results of the last `make bench` into bench/README.md, so that both agree.
 
 python -m bench.report
 """
@@ -79,7 +79,7 @@ def _row(*cells: object) -> str:
 
 
 def write() -> None:
-    """Puts the tables between their marks."""
+    """Puts the tables between their markers."""
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)

@@ -63,7 +63,7 @@ def _free_port() -> int:
 
 
 def cpu_seconds(process_id: int) -> float:
-    """The CPU of a process and all of its descendants, also those that have ended."""
+    """The CPU of a process and all of its descendants, including ended ones."""
     children: dict[int, list[int]] = {}
     ticks: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
@@ -74,7 +74,7 @@ def cpu_seconds(process_id: int) -> float:
         except OSError:
             continue
         children.setdefault(int(fields[1]), []).append(int(entry.name))
-        # user and system, and the same of children that have ended
+        # user and system, and the same for children that have ended
         ticks[int(entry.name)] = sum(map(int, fields[11:15]))
     total, waiting = 0, [process_id]
     while waiting:
@@ -111,7 +111,7 @@ class Rival:
         return {name: cpu_seconds(process) for name, process in self.processes.items()}
 
     def measure(self, how: str, users: int, plan: str = "pro") -> dict[str, float]:
-        """Allocates to that many users; microseconds of CPU for each, in all and by process."""
+        """Allocates to that many users; microseconds of CPU for each, in total and by process."""
         self.control("seed", str(users), plan)
         time.sleep(1)
         before = self.cpu()
@@ -122,8 +122,8 @@ class Rival:
             self._wait_until_idle(deadline)
             seconds = time.perf_counter() - began
             after = self.cpu()
-            # Checking the result is work of the bench, so it comes after the figures were taken.
-            # On a busy machine they can be idle because they have to wait.
+            # Checking the result is the bench's own work, so it comes after the figures were taken.
+            # On a busy machine, idle processes may only be waiting.
             if self.control("done").split() == [str(users), str(users)]:
                 break
             if time.monotonic() > deadline:
@@ -152,7 +152,7 @@ def running() -> Iterator[Rival]:
     python = environment()
     with tempfile.TemporaryDirectory(prefix="credits-rival-") as name:
         directory = Path(name)
-        # PostgreSQL refuses to run as root, so it then runs as the user that its package made.
+        # PostgreSQL refuses to run as root, so it runs as the user of its package.
         as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         as_user = as_user if os.getuid() == 0 else []
         data = directory / "postgres"

@@ -1,14 +1,14 @@
-"""Measures a sweep of a million users in one zone, killed on its way, beside one of ten thousand.
+"""Measures a sweep of a million users in one zone, killed midway, beside one of ten thousand.
 
     python -m bench.scale [--users 1000000]        (make scale)
 
 The deployed function pages the zone's index in a process of its own, against `bench.database`. It
-divides the zone into ranges, and each of them is delivered, too. Once the function is killed
+divides the zone into ranges, and each range is delivered, too. One time the function is killed
 (SIGKILL) in the middle of a range, and its message is delivered again, as SQS would do. At the end
 every user must be in a message. A worker then allocates to the users of the last messages.
 
-Memory is bounded: sixteen bytes a user in the database's process, while it makes them, and one in
-this, beside what a process takes anyway.
+Memory is bounded: sixteen bytes a user in the database's process while it makes them, and one byte
+in this process, on top of a process's usual memory.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from infra.arguments import whole_number
 from infra.terminal import progress_bar
 
 WORKED = 50
-"""How many messages the worker is given."""
+"""How many messages the worker gets."""
 
 
 def child(function: str, endpoint: str) -> int:
@@ -98,7 +98,7 @@ def _started(database: Database, function: str, *events: list[str]) -> subproces
 
 
 class Handed:
-    """Whom the sweep has handed on, and how often: a byte a user. Of messages it keeps the last."""
+    """The users that the sweep has sent on, and how often: a byte a user. Keeps the last ones."""
 
     def __init__(self, users: int) -> None:
         self._times = bytearray(users)
@@ -106,7 +106,7 @@ class Handed:
         self.last: deque[str] = deque(maxlen=WORKED)
 
     def add(self, message: str) -> int:
-        """Counts the users of a message; how many of them are in no earlier one."""
+        """Counts the users of a message; returns how many of them are in no earlier one."""
         new = 0
         self.messages += 1
         self.last.append(message)
@@ -128,7 +128,7 @@ class Handed:
 
 
 def run(users: int, *, kill: bool, tell: Callable[[int], object]) -> dict[str, Any]:
-    """Sweeps that many users; returns the measurements. ``tell`` is given each progress, in users.
+    """Sweeps that many users; returns the measurements. ``tell`` gets the progress, in users.
 
     Messages are counted and dropped while the sweep runs, so that memory does not grow with them.
     """
@@ -152,7 +152,7 @@ def run(users: int, *, kill: bool, tell: Callable[[int], object]) -> dict[str, A
                     tell(handed.add(message))
 
         while waiting:
-            # A process handles as many events as there are for it, as in Lambda.
+            # A process handles all events that wait for it, as in Lambda.
             hop = waiting[0][0]
             bodies = [body for hops, body in waiting if hops == hop]
             waiting[:] = [(hops, body) for hops, body in waiting if hops > hop]
@@ -196,7 +196,7 @@ def run(users: int, *, kill: bool, tell: Callable[[int], object]) -> dict[str, A
 
 
 def _requests(counts: dict[str, Any]) -> int:
-    """The requests to DynamoDB and SQS; the function's, not ours."""
+    """The requests to DynamoDB and SQS by the function, without our own."""
     return sum(counts["requests"].values())
 
 

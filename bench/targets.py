@@ -1,4 +1,4 @@
-"""The aims, and whether a run met them."""
+"""The targets, and whether a run met them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def ratio(figures: Figures, over: Figures) -> float:
 def targets(  # noqa: C901 - a list, not a decision
     results: Figures,
 ) -> list[tuple[str, float, str, float, bool]]:
-    """The aims: the name, the measured value, ``<=`` or ``>=``, the aim, whether it was met."""
+    """The targets: name, measured value, ``<=`` or ``>=``, target, whether it was met."""
     rows: list[tuple[str, float, str, float]] = []
     work = results["work"]
     for name, units in {"allocate": 1, "expire": 1, "allocate_expiring": 2, "resweep": 0}.items():

@@ -54,7 +54,7 @@ class Meter:
     write_units: float = 0.0
 
     def watch(self, client: Any) -> None:
-        """Counts every call of a client from now on, whether of the SDK or of the wire."""
+        """Counts every call of a client from now on, of the SDK or of the wire."""
         call = client.call
 
         def counted(operation: str, parameters: dict[str, Any]) -> Any:
@@ -108,7 +108,7 @@ class Bench:
         self._users = users
         start = calendar.month_start(ZONE, calendar.period_at(ZONE, self._services.now()).next())
         self._start: datetime = start
-        # Only the clock of this process: each operation is measured when it is due.
+        # Only this process's clock: each operation is measured when it is due.
         self._now = start
         self._services.now = lambda: self._now
 
@@ -215,7 +215,7 @@ class Bench:
     def _hold(
         self, users: list[str], how: str = "", ended_after: timedelta = timedelta(0)
     ) -> Iterator[Figure]:
-        """Two holds of each user: one is captured in part, one is released."""
+        """Two holds for each user: one is captured partly, one is released."""
         opened: dict[str, list[str]] = {"capture": [], "release": []}
         with self._meter.measuring() as measured:
             for end, hold_ids in opened.items():
@@ -230,7 +230,7 @@ class Bench:
             yield _figure(f"{end} a hold{how}", measured, len(users))
 
     def _sell(self, users: list[str]) -> Iterator[Figure]:
-        """A pack for each user, of which all is refunded; then the dispute about it is won."""
+        """A pack for each user, which is fully refunded; then the dispute about it is won."""
         services = self._services
         with self._meter.measuring() as measured:
             for user_id in users:

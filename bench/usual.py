@@ -1,8 +1,8 @@
 """The usual design on DynamoDB, for comparison: a balance that is updated in place.
 
 Four items in one transaction: the credit batch, the balance, a ledger line and an idempotency
-record. It is written as a good team would with PynamoDB's models: one connection, conditions on
-everything, one read before the write. Table ``usual``: partition ``pk``, sort ``sk``.
+record. It is written as a good team would write it, with PynamoDB's models: one connection,
+conditions on everything, one read before the write. Table ``usual``: partition ``pk``, sort ``sk``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m bench.very_many
 
-The deployed functions page an index that is invented on the way. A simulated clock adds the time of
+The deployed functions page an index that is made up on the way. A simulated clock adds the time of
 each page (`bench.capacity`). As many functions run at a time as are deployed.
 """
 
@@ -43,13 +43,13 @@ PAGE_SECONDS = Setting().page_ms / 1000 + Setting().sweep_cpu_ms / (512 / 1769)
 """A page of 1,000 users, as it is deployed: its query, its CPU, and a request to SQS."""
 
 READ_SECONDS = 0.04
-"""A page of 1,000 expiries, few of which are handed on: only its query."""
+"""A page of 1,000 expiries, few of which are sent on: only its query."""
 
 SEND_SECONDS = 0.014
 """Ten messages: they take most of the time of reminders."""
 
 COUNT_SECONDS = 100 / 260
-"""A page of 100 users of the count, each of whom has a query."""
+"""A page of 100 users of the count: a query for each."""
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Cloud:
     def users_of(
         self, _zone: str, after: str | None, limit: int, range_: Range, _day: int | None = None
     ) -> UsersPage:
-        """User n of the zone has the place n / users; only the last user of a page has a name."""
+        """User n of the zone has the place n / users; only the last user of a page gets a name."""
         self.take(PAGE_SECONDS * limit / 1000)
         first, end = (-(-place * self.users // PLACES) for place in (range_.first, range_.last + 1))
         start = max(first, int(after) + 1 if after else 0)
@@ -157,7 +157,7 @@ class Course:
 
 
 def run(cloud: Cloud, handle: Callable[[Any, Any, Any], Any], body: str) -> Course:
-    """Delivers a message, and those that follow from it, each to a free function."""
+    """Delivers a message and all messages that it leads to, each to a free function."""
     waiting = [(0.0, 1, body)]
     free = [0.0] * READERS
     hops = invocations = 0
@@ -215,7 +215,7 @@ def counted(cloud: Cloud) -> Course:
 def reminded(cloud: Cloud) -> Course:
     """The reminders of credits that end at one midnight, in one shard of the zone's index.
 
-    The other shards are as large. The result holds for all of them, read side by side.
+    The other shards are as large. They are read side by side, so the result holds for all of them.
     """
     end = datetime(2026, 2, 3, 23, tzinfo=UTC)
 
@@ -231,7 +231,7 @@ def reminded(cloud: Cloud) -> Course:
         return ExpiringPage([str(n) for n in range(start, stop)], last, [end] * (stop - start))
 
     cloud.index = SimpleNamespace(expiring=expiring)
-    # A factor that spreads neighbours evenly.
+    # This factor spreads neighbours evenly.
     with placed(cache(lambda user_id: int(user_id) * 2_654_435_761 % PLACES)):
         return run(cloud, sweeps.sweep_zones, SWEEP._replace(kind=SweepKind.REMINDER).body())
 

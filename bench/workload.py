@@ -32,7 +32,7 @@ WARM_UP = 100
 CLOCK_FILE = Path(__file__).parents[1] / "build" / "bench-clock"
 
 ENVIRONMENT = {
-    "STAGE": "local",  # the one stage whose clock can be moved
+    "STAGE": "local",  # the only stage whose clock can be moved
     "CLOCK_FILE": str(CLOCK_FILE),
     "AWS_REGION": "us-east-1",
     "AWS_DEFAULT_REGION": "us-east-1",
@@ -51,7 +51,7 @@ ENVIRONMENT = {
 
 
 def set_clock(instant: str) -> None:
-    """Moves the clock of the measured functions: they post nothing ahead of it."""
+    """Moves the clock of the measured functions, because they post nothing ahead of it."""
     ahead = datetime.fromisoformat(instant) - datetime.now(UTC)
     CLOCK_FILE.parent.mkdir(exist_ok=True)
     CLOCK_FILE.write_text(str(ahead.total_seconds()))
@@ -101,7 +101,7 @@ def subscription(plan: str) -> dict[str, Any]:
 
 
 def sqs_event(bodies: list[str], queue: str) -> dict[str, Any]:
-    """An event as Lambda makes it of SQS messages."""
+    """An event as Lambda makes it from SQS messages."""
     return {
         "Records": [
             {
@@ -134,7 +134,7 @@ class Ours:
         self._database = database
 
     def turn(self, kind: str, moment: str) -> None:
-        """A sweep of the zone, and then the worker for every message it sent."""
+        """A sweep of the zone, and then the worker for every message that it sent."""
         set_clock(moment)
         sweep = {
             "kind": kind,
@@ -161,7 +161,7 @@ class Ours:
         self.turn("expiry", EXPIRED)
 
     def fill(self, user_ids: list[str], batches: int) -> None:
-        """Gives each of them that many batches of ten credits."""
+        """Gives each user that many batches of ten credits."""
         from chalicelib.domain import ledger
         from chalicelib.domain.calendar import Period
         from chalicelib.services import services
@@ -183,7 +183,7 @@ class Ours:
                 )
 
     def use(self, user_ids: list[str], batches: int) -> None:
-        """One use each, of everything."""
+        """Each user uses all their credits at once."""
         from chalicelib.operations import on_request
         from chalicelib.services import services
 
@@ -222,13 +222,13 @@ class Usual:
             self._usual.allocate(self._connection, user_id, PERIOD, 500)
 
     def fill(self, user_ids: list[str], batches: int) -> None:
-        """Gives each of them that many batches of ten credits."""
+        """Gives each user that many batches of ten credits."""
         for user_id in user_ids:
             for month in range(1, batches + 1):
                 self._usual.allocate(self._connection, user_id, f"2026-{month:02}", 10)
 
     def use(self, user_ids: list[str], batches: int) -> None:
-        """One use each, of everything."""
+        """Each user uses all their credits at once."""
         for user_id in user_ids:
             self._usual.use(self._connection, user_id, 10 * batches, "order-17")
 
@@ -297,7 +297,7 @@ class Floor:
             self.put(user_id, 1)
 
     def allocate_expiring(self, user_ids: list[str]) -> None:
-        """The same with the two attributes of the expiry index."""
+        """The same, with the two attributes of the expiry index."""
         for user_id in user_ids:
             self.query(user_id)
             self.put(user_id, 1, is_expiring=True)
@@ -345,10 +345,10 @@ class Floor:
 
 
 class Batched(Floor):
-    """The floor with inserts 25 to a request, as Credits writes them."""
+    """The floor with 25 inserts in a request, as Credits writes them."""
 
     def allocate(self, user_ids: list[str]) -> None:
-        """A query each, and an insert each as one statement of a batch."""
+        """A query for each user, and an insert for each as one statement of a batch."""
         insert = f'INSERT INTO "{self._table}" VALUE '
         insert += "{'user_id': ?, 'entry': ?, 'body': ?, 'hash': ?}"
         for start in range(0, len(user_ids), 25):
@@ -379,7 +379,7 @@ def prepare(database: Database, side: str, work: str, users: int) -> Callable[[]
     ours_or_other: Any = SIDES[side](database)
     if work.startswith("use"):
         batches = int(work.removeprefix("use"))
-        # Twice the warm-up and then the users: nobody uses credits twice.
+        # First the warm-up users, then the others: nobody uses credits twice.
         for user_ids in (seed(database, "warm", WARM_UP), seed(database, "user", users)):
             ours_or_other.fill(user_ids, batches)
             if user_ids[0].startswith("warm"):
@@ -395,7 +395,8 @@ def prepare(database: Database, side: str, work: str, users: int) -> Callable[[]
         act(warm)
     user_ids = seed(database, "user", users, plan)
     if side == "ours":
-        # The sweep finds its users itself, in the zone's index, so the index must hold only them.
+        # The sweep finds its users itself, in the zone's index, so the index must contain only
+        # them.
         database.control("forget", tables=["subscriptions", "ledger"])
         seed(database, "user", users, plan)
     if repeat:
@@ -404,7 +405,7 @@ def prepare(database: Database, side: str, work: str, users: int) -> Callable[[]
 
 
 def peak_rss_mb(process: int | str = "self") -> float:
-    """The most memory that a process has had resident: this one, or one by its id.
+    """The highest resident memory of a process: this one, or one by its id.
 
     From /proc, because `getrusage` includes the process that started this one.
     """
@@ -441,11 +442,11 @@ def main() -> int:
     arguments = parser.parse_args()
     database = Database(arguments.endpoint, 0)
     standard_output = os.dup(1)
-    # The functions write their logs, as in Lambda, but the logs go nowhere.
+    # The functions write their logs, as in Lambda, but the logs are discarded.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     database.control("reset")
-    # Lambda gives a function of up to 1,769 MB at most the time of one CPU. On several, Python's
-    # threads would spend more time passing their lock around.
+    # Lambda gives a function of up to 1,769 MB at most the time of one CPU. On several CPUs,
+    # Python's threads would spend more time passing their lock around.
     if hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     measured = measure(database, arguments.side, arguments.work, arguments.users)

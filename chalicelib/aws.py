@@ -1,6 +1,6 @@
 """Makes the SDK's clients of AWS, so that every client has limits for waiting and retrying.
 
-The SDK is imported for the first of them: reading, spending and a worker's message need none.
+The SDK is imported for the first client: reading, spending and a worker's message need none.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ READ_TIMEOUT_SECONDS = 5
 MOST_ATTEMPTS = 4
 
 KEPT = timedelta(seconds=5)
-"""How long a secret that people put in place is not asked for again."""
+"""How long a secret that people enter is kept before it may be read again."""
 
 
 def client(
@@ -40,17 +40,17 @@ def client(
 
 
 def read_secret(region: str, name: str) -> str:
-    """The value of a secret in Secrets Manager. Ask once per process: each question costs money."""
+    """The value of a secret in Secrets Manager. Read it once per process: each read costs money."""
     client_of_secrets = client("secretsmanager", region, attempts=3)
     text: str = client_of_secrets.get_secret_value(SecretId=name)["SecretString"]
     return text
 
 
 class KeptSecret:
-    """A secret that people put in place and replace, while the process lives on.
+    """A secret that people enter and replace while the process runs.
 
-    ``read`` reads it. It is asked for again only when what is known does not serve, and then not
-    more than once in `KEPT`: whoever sends us rubbish must not make us pay for questions.
+    ``read`` reads it. It is read again only when the known value does not work, and at most once in
+    `KEPT`: invalid requests must not make us pay for reads.
     """
 
     def __init__(self, read: Callable[[], str]) -> None:
@@ -58,7 +58,7 @@ class KeptSecret:
         self._known: tuple[str, datetime] | None = None
 
     def values(self, now: datetime) -> Iterator[str]:
-        """The secret as it is known and, if that does not serve, as it is ``now``."""
+        """The known value of the secret and, if that does not work, its value ``now``."""
         if self._known is not None:
             value, read_at = self._known
             yield value

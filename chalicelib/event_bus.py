@@ -23,8 +23,8 @@ class EventBus:
     def publish(self, events: Sequence[CreditEvent]) -> list[str | None]:
         """Publishes at most `EVENTS_A_REQUEST` events.
 
-        Returns for each of them EventBridge's code of why it was not taken, and None if it was:
-        EventBridge takes each event by itself.
+        Returns for each event EventBridge's error code, or None if it was accepted: EventBridge
+        decides about each event separately.
         """
         answer = self._client.put_events(
             Entries=[
@@ -38,5 +38,5 @@ class EventBus:
                 for event in events
             ]
         )
-        # One answer for each event, in their order.
+        # One answer for each event, in the same order.
         return [taken.get("ErrorCode") for taken in answer["Entries"]]

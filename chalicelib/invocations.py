@@ -21,7 +21,7 @@ def observe(event: Any, handle: Callable[[Any], Any]) -> Any:
 
 
 def is_from_eventbridge(event: object) -> TypeGuard[Mapping[str, Any]]:
-    """Whether an event is of a schedule, and not of a person who invokes the function."""
+    """Whether an event comes from a schedule, and not from a person who invokes the function."""
     return isinstance(event, Mapping) and "detail-type" in event
 
 
@@ -29,8 +29,7 @@ def unexpected(error: Exception, **about: Any) -> None:
     """Logs an unexpected error of one item among many, and counts it for an alarm.
 
     The caller goes on with the other items. Our own errors are logged with their messages. Messages
-    of other errors can quote anything, even an address: then only the type and the place are
-    logged.
+    of other errors can quote anything, even an address, so only their type and place are logged.
     """
     metrics.count(metrics.Metric.UNEXPECTED_FAILURES)
     said = str(error) if isinstance(error, CreditsError) else None

@@ -1,6 +1,6 @@
 """The metrics, by their names in CloudWatch.
 
-`count` is the one way to count. At the end of an invocation its counts are written to standard
+`count` is the only way to count. At the end of an invocation its counts are written to standard
 output, as one line in CloudWatch's embedded metric format. An invocation without counts writes
 nothing and does not load the library. Every metric has one dimension, ``service``, the stage's
 name. Users and timezones are not dimensions: each value would be another metric to pay for.
@@ -21,8 +21,8 @@ SECONDS = "Seconds"
 class Metric(StrEnum):
     """Every metric, by its name in CloudWatch.
 
-    Ledger movements are counted from the ledger's stream, which carries every entry, from every
-    writer. The stream delivers at least once: metrics are for watching, only the ledger is exact.
+    Ledger movements are counted from the ledger's stream, which carries every entry from every
+    writer. The stream delivers at least once: metrics are for watching; only the ledger is exact.
     """
 
     ALLOCATIONS = "Allocations"
@@ -36,10 +36,10 @@ class Metric(StrEnum):
     CREDITS_REVERSED = "CreditsReversed"
 
     ALLOCATION_LATENESS = "AllocationLateness"
-    """Seconds from a period's start, where the user lives, to the posting: the longest of each
-    message."""
+    """Seconds from a period's start, where the user lives, to the posting: each message's longest.
+    """
     ALLOCATIONS_REPAIRED = "AllocationsRepaired"
-    """Allocations that a re-sweep posted: the first sweep had not."""
+    """Allocations posted by a re-sweep, because the first sweep had not."""
     CONFLICTS_RETRIED = "ConflictsRetried"
     """Lost races for the same item; each was decided again."""
     DUPLICATES_REFUSED = "DuplicatesRefused"
@@ -47,10 +47,10 @@ class Metric(StrEnum):
 
     MAILS_SENT = "MailsSent"
     MAILS_FAILED = "MailsFailed"
-    """Failed attempts to send an email, without emails that SES has no room for yet."""
+    """Failed attempts to send an email, except those that SES had no room for."""
 
     ALLOCATION_TICKS = "AllocationTicks"
-    """Ticks that started their sweeps: without ticks no month begins."""
+    """Ticks that started their sweeps: without ticks no month's credits are allocated."""
     EXPIRY_TICKS = "ExpiryTicks"
 
     DUE = "Due"
@@ -72,8 +72,8 @@ class Metric(StrEnum):
     """Items of the ledger that somebody changed or removed: our functions never do."""
 
     STRIPE_EVENTS_WAITING = "StripeEventsWaiting"
-    """Events of Stripe that could not be done yet, each time Stripe sent one: a customer without a
-    user, an unknown price."""
+    """Events of Stripe that could not be done yet, counted each time Stripe sent one: a customer
+    without a user, an unknown price."""
 
     UNEXPECTED_FAILURES = "UnexpectedFailures"
     """Unexpected errors: an item that cannot be read, or a bug of ours. Each is about one user or
@@ -100,7 +100,7 @@ def count(metric: Metric, amount: float = 1) -> None:
 
 
 def flush() -> None:
-    """Writes the counts since the last call. The work is done by then, so this never fails.
+    """Writes the counts since the last call. The work is already done then, so this never fails.
 
     A small stage writes only the metrics that its alarms read.
     """

@@ -1,9 +1,9 @@
 """Structured logs, and the correlation id that joins the lines of one operation.
 
-    API request, tick, manual-allocate ─► messages ─► ledger entry ─► stream ─► mail
+    API request, tick, manual-allocate ─► messages ─► ledger entry ─► stream ─► email
 
-An operation gets its id at its start. Messages and entries carry the id on, and every log line in
-between has it. Logs name users by id at most; addresses and tokens never reach a log.
+An operation gets its id at its start. Messages and entries pass the id on, and every log line has
+it. Logs name users by id at most; addresses and tokens never reach a log.
 """
 
 import logging
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
 SERVICE = "credits"
-"""The service in every line, and the name of Chalice's logger, which is that of the app."""
+"""The service in every line, and the name of Chalice's logger, which is the app's name."""
 
 MOST_PLACES = 40
-"""How much of a traceback is logged, its end first."""
+"""How many places of a traceback are logged, the last ones first."""
 
 _correlation_id: ContextVar[str | None] = ContextVar("correlation_id", default=None)
 
@@ -38,7 +38,7 @@ def correlation_id() -> str | None:
 def correlated(candidate: object) -> Iterator[None]:
     """Gives the current operation this id within the block.
 
-    An invalid id is ignored (old messages have none): then the id from outside of the block stays.
+    An invalid id is ignored (old messages have none): then the id from outside the block stays.
     Threads have the id if they run in a copy of the context.
     """
     try:
@@ -68,7 +68,7 @@ def trace(error: BaseException) -> list[str]:
 def logger() -> "Logger":
     """The process's logger; its level comes from the environment.
 
-    It is loaded for the first line: a route that logs nothing does not pay for it.
+    It is loaded for its first line: a route that logs nothing does not pay for it.
     """
     from aws_lambda_powertools import Logger
 

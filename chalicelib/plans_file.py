@@ -38,7 +38,7 @@ from chalicelib.toml_file import (
 
 LONGEST_LIFETIME_DAYS = 3_650
 LONGEST_LIFETIME_MONTHS = 120
-"""Longer than ten years is a slip of the keyboard: credits that never expire omit the key."""
+"""Longer than ten years is a typing mistake: for credits that never expire, omit the key."""
 
 _YEARLY = [BillingInterval.YEARLY]
 
@@ -53,7 +53,7 @@ _FIFO = f"(leave it out for {DEFAULT_PRIORITY}, as all credits that name none)"
 _NO_CAP = "(leave it out for no cap)"
 _ALWAYS = "(leave it out for a plan that has always granted)"
 
-# A slip in the century would grant twelve months at once, or nothing for a lifetime.
+# A wrong century would grant twelve months at once, or nothing for a lifetime.
 _YEARS_TO_GRANT_SINCE = range(2000, 2100)
 
 
@@ -151,7 +151,7 @@ def _plan_problems(index: int, table: Mapping[str, Any], lines: Lines) -> list[P
     return problems
 
 
-# For each key: what its value must be, or None if it is.
+# For each key: what its value must be, or None if it already is.
 
 
 def _id_rule(value: Any) -> str | None:
@@ -160,7 +160,7 @@ def _id_rule(value: Any) -> str | None:
 
 
 def _name_rule(value: Any) -> str | None:
-    # One printable line: it ends up in the subject of mails.
+    # One printable line: it appears in the subject of emails.
     fits = (
         isinstance(value, str)
         and 0 < len(value) <= _LONGEST_NAME

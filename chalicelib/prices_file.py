@@ -136,7 +136,7 @@ _SETTINGS: dict[str, Rule] = {
 
 _RULES: dict[str, Rule] = {
     "id": _id_rule,
-    # What the catalogue says of it is asked beside.
+    # Checked separately, against the catalogue.
     "plan": lambda _: None,
     "billing_interval": choice_rule(BillingInterval),
     "credits": whole_rule(1, MAXIMUM_AMOUNT, ""),
@@ -152,4 +152,4 @@ _KEYS_OF = {
     "credits": ("credits", "expires_in_days", "priority"),
     "is_ignored": ("is_ignored",),
 }
-"""What a price can stand for, and the keys that go with each."""
+"""What a price can stand for, and the keys that each needs."""

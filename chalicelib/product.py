@@ -1,11 +1,11 @@
-"""The product in whose name emails come: presentation, never what an email says or is known by."""
+"""The product in whose name emails come: only presentation, never content or identity of emails."""
 
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 
 class Product(NamedTuple):
-    """What emails and their pages call the product, and where they lead; empty texts are left out.
+    """The product's name in emails and pages, and its links; empty texts are left out.
 
     ``url``: the address that the button of an email opens. ``logo_url``: a square picture.
     ``address``: the postal address, on one line. ``support``: an email address or a web address.

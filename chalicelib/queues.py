@@ -1,4 +1,4 @@
-"""Sends messages to SQS, ten in a request, and sends again those that SQS did not take."""
+"""Sends messages to SQS, ten in a request, and sends those again that SQS did not accept."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -50,7 +50,7 @@ class Queues:
         return self._send(self._settings.events_queue_url, bodies)
 
     def delay(self, queue_url: str, seconds: Mapping[str, int]) -> None:
-        """Lets messages, by their receipt handles, come back that many seconds from now.
+        """Makes messages, by their receipt handles, come back that many seconds from now.
 
         The delay is for this receive only, and the receive counts. A message that SQS does not
         delay comes back after the queue's own visibility timeout

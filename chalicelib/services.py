@@ -34,7 +34,7 @@ PRICES_FILE = Path(__file__).parent / "stripe.toml"
 
 THREADS = 8
 """How many users a worker handles at once. It waits for DynamoDB most of the time. Once its share
-of a CPU is busy, more threads only get in each other's way (bench/README.md)."""
+of a CPU is busy, more threads only slow each other down (bench/README.md)."""
 
 
 def read_clock() -> datetime:
@@ -77,7 +77,7 @@ class Services:
 
     @cached_property
     def price_list(self) -> "PriceList":
-        """What Stripe's prices stand for."""
+        """The meaning of Stripe's prices."""
         from chalicelib.prices_file import parse_price_list
 
         text = PRICES_FILE.read_text(encoding="utf-8")
@@ -96,7 +96,7 @@ class Services:
         from chalicelib.store.subscriptions import SubscriptionStore
 
         table = self.settings.subscriptions_table
-        # Who only reads needs no table of edits.
+        # Reading needs no table of edits.
         return SubscriptionStore(self.dynamodb, table, lambda: self.edits)
 
     @cached_property
@@ -108,14 +108,14 @@ class Services:
 
     @cached_property
     def stripe(self) -> "StripeStore":
-        """The table of what is known of Stripe's customers and payments."""
+        """The table of facts about Stripe's customers and payments."""
         from chalicelib.store.stripe import StripeStore
 
         return StripeStore(self.dynamodb, self.settings.stripe_table)
 
     @cached_property
     def stripe_secret(self) -> "KeptSecret":
-        """The secret with which Stripe signs; what is in its place before somebody has put it."""
+        """The secret with which Stripe signs; a placeholder until somebody enters it."""
         from chalicelib.aws import KeptSecret, read_secret
 
         return KeptSecret(lambda: read_secret(self.settings.region, self.settings.stripe_secret))
@@ -136,7 +136,7 @@ class Services:
 
     @cached_property
     def upkeep(self) -> "Upkeep":
-        """The queues and the alarms, to look at."""
+        """The state of the queues and the alarms."""
         from chalicelib.upkeep import Upkeep
 
         return Upkeep(self.settings)

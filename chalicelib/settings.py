@@ -1,6 +1,6 @@
 """The settings of a function, from its environment: read only here, once, at its first event.
 
-They are tuples: of so many fields, a dataclass takes 3 ms of every cold start.
+They are tuples: a dataclass with so many fields takes 3 ms of every cold start.
 """
 
 import os
@@ -44,31 +44,31 @@ class Settings(NamedTuple):
     product: Product = Product()
     mail_configuration_set: str = ""
     mails_a_second: float = 0.0
-    """How many emails a second one sender may send; 0 for as fast as SES answers."""
+    """How many emails a second one sender may send; 0 for no limit of ours."""
     mail_retry_seconds: int = 10
     """The first delay before a failed email is tried again."""
     retry_seconds: int = 90
-    """When a work message comes back that failed for a reason which waiting does not cure."""
+    """After how many seconds a work message comes back whose failure waiting does not cure."""
     expiring_soon_days: int = 3
-    """How many local days ahead users are told that credits expire; 0 for never."""
+    """How many local days before their credits expire users get a reminder; 0 for no reminders."""
     unsubscribe_url: str = ""
     unsubscribe_secret: str = ""
     events_queue_url: str = ""
-    """Where events of the ledger go; empty for a stage that sends none."""
+    """The queue for events of the ledger; empty for a stage that sends none."""
     event_bus: str = ""
     low_balance: int = 0
-    """Below which ledger balance an event says that it is low; 0 for never."""
+    """A ledger balance below this is low, and an event says so; 0 for no such events."""
     stripe_table: str = ""
     stripe_secret: str = ""
     queue_urls: tuple[str, ...] = ()
-    """Every queue of the stage, for those who look how many messages wait."""
+    """Every queue of the stage, for counting the waiting messages."""
     clock_file: str = ""
     """The file with the seconds by which the clock of stage `local` is ahead; see `clock_of`."""
     shadow_until: datetime = NEVER_A_SHADOW
     """Until when the stage is, or was, the shadow of an old system (docs/migrating.md)."""
 
     def is_quiet(self, at: datetime) -> bool:
-        """Whether nobody is told of what was posted then: the stage was a shadow."""
+        """Whether nobody is told about entries of that time: the stage was a shadow."""
         return at < self.shadow_until
 
     @property
@@ -80,7 +80,7 @@ class Settings(NamedTuple):
     def read(cls, environment: Mapping[str, str]) -> "Settings":
         """The settings in an environment.
 
-        Raises KeyError for a variable that is missing, ValueError for one that makes no sense.
+        Raises KeyError for a missing variable, ValueError for an invalid one.
         """
         return cls(
             stage=environment["STAGE"],
@@ -104,7 +104,7 @@ class Settings(NamedTuple):
             mail_retry_seconds=_number(environment, "MAIL_RETRY_SECONDS", int, 10, 1, 400),
             retry_seconds=_number(environment, "RETRY_SECONDS", int, 90, 1, 360),
             expiring_soon_days=_number(environment, "EXPIRING_SOON_DAYS", int, 3, 0, 60),
-            # The emulator's address is not known before, so the path is added here.
+            # The emulator's address is not known earlier, so the path is added here.
             unsubscribe_url=urljoin(
                 environment.get("AWS_ENDPOINT_URL", ""), environment.get("UNSUBSCRIBE_URL", "")
             ),
@@ -127,7 +127,7 @@ class TokenSettings(NamedTuple):
     them. ``jwks_url`` is empty if the issuer's discovery document has it. ``scope_names`` maps our
     scopes to the issuer's names; the name ``*`` stands for every valid token. Each claim can be a
     dotted path, such as ``app_metadata.user_id``. ``is_local``: the stage is on this machine, where
-    keys come without https and an answer says why a token is refused. ``lane_keys``: the beginning
+    keys may come without https and an answer says why a token is refused. ``lane_keys``: the prefix
     of the API keys of the callers' lanes.
     """
 
@@ -145,7 +145,7 @@ class TokenSettings(NamedTuple):
     def read(cls, environment: Mapping[str, str]) -> "TokenSettings":
         """The settings in an environment.
 
-        Raises KeyError for a variable that is missing, ValueError for one that makes no sense.
+        Raises KeyError for a missing variable, ValueError for an invalid one.
         """
         found = cls(
             issuer=environment["TOKEN_ISSUER"],
@@ -166,16 +166,16 @@ class TokenSettings(NamedTuple):
         return found
 
     def may_fetch(self, url: str) -> bool:
-        """Whether keys may come from this address: nobody in between can have changed them."""
+        """Whether keys may come from this address: nobody in between can change them."""
         return url.startswith("https://") or (self.is_local and url.startswith("http://"))
 
 
 class ConsoleSettings(NamedTuple):
     """How people sign in to the console.
 
-    ``client_id``: the console's client at the issuer. ``scope``: what it asks for. ``audience``:
-    whose tokens it asks for, where the issuer wants to be told; empty where tokens name no
-    audience. ``product``: what the page calls itself by.
+    ``client_id``: the console's client at the issuer. ``scope``: the scope that it requests.
+    ``audience``: the audience that it requests, if the issuer needs one; empty if tokens name no
+    audience. ``product``: the name shown on the page.
     """
 
     client_id: str
@@ -244,12 +244,12 @@ def _product(environment: Mapping[str, str]) -> Product:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """The words of a list with spaces or commas between them."""
+    """The words of a list separated by spaces or commas."""
     return tuple(text.replace(",", " ").split())
 
 
 def _scope_names(text: str) -> dict[str, frozenset[str]]:
-    """The issuer's names of our scopes, from ``ours=theirs`` pairs; a scope can have several."""
+    """The issuer's names for our scopes, from ``ours=theirs`` pairs; a scope can have several."""
     names: dict[str, set[str]] = {}
     for pair in _words(text):
         ours, equals, theirs = pair.partition("=")
@@ -267,7 +267,7 @@ def settings() -> Settings:
 
 @cache
 def token_settings() -> TokenSettings:
-    """The token settings of this process, which is then the authorizer's."""
+    """The token settings of this process, which is the authorizer's."""
     return TokenSettings.read(os.environ)
 
 

@@ -14,7 +14,7 @@ from chalicelib.domain.nearest import nearest
 _LONGEST_SHOWN = 80
 _MOST_PROBLEMS = 50
 
-# A TOMLDecodeError is a ValueError, and so is Python's error for a number of thousands of digits.
+# A TOMLDecodeError is a ValueError, and so is Python's error for a number with thousands of digits.
 _UNREADABLE = (ValueError, RecursionError)
 
 Path = tuple[str | int, ...]
@@ -22,13 +22,13 @@ Problem = tuple[int, str]
 """A line, and what is wrong there."""
 
 Rule = Callable[[Any], str | None]
-"""For a value: what it must be, or None if it is."""
+"""For a value: what it must be, or None if it already is."""
 
 
 class FileError(ValueError):
-    """A file is wrong. A line of text for each of the first mistakes, with the line to fix.
+    """A file is wrong. One line of text for each of the first mistakes, with the line to fix.
 
-    It is not one of the refusals in ``errors``: nothing starts, so no request is answered with it.
+    It is not one of the refusals in ``errors``: the system does not start, so no request gets it.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
@@ -45,7 +45,7 @@ def read(
     find: Callable[[Mapping[str, Any], "Lines"], Iterable[Problem]],
     error_type: type[FileError],
 ) -> dict[str, Any]:
-    """The document in ``text``, in which ``find`` finds no problem; ``source`` is its name.
+    """The document in ``text``, if ``find`` finds no problem in it; ``source`` is its name.
 
     Raises ``error_type`` with every mistake, not only the first, in the order of the lines.
     """
@@ -80,7 +80,7 @@ class Lines:
 
     @cached_property
     def _readable(self) -> list[tuple[int, dict[str, Any]]]:
-        """How many lines from the top can be read together, and their content: each such number."""
+        """Each number of lines from the top that can be read together, with their content."""
         found: list[tuple[int, dict[str, Any]]] = [(0, {})]
         lines = self._text.split("\n")
         for count in range(1, len(lines) + 1):
@@ -98,7 +98,7 @@ class Lines:
     def of_syntax_error(self) -> int:
         """The line on which the unreadable statement begins.
 
-        All the text before it can be read, and no longer part of the text can.
+        All the text before it can be read; no longer part of the text can.
         """
         return self._readable[-1][0] + 1
 
@@ -113,7 +113,7 @@ def _has(value: Any, path: Path) -> bool:
 
 
 def unknown_keys(document: Mapping[str, Any], known: Iterable[str], lines: Lines) -> list[Problem]:
-    """The keys at the top of a file that it must not have."""
+    """The top-level keys of a file that it must not have."""
     known = list(known)
     return [
         (lines.of(key), f"{key} is not a known key; {advice(key, known)}")
@@ -139,7 +139,7 @@ def table_problems(
 
 
 def repeated_ids(name: str, tables: Sequence[Mapping[str, Any]], lines: Lines) -> list[Problem]:
-    """The ids that an earlier table of the same name has."""
+    """The ids that an earlier table of the same name already has."""
     first_with: dict[str, int] = {}
     problems = []
     for index, table in enumerate(tables):
@@ -155,7 +155,7 @@ def repeated_ids(name: str, tables: Sequence[Mapping[str, Any]], lines: Lines) -
 
 
 def _name(path: Path) -> str:
-    """A table as people write it, ``plans[2]``."""
+    """A table's name as people write it, ``plans[2]``."""
     return "".join(f"[{step}]" if isinstance(step, int) else step for step in path)
 
 
@@ -185,7 +185,7 @@ def priority_rule(otherwise: str) -> Rule:
 
 
 def shown(value: Any) -> str:
-    """A value as TOML writes it, cut to what fits on a line."""
+    """A value as TOML writes it, cut to fit on a line."""
     if isinstance(value, date | time):
         text = str(value)
     else:
@@ -194,7 +194,7 @@ def shown(value: Any) -> str:
 
 
 def advice(wrong: str, known: Iterable[str]) -> str:
-    """What a wrong key was meant to be, or what the keys are."""
+    """The key that a wrong key probably means, or the list of all keys."""
     known = list(known)
     meant = nearest(wrong, known)
     return f"did you mean {meant!r}?" if meant else f"the known keys are {', '.join(known)}"

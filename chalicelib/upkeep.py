@@ -1,6 +1,6 @@
-"""What there is to look at of a stage: how many messages wait, and which alarms ring.
+"""The state of a stage: how many messages wait, and which alarms ring.
 
-Whoever asks is a person who waits, and can ask again: each call is made once, and not for long.
+A person waits for the answer, and can ask again: so each call is made once, with a short timeout.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ MOST_RINGING = 100
 
 
 class Depth(NamedTuple):
-    """About how many messages are in a queue: None where SQS did not answer."""
+    """About how many messages are in a queue: None if SQS did not answer."""
 
     name: str
     waiting: int | None
@@ -36,12 +36,12 @@ class Depth(NamedTuple):
 
     @property
     def holds_dead_letters(self) -> bool:
-        """Whether a person must look at what is in it."""
+        """Whether a person must look at its messages."""
         return self.name.endswith("-dlq")
 
 
 class Ringing(NamedTuple):
-    """An alarm that rings: its name without the stage's, what it means, and where to read on."""
+    """A ringing alarm: its name without the stage's, its meaning, and where to read on."""
 
     name: str
     meaning: str
@@ -63,7 +63,7 @@ class Upkeep:
         self._cloudwatch: Any = cloudwatch or client("cloudwatch")
 
     def depths(self) -> list[Depth]:
-        """Every queue, also those that do not answer."""
+        """Every queue, including those that do not answer."""
         with ThreadPoolExecutor(_THREADS) as pool:
             return list(pool.map(self._depth, self._queue_urls))
 
@@ -90,7 +90,7 @@ class Upkeep:
         return sorted(map(self._ringing, answer["MetricAlarms"]))
 
     def _ringing(self, alarm: dict[str, Any]) -> Ringing:
-        # As infra/deployment/alarm_resources.py words it.
+        # The form of infra/deployment/alarm_resources.py.
         meaning, _, runbook = alarm.get("AlarmDescription", "").partition(" See ")
         name = alarm["AlarmName"].removeprefix(self._prefix)
         return Ringing(name, meaning, alarm["StateUpdatedTimestamp"], runbook)

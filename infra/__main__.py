@@ -93,7 +93,7 @@ def overview() -> str:
 def main() -> int:
     """Runs a command as if its module had been called; returns the exit status.
 
-    If the plans have a mistake, every command reports it, with its line, and does nothing.
+    If the plans have a mistake, every command reports it with its line, and does nothing.
     """
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in ("", "-h", "--help", "help"):
@@ -120,7 +120,7 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (session.AwsError, *FAULTS) as error:
-        # Some of these are subclasses of OSError, so they come first.
+        # Some of these are subclasses of OSError, so they are caught first.
         said = session.words(error)
     except OSError as error:
         if error.errno not in _NOT_WRITABLE or error.filename is None:

@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from chalicelib.settings import LOCAL_STAGE
 
 MOST = 1_000_000_000
-"""More than there will ever be, of users or of anything for each user: larger numbers are slips."""
+"""More users, or anything a user can have, than there will ever be: larger numbers are mistakes."""
 
 
 def whole_number(least: int = 1, most: int = MOST) -> Callable[[str], int]:

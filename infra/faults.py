@@ -1,4 +1,4 @@
-"""The errors of a call to AWS as commands meet them: those of the product, and the SDK's."""
+"""The errors of calls to AWS as commands meet them: those of the product, and the SDK's."""
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -6,4 +6,4 @@ from chalicelib.store.errors import OutOfTime
 from chalicelib.store.wire.errors import WireError
 
 FAULTS = (WireError, BotoCoreError, ClientError, OutOfTime)
-"""Faults of the world, to report and to try again."""
+"""External faults, to report and retry."""

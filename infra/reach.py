@@ -35,9 +35,9 @@ class Reach:
     queues: dict[str, str]
     client: ClientFactory
     account: str | None = None
-    """That of AWS; the local stack is in none."""
+    """The AWS account; None for the local stack."""
     caller: str = ""
-    """The ARN of who calls AWS; nobody is asked for one by the local stack."""
+    """The ARN of the caller of AWS; empty for the local stack."""
 
 
 def reach(stage: str, region: str | None = None) -> Reach:
@@ -74,7 +74,7 @@ def running_stack(region: str | None = None) -> stacks.LocalStack:
 
 
 def check_name(stage: str) -> None:
-    """Raises `DeployError` unless there is a stage of that name, deployed or not."""
+    """Raises `DeployError` unless a stage of that name exists, deployed or not."""
     names = packaging.stages()
     if stage not in names:
         raise DeployError(f"There is no stage {stage!r}; the stages are {', '.join(names)}")

@@ -1,7 +1,7 @@
 """Opens the session with AWS for the commands on this machine: one account and one region.
 
-Every command that reaches a stage in AWS opens its session here. So all of them use the same region
-and show the same account. For the same error they give the same advice: what to type.
+Every command that reaches a stage in AWS opens its session here. So all of them use the same
+region, show the same account, and give the same advice for the same error: what to type.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from infra.faults import FAULTS
 EXAMPLE = "eu-west-1"
 
 CONNECT_TIMEOUT_SECONDS = 10
-"""Where packets are lost silently, botocore would wait for a minute, five times."""
+"""If packets are lost silently, botocore would wait a minute, five times."""
 
-# Matches every region that botocore knows, also us-gov-west-1, cn-north-1 and eu-isoe-west-1.
+# Matches every region that botocore knows, including us-gov-west-1, cn-north-1 and eu-isoe-west-1.
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d{1,2}")
 
 # AWS's own codes, from all services: each family of protocols spells them differently.
@@ -104,7 +104,7 @@ class ClientFactory(Protocol):
 class Region:
     """The region of the commands, and where it was set.
 
-    ``unlike``: the other variable of the environment, if it names another region; it is shown.
+    ``unlike``: the other variable of the environment, if it names a different region; it is shown.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Session:
     region: Region
     client: ClientFactory
     caller: str = ""
-    """The ARN of whose credentials they are, as AWS says."""
+    """The ARN of the credentials' owner, according to AWS."""
 
     def __str__(self) -> str:
         return f"AWS account {self.account}, region {self.region}"
@@ -172,8 +172,8 @@ def open_session(region: str | None = None) -> Session:
         except FAULTS:
             raise
         except (OSError, ValueError, AttributeError, TypeError) as error:
-            # The errors of a credential_process that does not exist, or does not print JSON:
-            # botocore passes them on unchanged.
+            # Errors of a missing credential_process, or one that does not print JSON: botocore
+            # passes them on unchanged.
             raise _of_program(error) from error
     return Session(identity["Account"], found, client, identity["Arn"])
 

@@ -29,11 +29,11 @@ def agree() -> bool:
 
 
 def is_agreed(console: Console, question: str = "Go on?") -> bool:
-    """Asks a person whether to do what was said; everything but yes is no, Ctrl-D too."""
+    """Asks a person whether to go on; everything but yes is no, even Ctrl-D."""
     try:
         answer = console.input(f"{question} \\[y/N] ")
     except EOFError:
-        console.print()  # the cursor still stands behind the question
+        console.print()  # the cursor is still behind the question
         return False
     return answer.strip().lower() in ("y", "yes")
 

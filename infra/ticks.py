@@ -13,7 +13,7 @@ from infra.session import ClientFactory
 
 QUEUES = ("sweeps", "allocations", "expiries")
 INVOCATION_SECONDS = 120
-"""How long to wait for an answer: longer than a function may run, else the SDK asks again."""
+"""How long to wait for an answer: longer than a function may run, or the SDK would send again."""
 DRAIN_DEADLINE_SECONDS = 180.0
 MAIL_SECONDS = 3.0
 """The longest attempt to send an email; a message hidden for longer waits after a failure."""
@@ -50,7 +50,7 @@ class Ticks:
         self._sqs = stack.client("sqs")
 
     def run(self, function: str, instant: datetime, zones: Collection[str]) -> float:
-        """Invokes the tick of an instant and waits until its work is done; the seconds it took.
+        """Invokes the tick of an instant and waits until its work is done; returns the seconds.
 
         The tick gets its zones, which leaves out re-sweeps of zones that are done. Raises
         `TickFailedError`.
@@ -93,7 +93,7 @@ class Ticks:
     def wait_for_mails(self) -> None:
         """Waits until every requested email has been tried once.
 
-        A failed one is tried again by the machine's own clock. This does not wait for it.
+        A failed email is retried by the machine's own clock. This does not wait for it.
         """
         deadline = time.monotonic() + DRAIN_DEADLINE_SECONDS
         quiet_since = time.monotonic()

@@ -1,6 +1,6 @@
 """The API: routes, permissions, and the shapes of requests, answers and problems.
 
-`openapi.json` in this directory is the contract; a test holds the code to it and it to the code.
+`openapi.json` in this directory is the contract; a test checks that it and the code agree.
 """
 
 VERSION = "1.0.0"

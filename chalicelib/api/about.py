@@ -48,7 +48,7 @@ def _day(day: date | None) -> str | None:
 
 
 def health(call: Call) -> Answer:
-    """Says that the API is up, and its version."""
+    """States that the API is up, and its version."""
     call.without_query()
     return Answer({"status": "ok", "version": VERSION})
 

@@ -43,7 +43,7 @@ DEFAULT_PAGE = 20
 
 
 def allocation_schedule(call: Call) -> Answer:
-    """The next credits, the present ones, and the local dates on which they expire."""
+    """The next credits, the current ones, and the local dates on which they expire."""
     query = call.authenticated().query()
     user_id = query.optional("user_id", parse_user_id)
     query.finish()
@@ -165,7 +165,7 @@ def _metadata_of(query: FieldReader) -> Metadata:
 
 
 def use(call: Call) -> Answer:
-    """Spends credits, oldest first: the caller's own, or for a backend anybody's."""
+    """Spends credits, oldest first: the caller's own, or any user's for a backend."""
     call.authenticated()
     key = call.idempotency_key()
     body = call.body()
@@ -188,7 +188,7 @@ def use(call: Call) -> Answer:
 
 
 def use_many(call: Call) -> Answer:
-    """Spends what several usages come to; a key that was charged before costs nothing."""
+    """Spends the sum of several usages; a key that was charged before costs nothing."""
     call.principal.may_use_many()
     body = call.body()
     user_id = body.required("user_id", parse_user_id)
@@ -256,7 +256,7 @@ def transaction(call: Call) -> Answer:
 
 
 def reverse(call: Call) -> Answer:
-    """Gives a usage back to the batches it came from, wholly or partly."""
+    """Gives a usage back to the batches it came from, fully or partly."""
     call.principal.may_reverse()
     key = call.idempotency_key()
     body = call.body()
@@ -288,7 +288,7 @@ def reverse(call: Call) -> Answer:
 
 
 def prefers_csv(accept: str | None) -> bool:
-    """Whether an Accept header asks for CSV rather than for the JSON that everybody else gets."""
+    """Whether an Accept header asks for CSV instead of JSON, the default."""
     csv = _quality(accept, "text/csv")
     return csv > 0 and csv > _quality(accept, "application/json")
 
@@ -313,7 +313,7 @@ def _parse_transaction_id(field: str, value: object) -> str:
 
 
 _TRANSACTION_ID = re.compile(r"[^\ud800-\udfff]{1,141}")
-"""At most a user id, a hyphen and twelve digits. Half a character could not be sent back."""
+"""At most a user id, a hyphen and twelve digits. A lone surrogate could not be sent back."""
 
 
 _COLUMNS = (
@@ -365,5 +365,5 @@ def _cell(value: object) -> object:
 _FORMULA = re.compile(r"""((?:^|[;\t\r\n])[\s"]*?)(?=[=+\-@\t\r＝＋－＠﹦﹢﹣﹫])""")
 """Finds places where a formula could begin. Some spreadsheets separate cells by semicolons (Excel
 does in much of Europe) or tabs, and ignore quotes in the middle of a cell: so a cell can also begin
-there. Excel takes characters of full width for the narrow ones
+there. Excel treats full-width characters like the ordinary ones
 (https://owasp.org/www-community/attacks/CSV_Injection)."""

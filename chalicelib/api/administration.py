@@ -30,7 +30,7 @@ def allocate(call: Call) -> Answer:
     outcome = adjust(
         call.services, adjustment, actor=caller, caller=caller, key=key, dry_run=dry_run
     )
-    # A caller who takes back what is left cannot know the amount.
+    # A caller who takes back what is left does not know the amount beforehand.
     taken = {"amount": outcome.entry.amount} if adjustment.up_to_available else {}
     return performed(outcome, dry_run=dry_run, **taken)
 
@@ -62,9 +62,9 @@ def void(call: Call) -> Answer:
 
 
 def allocation_runs(call: Call) -> Answer:
-    """Starts the allocation of a period in the chosen zones, or shows who would get what.
+    """Starts the allocation of a period in the chosen zones, or previews it.
 
-    With a user id, posts what is due to this user, or shows it.
+    With a user id, it posts or previews what is due to this user.
     """
     call.principal.may_allocate()
     body = call.body()
@@ -118,13 +118,13 @@ def _of_user(call: Call, period: Period, user_id: str, *, dry_run: bool) -> Answ
             "next_cursor": None,
             "zones_not_begun": [],
         },
-        # The ledger says itself what was posted.
+        # The ledger itself records what was posted.
         tells_of=frozenset() if page.due and not dry_run else frozenset({user_id}),
     )
 
 
 def _preview(call: Call, period: Period, zones: Zones, limit: int, cursor: str | None) -> Answer:
-    # Of all chosen zones, not only those that have begun: another may begin between two pages.
+    # Names all chosen zones, not only those that have begun: another may begin between two pages.
     listing = f"preview {period} {sorted({*zones.begun, *zones.not_begun})}"
     position = _position(cursors.decode(listing, cursor, _POSITION))
     page = allocations.preview_run(call.services, period, zones.begun, position, limit)
@@ -144,7 +144,7 @@ def _preview(call: Call, period: Period, zones: Zones, limit: int, cursor: str |
 
 
 def due_item(due: allocations.Due) -> dict[str, Any]:
-    """An allocation that would be posted, or was, as the API shows it."""
+    """An allocation that was or would be posted, as the API shows it."""
     entry = due.entry
     expires_at = entry.granted_batch and entry.granted_batch.expires_at
     return {

@@ -23,7 +23,7 @@ Json = dict[str, Any]
 class Answer:
     """An answer: a body (an object becomes JSON, a text stays), a status, and extra headers.
 
-    ``tells_of``: the users whose credits it shows, besides a user whom the request names.
+    ``tells_of``: the users whose credits it shows, apart from a user whom the request names.
     """
 
     body: Json | str
@@ -35,7 +35,7 @@ class Answer:
 def performed(outcome: "Outcome", *, dry_run: bool = False, **more: object) -> Answer:
     """The answer of an operation on request; a header marks the answer to a repeated request.
 
-    That of a dry run is the same, with the line that the history would have.
+    A dry run gets the same answer, with the line that the history would have.
     """
     entry = outcome.entry
     return Answer(
@@ -52,7 +52,7 @@ def performed(outcome: "Outcome", *, dry_run: bool = False, **more: object) -> A
 
 
 def why_not(reason: "NotAllocatedBecause | NoRate | None") -> Json | None:
-    """Why there is none of something, for programs and for people."""
+    """The reason why something does not exist, for programs and for people."""
     return None if reason is None else {"code": reason.value, "words": reason.words}
 
 
@@ -89,7 +89,7 @@ def balance_at(account: Account, as_of: datetime) -> Json:
 
 
 def by_day(amounts: Mapping[date, int]) -> list[Json]:
-    """Credits by the local date on which they expire, where there are any."""
+    """Credits by the local date on which they expire; dates without any are left out."""
     return [
         {"amount": amount, "expires_at": day.isoformat()}
         for day, amount in sorted(amounts.items())
@@ -152,7 +152,7 @@ def _hold_of(entry: LedgerEntry) -> Json:
 
 
 def _payment_of(entry: LedgerEntry) -> Json:
-    """The payment of a purchase or a refund, and how it stood then."""
+    """The payment of a purchase or a refund, and its state then."""
     refund = entry.refund
     return {
         "payment_id": entry.payment_id,
@@ -163,5 +163,5 @@ def _payment_of(entry: LedgerEntry) -> Json:
 
 
 def batch_id(user_id: str, number: int) -> str:
-    """A credit batch's name: that of the transaction that granted it."""
+    """A credit batch's id: that of the transaction that granted it."""
     return f"{user_id}-{number}"

@@ -7,11 +7,11 @@
 
 A good token allows the whole stage, and a bad one denies the whole stage: API Gateway keeps the
 policy for `TOKEN_ANSWER_SECONDS` and uses it for every further request with the same token. So a
-token is accepted for at most that long after it is `LEEWAY_SECONDS` past its end: 90 seconds.
+token is accepted for at most that long after `LEEWAY_SECONDS` past its end: 90 seconds in all.
 
 Every refusal has a `Refusal`, and words for the failed check, the found value and the expected one.
-The log always has these words. The answer has them in the local stage alone: elsewhere attackers
-who try tokens learn nothing. `make token-check` takes the same steps one by one.
+The log always has these words. The answer has them only in the local stage: elsewhere attackers who
+try tokens must learn nothing. `make token-check` takes the same steps one by one.
 
 API Gateway answers a denial with 401 (see `infra/deployment/gateway.py`): this check refuses
 tokens, never requests. Without the issuer's keys nothing can be decided, so it raises an error; API
@@ -39,7 +39,8 @@ from .lanes import key_of, lane_of
 from .principal import Scope, caller_of, name_in_logs
 
 LARGEST_TOKEN = 8192
-"""The longest token to check, in characters. API Gateway takes 10,240 for all headers together."""
+"""The longest token to check, in characters. API Gateway accepts 10,240 for all headers together.
+"""
 
 LEEWAY_SECONDS = 30
 """How far the issuer's clock and ours may differ."""
@@ -52,7 +53,7 @@ _SIGNATURE_ALONE: Any = {"verify_signature": True} | {f"verify_{claim}": False f
 """The library checks only the signature. We check the claims, so that each refusal says why."""
 
 _NAMES_OF_CLIENTS = ("client_id", "azp", "cid", "appid")
-"""Claims in which some issuers name the audience of a token, instead of `aud`."""
+"""Some issuers name the audience of a token in these claims instead of `aud`."""
 
 
 class Refusal(StrEnum):
@@ -73,7 +74,7 @@ class Refusal(StrEnum):
 
 
 class InvalidToken(Exception):
-    """The token does not belong to one of our callers; the message says why, without quoting it.
+    """The token is not from one of our callers; the message says why, without quoting it.
 
     The message names keys, algorithms, issuers, audiences and instants, never a person.
     """
@@ -83,7 +84,7 @@ class InvalidToken(Exception):
         self.code = code
 
 
-# --- What API Gateway asks and is answered --------------------------------------------------------
+# --- The interface to API Gateway -----------------------------------------------------------------
 
 
 def authorize(authorization: str, method_arn: str) -> Json:
@@ -112,7 +113,7 @@ def answer(checker: "TokenChecker", authorization: str, method_arn: str) -> Json
         # API Gateway puts it between the quotes of a JSON text (see `infra/deployment/gateway.py`).
         why = {"reason": json.dumps(str(refusal))[1:-1]} if settings.is_local else {}
         return _policy("Deny", "nobody", method_arn, why)
-    # API Gateway's access log names callers by this, between the quotes of a JSON text.
+    # API Gateway's access log uses this as the caller's name, between the quotes of a JSON text.
     in_logs = json.dumps(name_in_logs(context["caller"]))[1:-1]
     lane = lane_of(context["caller"], context["scopes"].split())
     return {
@@ -137,7 +138,7 @@ def bearer_token(authorization: str) -> str:
 
 
 def _named(authorization: str) -> tuple[str, str]:
-    """The key and the algorithm that a refused token names, as far as it can be read."""
+    """The key and the algorithm that a refused token names, as far as they can be read."""
     try:
         header = jwt.get_unverified_header(bearer_token(authorization))
     except (InvalidToken, jwt.PyJWTError):
@@ -146,8 +147,8 @@ def _named(authorization: str) -> tuple[str, str]:
 
 
 def _policy(effect: str, principal: str, method_arn: str, context: Mapping[str, str]) -> Json:
-    # arn:aws:execute-api:<region>:<account>:<api>/<stage>/<method>/<path>: everything of the stage.
-    # The policy of one method, kept for a token, would answer for all the others.
+    # arn:aws:execute-api:<region>:<account>:<api>/<stage>/<method>/<path>: allow or deny the whole
+    # stage. A policy for one method, kept for a token, would apply to all the others.
     stage = "/".join(method_arn.split("/")[:2])
     statement = {"Effect": effect, "Action": "execute-api:Invoke", "Resource": f"{stage}/*"}
     return {
@@ -212,7 +213,7 @@ class TokenChecker:
         }
 
     def caller(self, claims: Json) -> str:
-        """The subject, in its form for the ledger: the owner of idempotency keys, and the actor.
+        """The subject in its ledger form: the owner of idempotency keys, and the actor.
 
         Raises `InvalidToken`.
         """
@@ -223,7 +224,7 @@ class TokenChecker:
         try:
             return caller_of("sub", claims["sub"])
         except InvalidInput as error:
-            # Without the value, which may be somebody's name or address.
+            # Without the value, which may be a person's name or address.
             raise InvalidToken(Refusal.WRONG_SUBJECT, str(error)) from error
 
     def user_id(self, claims: Json) -> str:
@@ -261,7 +262,7 @@ class TokenChecker:
 
 
 def header_of(token: str) -> Json:
-    """The header of a token of the right form. Its signature is not checked yet.
+    """The header of a well-formed token. Its signature is not checked yet.
 
     Raises `InvalidToken`.
     """

@@ -27,9 +27,9 @@ MOST_DIGITS = 1_000
 """The longest number in a body: more digits than any field has, and few enough for Python."""
 
 LARGEST_PAGE = 100
-"""The most elements one page of a listing holds."""
+"""The most elements of a page of a listing."""
 
-# UTF-8 in all the ways that HTTP clients write it.
+# UTF-8 in all spellings that HTTP clients use.
 _JSON = re.compile(
     r"application/json\s*(;\s*(charset\s*=\s*(utf-?8|\"utf-?8\")\s*;?\s*)?)?", re.IGNORECASE
 )
@@ -50,7 +50,7 @@ class Call:
 
     @property
     def is_authenticated(self) -> bool:
-        """Whether it has come through the authorizer."""
+        """Whether the request passed the authorizer."""
         return bool((self._request.context.get("authorizer") or {}).get("caller"))
 
     def authenticated(self) -> "Call":
@@ -75,14 +75,14 @@ class Call:
         return self
 
     def body(self) -> FieldReader:
-        """The fields of the body. Raises what `json` raises."""
+        """The fields of the body. Raises the errors of `json`."""
         return FieldReader(self.json())
 
     def json(self) -> Mapping[str, object]:
         """The body, a JSON object; such a request has no query parameters.
 
         Raises `UnsupportedMediaType`, `BodyTooLarge`, and `InvalidInput` on ``body`` if it is not
-        JSON, or if an object names a field twice: with two amounts nobody knows the right one.
+        JSON, or if an object names a field twice: of two amounts, nobody knows the right one.
         """
         self.without_query()
         media_type = self._request.headers.get("content-type", "application/json")
@@ -140,7 +140,7 @@ class Call:
 
     @property
     def ends_with_slash(self) -> bool:
-        """Whether the address, as it was sent, ends with a slash: routes do not tell the two."""
+        """Whether the sent address ends with a slash: routing ignores the difference."""
         return str(self._request.context.get("path", "")).endswith("/")
 
     @property
@@ -172,9 +172,9 @@ class Call:
 
 
 def ensure_user(services: Services, user_id: str, *, has_entries: bool) -> None:
-    """Raises `NotFound` for a user who does not exist. A user with entries exists, if erased, too.
+    """Raises `NotFound` for an unknown user. A user with entries exists, even if erased.
 
-    ``has_entries``: whether any were found; others may be of another type or time.
+    ``has_entries``: whether any were found; entries of another type or time may exist.
     """
     if has_entries:
         return

@@ -1,10 +1,10 @@
-"""The console: a page for the people who answer users, and what it must know to sign them in.
+"""The console: a web page for support staff, and the settings that it needs for signing in.
 
-Its files are in `chalicelib/console/`. They are public and hold no secret: every figure comes from
-the API, by the token of whoever signed in. The console is off, and every route of it answers 404,
+Its files are in `chalicelib/console/`. They are public and contain no secret: all data comes from
+the API, with the token of the signed-in person. The console is off, and all its routes answer 404,
 until the parameter `ConsoleClientId` names the client by which people sign in.
 
-The page asks for tokens where the issuer's discovery document says. This process reads that
+The page requests tokens at the address in the issuer's discovery document. This process reads that
 document, so that the policy of the page (`_policy`) can name the one other origin it may call.
 """
 
@@ -29,10 +29,10 @@ FILES = Path(__file__).parents[1] / "console"
 PAGE = "index.html"
 
 FRESH_SECONDS = 600
-"""How long the issuer's answer is used before it is asked for again."""
+"""How long the issuer's answer is used before it is fetched again."""
 
 RETRY_SECONDS = 10
-"""The same after it did not answer: a page that is loaded again and again asks no more often."""
+"""The same after the issuer did not answer: reloading the page does not fetch more often."""
 
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "end_session_endpoint")
 
@@ -44,14 +44,14 @@ MEDIA_TYPES = {
 }
 
 _SETTINGS = "{settings}"
-"""The place in the page for what it must know."""
+"""The place in the page for its settings."""
 
 
 def page(call: Call) -> Answer:
-    """The page, with what it must know: the issuer's endpoints, its own client id, the stage."""
+    """The page, with its settings: the issuer's endpoints, its own client id, the stage."""
     settings = _settings()
     if call.ends_with_slash:
-        # The page names its files relative to its own address: a stage and a domain add to it.
+        # The page names its files relative to its own address, which depends on stage and domain.
         return Answer("", 308, {"Location": "../console"})
     endpoints = issuer_endpoints().read()
     told = {
@@ -69,7 +69,7 @@ def page(call: Call) -> Answer:
 
 
 def page_with(told: Mapping[str, object]) -> str:
-    """The page in HTML, with what it is told."""
+    """The page as HTML, with its settings filled in."""
     return _text(PAGE).replace(_SETTINGS, escape(json.dumps(told)))
 
 
@@ -84,7 +84,7 @@ def file(call: Call) -> Answer:
 
 
 def session(call: Call) -> Answer:
-    """Who has signed in and what they may do: the page shows nothing else."""
+    """Who has signed in and what they may do: the page shows only that."""
     _settings()
     principal = call.authenticated().without_query().principal
     return Answer(
@@ -97,7 +97,7 @@ def session(call: Call) -> Answer:
 
 
 def _settings() -> ConsoleSettings:
-    """The settings of a console that is on. Raises `NotFound`."""
+    """The settings of the console. Raises `NotFound` if it is off."""
     settings = console_settings()
     if settings is None:
         raise NotFound("there is no such route")
@@ -115,13 +115,13 @@ def _text(name: str) -> str:
 
 
 def _file(call: Call, suffix: str, text: str, headers: dict[str, str]) -> Answer:
-    """A file, or 304 for a browser that has it.
+    """A file, or 304 if the browser has it.
 
-    Browsers ask each time: a page and its modules never come from two releases.
+    Browsers ask each time, so a page and its modules never come from two releases.
     """
     digest = hashlib.sha256(json.dumps([text, headers]).encode()).hexdigest()[:32]
     kept = {**headers, "ETag": f'"{digest}"', "Cache-Control": "no-cache"}
-    # API Gateway, or what stands in front of it, may have compressed it and weakened the tag.
+    # API Gateway, or a proxy in front of it, may have compressed it and weakened the tag.
     known = (call.header("if-none-match") or "").replace("W/", "").split(",")
     if f'"{digest}"' in {each.strip() for each in known}:
         return Answer("", 304, kept)
@@ -129,7 +129,7 @@ def _file(call: Call, suffix: str, text: str, headers: dict[str, str]) -> Answer
 
 
 def _policy(token_endpoint: str | None) -> str:
-    """What the page may load: files from here, and tokens from the issuer; nobody may frame it."""
+    """The page may load only files from here and tokens from the issuer; no page may frame it."""
     parts = urlsplit(token_endpoint or "")
     issuer = f" {parts.scheme}://{parts.netloc}" if parts.netloc else ""
     return (
@@ -139,7 +139,7 @@ def _policy(token_endpoint: str | None) -> str:
 
 
 class IssuerEndpoints:
-    """Where the issuer signs people in, as its discovery document says; kept for a while."""
+    """The issuer's sign-in endpoints, from its discovery document; kept for a while."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class IssuerEndpoints:
         self._ask_at = float("-inf")
 
     def read(self) -> dict[str, str]:
-        """The endpoints; the latest known if the issuer does not answer, empty if none are."""
+        """The endpoints; the latest known if the issuer does not answer, else empty."""
         if self._now() >= self._ask_at:
             try:
                 document = self._fetch()
@@ -170,7 +170,7 @@ class IssuerEndpoints:
         return self._found
 
     def _is_address(self, url: str) -> bool:
-        # It becomes part of a header: nothing that ends the origin, or adds to the policy.
+        # The host becomes part of a header, so it must not end the origin or add to the policy.
         host = urlsplit(url).netloc
         return self._may_open(url) and bool(host) and not set(host) & set(" ;,'\"*")
 

@@ -1,8 +1,8 @@
 """Which web pages may call the API (CORS): those of the configured origins.
 
 Chalice's own `cors` knows only one origin, fixed when the app is packaged. API Gateway also passes
-requests with methods that no route has to the app (see `infra/deployment/gateway.py`). Among them
-are the OPTIONS requests by which browsers ask beforehand.
+requests to the app whose method no route has (see `infra/deployment/gateway.py`). Among them are
+the OPTIONS requests that browsers send beforehand.
 """
 
 from collections.abc import Callable
@@ -18,17 +18,17 @@ _EXPOSED_HEADERS = (
     "Content-Disposition,ETag,Idempotency-Replayed,Location,Next-Cursor,Retry-After,"
     "WWW-Authenticate,X-Request-Id"
 )
-"""The headers of our answers that a page may read, beside those that every page may."""
+"""The headers of our answers that a page may read, besides those that every page may read."""
 
 _PREFLIGHT_SECONDS = 7200
 """How long a browser may skip asking again; only Firefox remembers longer."""
 
 
 def answer_browsers(request: Request, get_response: Callable[[Request], Response]) -> Any:
-    """Answers a browser's question before a page's request, and names the pages that may call."""
+    """Answers browsers' preflight requests, and names the origins that may call."""
     response = get_response(request)
     if request.method == "OPTIONS":
-        # Chalice has refused it, and named the route's methods.
+        # Chalice has refused it, and listed the route's methods.
         response = Response("", {"Allow": response.headers["Allow"]}, 204)
     headers = {"Vary": "Origin"}
     origin = request.headers.get("origin")

@@ -13,7 +13,7 @@ from chalicelib.domain.errors import CreditsError, FieldError
 
 
 class Unauthenticated(CreditsError):
-    """The request has no caller that the authorizer vouches for."""
+    """The authorizer named no caller for the request."""
 
     code = "unauthenticated"
 

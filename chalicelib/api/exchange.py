@@ -4,7 +4,7 @@
                  ▲                             │
                  └── headers of every answer ◄─┴── refusals and outages as problems
 
-Chalice itself answers bugs, and methods that no route has, in its own shape; `dress` turns those
+Chalice itself answers bugs, and methods that no route has, in its own format; `dress` turns those
 answers into problems, too.
 """
 
@@ -38,7 +38,7 @@ HEADERS = {
 
 LONGEST_WAIT = 5_000
 """How long a request may wait for throttled DynamoDB, in milliseconds since its start. Then the
-caller is asked to come back, long before the function or the caller gives up."""
+caller is told to retry later, long before the function or the caller gives up."""
 
 
 def respond(request: Request, view: View) -> Response:
@@ -57,7 +57,7 @@ def respond(request: Request, view: View) -> Response:
     except CreditsError as error:
         refused = problems.of_refusal(error, request_id)
         if refused is None:
-            logger()  # made now, so that Chalice logs a fault of ours in its form
+            logger()  # made now, so that Chalice logs our faults in its form
             raise
         if isinstance(error, Unreadable):
             unexpected(error, path=request.path)
@@ -78,11 +78,11 @@ def respond(request: Request, view: View) -> Response:
 
 
 def dress(request: Request, get_response: Callable[[Request], Response]) -> Response:
-    """Gives every answer its headers, and Chalice's own errors the shape of our problems."""
+    """Gives every answer its headers, and turns Chalice's own errors into our problems."""
     request_id = request_id_of(request)
     with correlated(request_id):
         response = get_response(request)
-    if isinstance(response.body, dict):  # ours are texts
+    if isinstance(response.body, dict):  # our bodies are texts
         problem = _response(problems.of_framework(response.status_code, request_id))
         problem.headers = {**response.headers, **problem.headers}
         response = problem
@@ -91,7 +91,7 @@ def dress(request: Request, get_response: Callable[[Request], Response]) -> Resp
 
 
 def request_id_of(request: Request) -> str:
-    """API Gateway's id of the request, the one in its access log and the correlation id in ours."""
+    """API Gateway's id of the request: the one in its access log, and our logs' correlation id."""
     if "requestId" not in request.context:
         import uuid
 

@@ -1,4 +1,4 @@
-"""Why credits could be taken at an instant, or could not; and how an entry took what it took."""
+"""Why credits could or could not be taken at an instant; and why an entry took those it took."""
 
 from functools import partial
 
@@ -12,11 +12,11 @@ from .answers import Answer, Json, batch_id, hold_line, line
 from .calls import Call, parse_number
 
 LATEST_LINES = 5
-"""How many lines of the history from before that instant are shown."""
+"""How many lines of the history before that instant are shown."""
 
 
 def explanation(call: Call) -> Answer:
-    """The account at an instant, and what became of an amount; or how an entry came about."""
+    """The account at an instant, and the outcome for an amount; or how an entry came about."""
     query = call.authenticated().query()
     user_id = query.optional("user_id", parse_user_id)
     instant = query.optional("at", parse_instant)

@@ -20,7 +20,7 @@ from .answers import Answer, Json, by_day, why_not
 from .calls import Call, ensure_user
 
 WINDOWS = (7, 30, 90)
-"""The rates: what was spent a day in the last so many days."""
+"""Each rate is the average daily spending of this many days."""
 
 ASSUMPTIONS = {
     "subscription_stays": "The subscription and its plan stay as they are.",
@@ -31,7 +31,7 @@ ASSUMPTIONS = {
 
 
 def outlook(call: Call) -> Answer:
-    """What will come and expire, and when the credits run out at each rate."""
+    """Future grants and expiries, and when the credits run out at each rate."""
     query = call.authenticated().query()
     user_id = query.optional("user_id", parse_user_id)
     query.finish()

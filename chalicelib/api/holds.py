@@ -1,4 +1,4 @@
-"""Holds: set a user's credits aside, charge what it came to, free the rest."""
+"""Holds: set a user's credits aside, charge what a job cost, free the rest."""
 
 from urllib.parse import unquote
 
@@ -52,7 +52,7 @@ def hold(call: Call) -> Answer:
 
 
 def capture(call: Call) -> Answer:
-    """Spends what a job came to, and frees the rest of its hold."""
+    """Spends what a job cost, and frees the rest of its hold."""
     call.principal.may_hold()
     body = call.body()
     amount = body.required("amount", _parse_captured)
@@ -78,7 +78,7 @@ def capture(call: Call) -> Answer:
 
 
 def release(call: Call) -> Answer:
-    """Frees all that a hold sets aside."""
+    """Frees everything that a hold sets aside."""
     call.principal.may_hold()
     body = call.body()
     dry_run = body.optional("dry_run", parse_boolean) is True

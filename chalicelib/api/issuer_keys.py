@@ -24,7 +24,7 @@ from chalicelib.observability import logger
 from chalicelib.settings import TokenSettings
 
 KEYS_FRESH_SECONDS = 3600
-"""How long keys are used before they are fetched again: then a withdrawn key is refused."""
+"""How long keys are used before they are fetched again: after that, a withdrawn key is refused."""
 
 KEYS_KEPT_SECONDS = 24 * 3600
 """How long keys are used while the issuer cannot be reached."""
@@ -33,10 +33,10 @@ REFETCH_SECONDS = 30
 """The pause between two fetches: invented key ids cannot make us flood the issuer."""
 
 RETRY_SECONDS = 2
-"""The same pause while there are no keys at all, and so no token can be checked."""
+"""The same pause while there are no keys and so no token can be checked."""
 
 FETCH_SECONDS = 5
-"""How long a fetch may take as a whole: names, connections and both documents, to the last byte."""
+"""How long a whole fetch may take: name lookups, connections and both documents."""
 
 _LARGEST_DOCUMENT = 256 * 1024
 _SMALLEST_RSA_KEY = 2048
@@ -70,13 +70,13 @@ class IssuerKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The keys that may sign tokens for us, and why the others are left out."""
+    """The keys that may sign tokens for us, and why the other keys may not."""
 
     keys: tuple[IssuerKey, ...] = ()
     left_out: tuple[tuple[object, str], ...] = ()
 
     def find(self, key_id: str | None) -> tuple[IssuerKey, ...]:
-        """The keys of that id: two can share it, with different algorithms.
+        """The keys with that id: two can share it, with different algorithms.
 
         A token that names no key was signed with the issuer's only one.
         """
@@ -85,7 +85,7 @@ class KeySet:
         return tuple(key for key in self.keys if key.id == key_id)
 
     def without(self, key_id: str | None) -> str:
-        """Why there is no key of that id."""
+        """Why there is no key with that id."""
         names = ", ".join(shown(key.id) for key in self.keys[:_MOST_KEYS_NAMED])
         if key_id is None:
             return f"the token names no key (kid), and the issuer has {len(self.keys)}: {names}"
@@ -98,7 +98,7 @@ class KeySet:
 class IssuerKeys:
     """The issuer's public keys by their ids: cached, refreshed, and fetched for an unknown id.
 
-    However many unknown ids come, we ask the issuer at most once in `REFETCH_SECONDS`.
+    However many unknown ids come, we fetch the keys at most once in `REFETCH_SECONDS`.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class IssuerKeys:
         self._tried_at = float("-inf")
 
     def find(self, key_id: str | None) -> tuple[IssuerKey, ...]:
-        """The keys of that id; empty if the issuer has no such key. Raises `KeysUnavailable`."""
+        """The keys with that id; empty if the issuer has no such key. Raises `KeysUnavailable`."""
         is_stale = self._now() - self._fetched_at > KEYS_FRESH_SECONDS
         pause = REFETCH_SECONDS if self.known.keys else RETRY_SECONDS
-        # A token that names no key cannot say that it was signed with a new one.
+        # A token that names no key gives no hint that a new key signed it.
         is_wanted = is_stale or key_id is None or not self.known.find(key_id)
         if is_wanted and self._now() - self._tried_at >= pause:
             self._refresh()
@@ -140,7 +140,7 @@ FETCH_FAULTS = (OSError, HTTPException, ValueError, LookupError, RecursionError,
 def usable_keys(document: Json) -> KeySet:
     """The keys of a JSON Web Key Set that may sign tokens for us.
 
-    Raises ValueError when the set has no such key: it is then useless, and we keep the old set.
+    Raises ValueError when the set has no such key: then we keep the old set.
     """
     found, left_out = [], []
     for data in document["keys"]:
@@ -191,7 +191,7 @@ def fetch_keys(settings: TokenSettings, seconds: float = FETCH_SECONDS) -> Json:
 
 
 def fetch_discovery(settings: TokenSettings, seconds: float = FETCH_SECONDS) -> Json:
-    """What the issuer says of itself (OpenID Connect Discovery 1.0, section 4).
+    """The issuer's metadata (OpenID Connect Discovery 1.0, section 4).
 
     Takes at most ``seconds``. Raises one of `FETCH_FAULTS`.
     """
@@ -199,7 +199,7 @@ def fetch_discovery(settings: TokenSettings, seconds: float = FETCH_SECONDS) -> 
 
 
 def _within(seconds: float, ask: Callable[[float], Json]) -> Json:
-    """What is found before a deadline. Raises TimeoutError, and whatever ``ask`` raises."""
+    """The result of ``ask`` before a deadline. Raises TimeoutError, and whatever ``ask`` raises."""
     deadline = time.monotonic() + seconds
     found: Future[Json] = Future()
 
@@ -209,8 +209,9 @@ def _within(seconds: float, ask: Callable[[float], Json]) -> Json:
         except BaseException as error:  # noqa: BLE001 - the waiting thread raises it again
             found.set_exception(error)
 
-    # In a thread, because nothing limits how long a name is looked up (`getaddrinfo` takes no
-    # timeout) or how many addresses it has. Nobody waits for the thread; it ends by its deadline.
+    # In a thread, because nothing limits how long a name lookup takes (`getaddrinfo` has no
+    # timeout) or how many addresses a name has. Nobody waits for the thread; it ends by its
+    # deadline.
     Thread(target=fetch, name="issuer-keys", daemon=True).start()
     try:
         return found.result(seconds)
@@ -232,7 +233,7 @@ def _discovery(settings: TokenSettings, deadline: float) -> Json:
 
 
 def _left(deadline: float) -> float:
-    """The seconds until a deadline. Raises TimeoutError when it is over."""
+    """The seconds until a deadline. Raises TimeoutError once it has passed."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("timed out")
@@ -273,7 +274,7 @@ def _reading_until(deadline: float) -> Any:
     """Makes a response from a connection that is read no longer than a deadline."""
 
     def response(connection: Any, **more: Any) -> HTTPResponse:
-        until: Any = _Until(connection, deadline)  # it has the methods of a socket that are used
+        until: Any = _Until(connection, deadline)  # it has the socket methods that are used
         return HTTPResponse(until, **more)
 
     return response
@@ -303,7 +304,7 @@ def _get(url: str, settings: TokenSettings, deadline: float) -> Json:
     try:
         document = json.loads(body)
     except ValueError as error:
-        # Most often a page of HTML: a login, a proxy, or another service at that address.
+        # Usually an HTML page: a login, a proxy, or another service at that address.
         raise ValueError(f"{url} is not JSON: it begins {shown(body[:40])}") from error
     if not isinstance(document, dict):
         raise ValueError(f"{url} is not a JSON object")  # noqa: TRY004 - of a document, not a type

@@ -2,11 +2,11 @@
 
     caller ─► authorizer ─► lane ─► API key of API Gateway ─► usage plan: so many requests a second
 
-Users are spread over a few lanes by their subjects; backends, with what does the billing, and
-admins have one lane each. A user who asks too much only slows down the users of the same lane. API
-Gateway takes the key from the authorizer and not from the request. So a key is a name, not a
-secret, and is of no use to a caller.
-infra/deployment/caller_limits.py makes the keys, and says when methods require them.
+Users are spread over a few lanes by their subjects. Backends share one lane with callers for
+billing; admins have another. A user who sends too many requests only slows down the users of the
+same lane. API Gateway takes the key from the authorizer and not from the request. So a key is a
+name, not a secret, and is of no use to a caller. infra/deployment/caller_limits.py makes the keys,
+and says when methods require them.
 """
 
 import hashlib
@@ -34,9 +34,9 @@ def lane_of(caller: str, scopes: Collection[str]) -> str:
 
 
 def key_of(lane_keys: str, lane: str) -> str:
-    """The value of a lane's API key; all keys of a stack begin in the same way.
+    """The value of a lane's API key; all keys of a stack have the same prefix.
 
-    20 to 128 letters and digits, and one of a kind in the account and region
+    20 to 128 letters and digits, unique in the account and region
     (https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-api-usage-plans.html).
     """
     return f"{lane_keys}{lane}lane"

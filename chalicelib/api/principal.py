@@ -27,7 +27,7 @@ from .errors import Forbidden, Unauthenticated
 
 
 class Scope(StrEnum):
-    """What a token allows, in our names; the authorizer translates the issuer's names."""
+    """A permission of a token, by our name; the authorizer translates the issuer's names."""
 
     READ = "credits:read"
     USE = "credits:use"
@@ -42,7 +42,7 @@ class Reach(StrEnum):
     ALL = "all"
     """To any valid value."""
     LESS = "less"
-    """Only so that the user is not given more: `domain.edits.gives_more` says what that is."""
+    """Only to values that give the user no more, as `domain.edits.gives_more` defines it."""
 
 
 _FREE: Mapping[Scope, Reach] = dict.fromkeys((Scope.ADMIN, Scope.BACKEND, Scope.BILLING), Reach.ALL)
@@ -94,8 +94,9 @@ def caller_of(field: str, subject: object) -> str:
     ('CORP\\ada', 'team%231%2Fada', '42')
 
     A subject is any printable text, or a whole number. No two subjects have the same name. A name
-    has no `#`, which ends the caller in the name of an operation. It has no `/`, which marks
-    callers that no token can be. Raises `InvalidInput`, which does not quote the subject.
+    contains no `#`, because that ends the caller in the name of an operation. It contains no `/`,
+    because that marks callers without a token. Raises `InvalidInput`, which does not quote the
+    subject.
     """
     text = str(subject) if type(subject) is int and subject >= 0 else subject
     if (
@@ -157,7 +158,7 @@ class Principal:
         )
 
     def reads_credits_of(self, user_id: str | None) -> str:
-        """The user whose credits a request reads; None asks for the caller's own."""
+        """The user whose credits a request reads; None means the caller's own."""
         return self._whose(user_id, Scope.READ, Scope.BACKEND, Scope.BILLING, Scope.ADMIN)
 
     def uses_credits_of(self, user_id: str | None) -> str:
@@ -165,7 +166,7 @@ class Principal:
         return self._whose(user_id, Scope.USE, Scope.BACKEND)
 
     def may_use_many(self) -> None:
-        """Passes callers who may book several usages of anybody at once."""
+        """Passes callers who may book several usages of any users at once."""
         self._needs(Scope.BACKEND)
 
     def may_hold(self) -> None:
@@ -181,7 +182,7 @@ class Principal:
         self._needs(Scope.ADMIN)
 
     def may_sell(self) -> None:
-        """Passes callers who may grant what was paid for, and take back what was refunded."""
+        """Passes callers who may grant paid credits, and take back refunded ones."""
         self._needs(Scope.BILLING, Scope.ADMIN)
 
     def may_manage_subscriptions(self) -> None:
@@ -193,7 +194,7 @@ class Principal:
         self._needs(Scope.ADMIN)
 
     def may_support(self) -> None:
-        """Passes callers who may see what it takes to answer anybody's questions."""
+        """Passes callers who may see everything that support needs."""
         self._needs(Scope.ADMIN)
 
     def may_edit(self, field: str, *, gives_more: bool) -> None:

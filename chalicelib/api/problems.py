@@ -1,6 +1,6 @@
-"""Refusals and failures as RFC 9457 problem details: the one place that knows their status codes.
+"""Refusals and failures as RFC 9457 problem details: the only place that knows their status codes.
 
-API Gateway answers some requests by itself: `infra` gives these answers the same shape, and takes
+API Gateway answers some requests by itself: `infra` gives these answers the same format, and takes
 the titles from here.
 
 Two rules for clients: 409 and 503 come with ``Retry-After``, and the same request can succeed
@@ -62,7 +62,7 @@ TO_STRIPE: Mapping[str, str] = {
     "not_set_up": "There is no such thing yet",
     "waiting": "What it takes is not known yet",
 }
-"""Those that only the webhook answers: no client of the API meets them."""
+"""The titles that only the webhook uses: no client of the API sees them."""
 
 _ALL_TITLES = {**TITLES, **TO_STRIPE}
 
@@ -136,7 +136,7 @@ def of_outage(request_id: str) -> Answer:
 
 
 def of_framework(status: int, request_id: str) -> Answer:
-    """Chalice's own refusals, and our bugs: the details are for the log."""
+    """Chalice's own refusals, and our bugs: the details are only logged."""
     if status == 404:
         return _problem("not_found", 404, "there is no such route", request_id)
     if status == 405:

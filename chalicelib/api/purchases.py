@@ -1,4 +1,4 @@
-"""Purchases and refunds, as whoever takes the money reports them."""
+"""Purchases and refunds, as reported by the system that takes the payments."""
 
 from chalicelib.domain.batches import BOUGHT_PRIORITY
 from chalicelib.domain.fields import (

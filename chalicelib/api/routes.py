@@ -1,7 +1,7 @@
-"""The routes, one line each. The code behind a route is imported when its first request comes.
+"""The routes, one line each. The code behind a route is imported at its first request.
 
-Every function of the app loads this file with `app.py`. So a cold start of the other functions only
-pays for the table of routes.
+Every function of the app loads this file with `app.py`. So the cold starts of the other functions
+only pay for the table of routes.
 """
 
 from collections.abc import Callable
@@ -313,12 +313,12 @@ def subscription_emails(call: "Call") -> "Answer":
     return support.emails(call)
 
 
-# --- Links in mails -----------------------------------------------------------------------------
+# --- Links in emails ----------------------------------------------------------------------------
 
 
 @_route("GET", "/api/unsubscribe", is_public=True)
 def show_unsubscribe(call: "Call") -> "Answer":
-    """The page behind the unsubscribe link of a mail."""
+    """The page behind the unsubscribe link of an email."""
     from . import unsubscribe
 
     return unsubscribe.show(call)
@@ -326,7 +326,7 @@ def show_unsubscribe(call: "Call") -> "Answer":
 
 @_route("POST", "/api/unsubscribe", is_public=True)
 def post_unsubscribe(call: "Call") -> "Answer":
-    """End mails: the page's button, and that of mail programs."""
+    """End emails: the page's button, and that of email programs."""
     from . import unsubscribe
 
     return unsubscribe.unsubscribe(call)

@@ -1,7 +1,8 @@
-"""A statement: lines of the ledger exactly as they are sealed, for whoever wants to check them.
+"""A statement: lines of the ledger exactly as they are sealed, for anybody who wants to check them.
 
-The first line says whose it is, and has the entry before its lines; then come the lines, oldest
-first; the last line says how many they were, and whether more follow. docs/statements.md.
+The first line names the user and has the entry before the statement's lines. Then come the lines,
+oldest first. The last line says how many they were, and whether more follow. See
+docs/statements.md.
 """
 
 import json
@@ -18,15 +19,15 @@ from .answers import Answer, Json
 from .calls import LARGEST_PAGE, Call, ensure_user, parse_limit
 
 FORMAT = "credits-statement-1"
-"""The first field of every statement: whoever reads one knows by it how."""
+"""The first field of every statement: it tells a reader the format."""
 
 MOST_BYTES = 2_000_000
-"""The most bytes of a page with several lines. Lambda answers at most 6 MB, and writes the text
-into JSON for that, where quotes and backslashes take twice the room."""
+"""The most bytes of a page with several lines. Lambda answers at most 6 MB of JSON, in which quotes
+and backslashes of the text take twice the room."""
 
 
 def statement(call: Call) -> Answer:
-    """The lines of a user's ledger from an instant up to another, in pages."""
+    """The lines of a user's ledger between two instants, in pages."""
     query = call.authenticated().query()
     user_id = query.optional("user_id", parse_user_id)
     limit = query.optional("limit", parse_limit)
@@ -45,7 +46,7 @@ def statement(call: Call) -> Answer:
     elif since is not None:
         first = ledger.number_since(whose, since)
     end = ledger.number_since(whose, until) if until else None
-    # The two lines before: one opens the account, and its seal covers the hash of the other.
+    # Two lines more: the first opens the account, and the second is sealed with the first's hash.
     stored = ledger.lines_from(whose, max(1, first - 2), (limit or LARGEST_PAGE) + 3)
     page = _page(stored, first, end, limit or LARGEST_PAGE)
     ensure_user(call.services, whose, has_entries=bool(page.lines or page.before))
@@ -79,7 +80,7 @@ class _Page(NamedTuple):
 
 
 def _page(stored: Iterable[StoredLine], first: int, end: int | None, limit: int) -> _Page:
-    """The page of the lines from number ``first`` on, up to and without number ``end``."""
+    """The page of the lines from number ``first`` to before number ``end``."""
     before: Json | None = None
     previous_hash, size = FIRST_HASH, 0
     lines: list[str] = []
@@ -99,7 +100,7 @@ def _page(stored: Iterable[StoredLine], first: int, end: int | None, limit: int)
 
 
 def _values(line: StoredLine) -> Json:
-    """A line; only one whose texts were erased has a second seal."""
+    """A line; only a line whose texts were erased has a second seal."""
     values = line._asdict()
     if line.erased is None:
         del values["erased"]

@@ -1,8 +1,9 @@
 """The webhook of Stripe: ``POST /api/webhooks/stripe``, in a function of its own.
 
-Anybody can call it, so no table is read or written before the signature is found right. Stripe
-repeats what is not answered with 2xx, for three days: an event whose user or price is not known yet
-is kept for people to see, and answered 409. So is one with a field that cannot be read, and 400.
+Anybody can call it, so no table is read or written before the signature is verified. Stripe repeats
+requests for three days unless they are answered with 2xx. An event whose user or price is not known
+yet is answered 409 and kept for people to see. An event with a field that cannot be read is
+answered 400 and kept, too.
 """
 
 import base64
@@ -37,7 +38,7 @@ for an answer for longer."""
 
 
 def receive(services: Services, event: Json, context: Any) -> Json:
-    """Answers a request of API Gateway."""
+    """Answers a request from API Gateway."""
     request_id: str = event["requestContext"]["requestId"]
     left = context.get_remaining_time_in_millis
     with correlated(request_id), patient(left, left() - LONGEST_WAIT):

@@ -1,8 +1,8 @@
-"""Subscriptions as the product's backend, its billing and the admins see and edit them.
+"""Reads and edits subscriptions, for the product's backend, its billing and the admins.
 
 Concurrent edits are safe: every answer carries the subscription's version as its ``ETag``, and an
-edit with ``If-Match`` is made on that version or not at all. A PATCH without it is merged into the
-version that is stored when it is written, so two edits of different fields lose nothing.
+edit with ``If-Match`` is applied to that version or not at all. A PATCH without it is merged into
+the newest stored version, so two edits of different fields lose nothing.
 
 Callers edit the fields that belong to their scope (`principal.EDITS`). The other fields stay as
 they are when they are left out, even from a PUT.
@@ -111,7 +111,7 @@ def put(call: Call) -> Answer:
 def patch(call: Call) -> Answer:
     """Changes the given fields; null sets a field back to its default.
 
-    A dry run answers what the subscription would be, and what would be allocated at once.
+    A dry run returns the subscription as it would be, and what would be allocated at once.
     """
     precondition, user_id, values = _edit(call)
     dry_run, values = _without_dry_run(values)
@@ -142,7 +142,7 @@ def patch(call: Call) -> Answer:
 
 
 def _without_dry_run(values: Mapping[str, object]) -> tuple[bool, Mapping[str, object]]:
-    """Whether an edit is to be tried only, and its fields."""
+    """Whether an edit is a dry run, and its fields."""
     fields = FieldReader({_DRY_RUN: values.get(_DRY_RUN)})
     dry_run = fields.optional(_DRY_RUN, parse_boolean) is True
     fields.finish()
@@ -152,7 +152,7 @@ def _without_dry_run(values: Mapping[str, object]) -> tuple[bool, Mapping[str, o
 def _previewed(
     call: Call, user_id: str, decide: Callable[[Subscription | None], Subscription]
 ) -> Answer:
-    """What an edit would come to; its ETag is that of the stored version, which it was tried on."""
+    """The result that an edit would have; its ETag is that of the stored version."""
     present = call.services.subscriptions.find(user_id)
     subscription = decide(present)
     assert present is not None  # noqa: S101 - `decide` raises for a user who does not exist
@@ -180,7 +180,7 @@ def edits(call: Call) -> Answer:
     listing = f"edits {user_id}"
     page = call.services.edits.newest_first(user_id, cursors.decode(listing, cursor, KEY), limit)
     if not page.items:
-        call.services.subscriptions.get(user_id)  # either no recorded edits, or no such user
+        call.services.subscriptions.get(user_id)  # raises if the user is unknown
     found: list[Edit] = []
     for item in page.items:
         with suppress(Unreadable):
@@ -233,7 +233,7 @@ def _without_suppression(values: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def _edit(call: Call) -> tuple[Precondition, str, Mapping[str, object]]:
-    """The precondition, the user id of the path, and the fields with that user id among them."""
+    """The precondition, the user id in the path, and the fields including that user id."""
     call.principal.may_manage_subscriptions()
     user_id = call.path_user_id()
     precondition = Precondition.of(call)
@@ -246,9 +246,9 @@ def _edit(call: Call) -> tuple[Precondition, str, Mapping[str, object]]:
 def _save(
     call: Call, user_id: str, decide: Callable[[Subscription | None], Subscription]
 ) -> tuple[Subscription, Account]:
-    """Makes an edit; the subscription and the account after it.
+    """Makes an edit; returns the subscription and the account after it.
 
-    The account is read before: an edit that is answered with an error has changed nothing.
+    The account is read first, so that an edit answered with an error has changed nothing.
     """
     account = call.services.ledger.account(user_id)
     saved = save_subscription(call.services, user_id, decide, _editor(call.principal))

@@ -1,6 +1,6 @@
-"""What those who answer users need: to find a user, and to see what became of their credits.
+"""For support staff: finds a user, and shows what happened to their credits.
 
-All of it reads, and is for admins. Each request reads a bounded part of the tables.
+Everything here only reads, and is for admins. Each request reads a bounded part of the tables.
 """
 
 from contextlib import suppress
@@ -28,7 +28,7 @@ _USER_ID = r"[!-~]{1,128}"
 
 
 def find_subscriptions(call: Call) -> Answer:
-    """Whose email address it is; or who has this plan, status or timezone."""
+    """The users with an email address; or with a plan, a status or a timezone."""
     call.principal.may_support()
     query = call.query()
     email = query.optional("email", parse_email)
@@ -53,7 +53,7 @@ def find_subscriptions(call: Call) -> Answer:
             found.append(read_subscription(item))
     return Answer(
         {
-            # The index lags behind: one may have another address by now.
+            # The index lags behind: a user may have another address by now.
             "subscriptions": [
                 _found(each) for each in found if email is None or same_address(each.email, email)
             ],
@@ -93,7 +93,7 @@ def _found(subscription: Subscription) -> Json:
 
 def emails(call: Call) -> Answer:
     """The emails about a user's entries, newest first, and what is recorded of each."""
-    # Not imported by those who only look for somebody: it renders emails.
+    # Not imported when only searching for users: it renders emails.
     from chalicelib.operations.emails import emails_about
 
     call.principal.may_support()
@@ -118,7 +118,7 @@ def emails(call: Call) -> Answer:
 
 
 def email(call: Call) -> Answer:
-    """The email about an entry, as it is or was sent; its links lead nowhere."""
+    """The email about an entry, as it is or was sent; its links are disabled."""
     from chalicelib.operations.emails import preview
 
     user_id, number = _entry_of(call)
@@ -152,7 +152,7 @@ def _entry_of(call: Call) -> tuple[str, int]:
 
 
 def month(call: Call) -> Answer:
-    """Who was due for a month and who was allocated, as it was counted last."""
+    """Who was due for a month and who was allocated, by the latest count."""
     from chalicelib.operations.months import month_of
 
     call.principal.may_support()
@@ -185,9 +185,9 @@ def month(call: Call) -> Answer:
 
 
 def operations(call: Call) -> Answer:
-    """What waits in the queues, which alarms ring, and whether anything is sent at all.
+    """The waiting messages, the ringing alarms, and whether anything is sent at all.
 
-    Null is what AWS did not answer at once.
+    Null stands for what AWS did not answer at once.
     """
     call.principal.may_support()
     services = call.without_query().services

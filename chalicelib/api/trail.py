@@ -6,7 +6,7 @@ result: a read, a dry run, an edit (its answer shows the subscription), a refuse
 shows the balance), and every request that the caller's scopes do not allow. Users who read their
 own credits are not logged.
 
-The line has ids, scopes, the route and the status. docs/logs.md says how to ask who read whom.
+The line has ids, scopes, the route and the status. docs/logs.md says how to query it.
 """
 
 from http import HTTPStatus
@@ -21,7 +21,7 @@ MESSAGE = "access to credits of others"
 
 
 def leave(call: Call, answer: Answer) -> None:
-    """Logs who asked for whose credits, and the answer, unless they asked for their own."""
+    """Logs who asked for whose credits, and the answer, except for requests about oneself."""
     has_entry = call.is_post and answer.status < HTTPStatus.BAD_REQUEST
     if not call.is_authenticated or (has_entry and not answer.tells_of):
         return
@@ -34,6 +34,7 @@ def leave(call: Call, answer: Answer) -> None:
             scopes=" ".join(sorted(principal.scopes)),
             route=call.route,
             status=answer.status,
-            # A text, not a list: CloudWatch makes a field of each element, and only a few hundred.
+            # A text, not a list: CloudWatch makes a field of each element, and only a few hundred
+            # fields.
             user_ids=" ".join(sorted(others)),
         )

@@ -4,8 +4,8 @@ Opening the page changes nothing, because email scanners open every link. A POST
 subscription: the button on the page sends one, and so does the button of email programs (RFC 8058),
 which shows no page at all.
 
-A page is in the language of the user's emails. For a user who is not known (any more) it is in that
-of their browser, so that the page does not reveal who was erased.
+A page is in the language of the user's emails. If the user is unknown or erased, it is in the
+browser's language, so that the page looks the same for both.
 """
 
 from collections.abc import Sequence
@@ -44,8 +44,7 @@ def show(call: Call) -> Answer:
 def unsubscribe(call: Call) -> Answer:
     """Ends the emails that the link is about; doing it again changes nothing.
 
-    An erased user gets no more emails either, so the answer is the same: it reveals to nobody who
-    was erased.
+    For an erased user the answer is the same, so it does not reveal who was erased.
     """
     asked = _asked(call)
     if asked is None:
@@ -66,7 +65,7 @@ def unsubscribe(call: Call) -> Answer:
 
 
 def _asked(call: Call) -> Unsubscription | None:
-    """What the link says; None if it is not ours. Raises `InvalidInput` for other parameters."""
+    """The link's content; None if it is not ours. Raises `InvalidInput` for other parameters."""
     query = call.query()
     token = query.optional("token", lambda _, value: str(value))
     query.finish()

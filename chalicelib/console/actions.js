@@ -1,8 +1,8 @@
-// What people of support do. Each action says first what it will do (the API's own dry run), asks,
-// shows the line that came of it, and offers the opposite where there is one.
+// The actions of support staff. Each action first says what it will do (the API's own dry run), asks,
+// shows the resulting line, and offers the opposite if there is one.
 //
 // The idempotency key is made with the form, before the first try, and kept until an answer has come:
-// to send the same again after a lost answer changes nothing twice.
+// so sending the same again after a lost answer changes nothing twice.
 
 import { badge, button, clock, credits, field, h, human, isoDay, lastDay, localDay, newId, number, said, say, select, signed, trouble, waiting } from "./dom.js";
 import { Lost, SLOW, ask, get, userPath } from "./api.js";
@@ -12,11 +12,11 @@ const MOST_PAGES = 20;
 
 let open = null; // {name, subject, values, key, isUnknown}
 
-// The form that was not sent, for after the next sign-in.
+// An unsent form, to restore after the next sign-in.
 export const draftOf = () => open && { name: open.name, subject: open.subject, values: valuesOf(open), key: open.key, isUnknown: open.isUnknown };
 
 let changed = () => {};
-// What to do when an action has changed something.
+// Called when an action has changed something.
 export const onChanged = (handler) => { changed = handler; };
 
 const text = (name, more) => h("input", { name, type: "text", autocomplete: "off", ...more });
@@ -24,7 +24,7 @@ const whole = (name, more) => h("input", { name, type: "number", inputmode: "num
 const amount = (most = null) => field("Credits", whole("amount", { min: 1, max: most, required: true }));
 const why = (hint) => field("Reason", text("description", { required: true, maxlength: 200 }), hint);
 
-// How long granted credits live; the days are asked for only where they count.
+// How long granted credits live; the days are only asked for if they matter.
 function lifetime() {
   const days = whole("days", { min: 1, max: 3650, required: true });
   const asked = field("Days", days);
@@ -35,7 +35,7 @@ function lifetime() {
   return [field("They expire", life), asked];
 }
 
-// What undoes a void: a new batch, as like the old one as a grant can make it. Whole local days from
+// Undoes a void: a new batch, as similar to the old one as a grant can make it. Whole local days from
 // now on; the rest of today comes on top.
 function grantLike(batch, amount, zone, reason) {
   const kept = { priority: batch.priority, ...(batch.source === "promotion" ? { source: batch.source } : {}) };
@@ -49,7 +49,7 @@ function grantLike(batch, amount, zone, reason) {
 
 const LIVES = { plan: () => "They expire as the credits of the user's plan do.", never: () => "They never expire.", days: (values) => `They expire after ${number(values.days)} days.` };
 
-// subject: whom and what it is about. Every action has a path and a body; `keyed` ones take a key.
+// subject: the user and the object of the action. Every action has a path and a body; `keyed` ones take a key.
 const ACTIONS = {
   grant: {
     title: "Grant credits",
@@ -72,7 +72,7 @@ const ACTIONS = {
       ...subject.kept,
     }),
     notes: (answer, values) => [LIVES[values.life](values)],
-    // Not a claw-back, which takes credits in the order of spending, whichever batch they are of.
+    // Not a claw-back: that takes credits in the order of spending, from any batch.
     opposite: (subject, values, answer) => ["void", { ...bare(subject), batch: { batch_id: answer.transaction_id } }, { description: `Undo ${answer.transaction_id}` }],
   },
   claw_back: {
@@ -129,7 +129,7 @@ const ACTIONS = {
     title: "Refund a purchase",
     verb: "Refund",
     danger: true,
-    // What was refunded before: the newest report of this payment.
+    // The earlier refunds: the newest report of this payment.
     prepare: async (subject) => ({ ...subject, before: await refundedBefore(subject) }),
     fields: (subject) => [
       h("p", {}, `${credits(subject.bought)} were bought with payment ${subject.payment_id}. The money is paid back where it was taken; here you say how many of the credits that comes to.`),
@@ -212,7 +212,7 @@ const ACTIONS = {
   },
 };
 
-// Whom it is about, without what an earlier action added.
+// The subject, without what an earlier action added.
 const bare = ({ user_id, subscription, etag, timezone }) => ({ user_id, subscription, etag, timezone });
 
 // Null if it is further back than we look.
@@ -278,7 +278,7 @@ function editLines(answer, subject, values) {
   ];
 }
 
-// A page of a preview can be empty and not be the last.
+// A page of a preview can be empty without being the last.
 async function previewOfRun(path, body) {
   const found = { items: [], not_judged: [], next_cursor: null };
   for (let page = 0; page < MOST_PAGES; page += 1) {
@@ -337,13 +337,13 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
     if (from?.isConnected) from.focus();
     if (state.isDone || state.isUnknown) changed();
   });
-  // Whoever has sent something learns what became of it.
+  // After sending, the outcome must be shown.
   dialog.addEventListener("cancel", (event) => { if (leave.disabled) event.preventDefault(); });
   document.body.append(dialog);
   const step = (...parts) => {
     leave.disabled = false;
     body.replaceChildren(...parts.flat().filter(Boolean));
-    // Who reads with the ears hears the new step.
+    // Screen readers announce the new step.
     title.focus();
   };
 
@@ -422,7 +422,7 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
       if (error instanceof Lost) return lost(error);
       if (error.status === 401) return;
       if (error.status === 412) return conflict();
-      // The API has answered: whatever was unknown is known.
+      // The API has answered: nothing is unknown any more.
       state.isUnknown = false;
       showForm(error);
     } finally {
@@ -502,7 +502,7 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
   begin();
 }
 
-// Says beside what was pressed that an answer is awaited; what stops saying it.
+// Shows beside the pressed button that an answer is awaited; returns the function that ends this.
 function busy(pressed, words) {
   pressed.disabled = true;
   pressed.classList.add("busy");
@@ -511,7 +511,7 @@ function busy(pressed, words) {
   return () => clearTimeout(slow);
 }
 
-// Which field a refusal is about, at the field itself.
+// Shows a refusal at the field that it is about.
 function markFields(form, error) {
   for (const { field: name, message } of error?.errors ?? []) {
     const input = form.elements[{ expires_in_days: "days" }[name] ?? name];
@@ -535,7 +535,7 @@ export const TYPES = {
   refund: "Refunded",
 };
 
-// A line of the ledger, as it is shown after an action.
+// A line of the ledger, as shown after an action.
 export function lineCard(line, zone) {
   return h(
     "div",

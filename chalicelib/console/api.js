@@ -1,4 +1,4 @@
-// Requests to the API: with the token, a limit of time, and errors that say the next step.
+// Requests to the API: with the token, a time limit, and errors that say the next step.
 
 import { $, say } from "./dom.js";
 import * as session from "./session.js";
@@ -6,7 +6,7 @@ import * as session from "./session.js";
 const PATIENCE = 30_000; // a route has 29 seconds
 export const SLOW = 5_000;
 
-// A refusal: a problem as RFC 9457 has it.
+// A refusal: a problem as defined by RFC 9457.
 export class Problem extends Error {
   constructor(status, problem, requestId) {
     super(inWords(status, problem, requestId));
@@ -43,16 +43,16 @@ export class Lost extends Error {
 }
 
 let expired = () => {};
-// What to do when the API takes the token no longer.
+// Called when the API no longer accepts the token.
 export const onExpired = (handler) => { expired = handler; };
 
 let sent = () => {};
-// Who is told of each request, when its answer is there: {method, url, headers, body, by, status, ms}.
+// Listeners for each request, called when its answer has come: {method, url, headers, body, by, status, ms}.
 export const onSent = (handler) => { sent = handler; };
 
 let waiting = 0;
 
-// `by`: somebody else's token, {token()}, whose end is for who asks. `quiet`: nobody waits for it.
+// `by`: somebody else's token, {token()}, whose end the caller handles. `quiet`: nobody waits for it.
 export async function ask(method, path, { body, key, match, isNew, by, quiet } = {}) {
   const headers = {};
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -92,7 +92,7 @@ export async function ask(method, path, { body, key, match, isNew, by, quiet } =
   const found = parsed(text);
   if (answer.ok) return { body: found, headers: answer.headers, status: answer.status };
   const problem = new Problem(answer.status, found, answer.headers.get("X-Request-Id"));
-  // Others that were under way have said so already, and there may be a new token by now.
+  // Other requests under way have already reported it, and there may be a new token by now.
   if (answer.status === 401 && token === session.token()) {
     session.forget();
     expired();

@@ -1,4 +1,4 @@
-// Elements, dates and numbers: what every part of the page is made of. Text never becomes markup.
+// Elements, dates and numbers for every part of the page. Text never becomes markup.
 
 export const $ = (selector, within = document) => within.querySelector(selector);
 
@@ -16,10 +16,10 @@ export function h(tag, attributes = {}, ...children) {
   return element;
 }
 
-// Where a dialog says something. What is outside of an open dialog is inert: nobody hears it.
+// Where a dialog announces something. Everything outside an open dialog is inert: nobody hears it.
 export const said = () => h("p", { class: "said unseen", role: "status" });
 
-// Says something to those who cannot see that the page has changed.
+// Announces something to people who cannot see that the page has changed.
 export function say(words) {
   const place = [...document.querySelectorAll("dialog[open] > .said"), $("#said")][0];
   place.textContent = "";
@@ -73,18 +73,18 @@ export function when(instant, zone) {
   return h("time", { datetime: instant, title: `${moment(instant)} UTC` }, moment(instant, zone));
 }
 
-// The present of the stack. The clock of a local one can be ahead of this machine's.
+// The present time of the stack. A local stack's clock can be ahead of this machine's.
 export const clock = { now: () => Date.now() };
 
 const CITIES = /^(Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Europe|Indian|Pacific)\//;
-// The city of a timezone: New York of America/New_York. The others have names that mislead: Etc/GMT-14
-// is 14 hours ahead of Greenwich.
+// The city of a timezone: New York of America/New_York. Zones without a city have misleading names:
+// Etc/GMT-14 is 14 hours ahead of Greenwich.
 export const city = (zone) => (CITIES.test(zone) ? zone.split("/").at(-1).replaceAll("_", " ") : null);
 export function offset(zone, instant = clock.now()) {
   const [, sign, hours, minutes] = formatted(instant, zone, { timeZoneName: "longOffset" }).match(/([+-])(\d\d):(\d\d)/) ?? [];
   return Number(hours) || Number(minutes) ? `UTC${sign.replace("-", "−")}${Number(hours)}${minutes === "00" ? "" : `:${minutes}`}` : "UTC";
 }
-// What a timezone is called: "Kiritimati (UTC+14)", and without a city "UTC+14".
+// A timezone's name: "Kiritimati (UTC+14)", and without a city "UTC+14".
 export const place = (zone, instant) => (city(zone) ? `${city(zone)} (${offset(zone, instant)})` : offset(zone, instant));
 
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
@@ -120,7 +120,7 @@ export function select(name, options, value, more = {}) {
   return element;
 }
 
-// An email address, which breaks before its @ where there is no room.
+// An email address; it breaks before its @ if there is no room.
 export const address = (email) => email.split(/(?=@)/).flatMap((part, index) => (index ? [h("wbr"), part] : part));
 
 export const facts = (pairs) =>
@@ -128,11 +128,11 @@ export const facts = (pairs) =>
 
 export const empty = (title, words) => h("div", { class: "empty" }, h("strong", {}, title), words ? h("p", {}, words) : null);
 
-// What is shown until an answer has come.
+// Shown until an answer has come.
 export const waiting = (lines = 3) =>
   h("div", { class: "waiting", "aria-busy": "true" }, h("span", { class: "unseen" }, "Loading"), Array.from({ length: lines }, () => h("i")));
 
-// What went wrong, in words, with what to do next.
+// What went wrong, in words, and what to do next.
 export function trouble(error, again) {
   return h(
     "div",
@@ -142,7 +142,7 @@ export function trouble(error, again) {
   );
 }
 
-// A list that comes in pages: `load(cursor)` answers {rows, next}.
+// A list in pages: `load(cursor)` returns {rows, next}.
 export function paged(body, load, { none, label }) {
   const more = h("div", { class: "more" });
   const run = async (cursor) => {
@@ -153,7 +153,7 @@ export function paged(body, load, { none, label }) {
       const again = next ? button("Show more", () => run(next)) : null;
       const isBare = !body.children.length;
       more.replaceChildren(...[again, isBare && !next ? none : null].filter(Boolean));
-      // A page can be empty and not be the last.
+      // A page can be empty without being the last.
       if (isBare && next) more.prepend(h("p", {}, "Nothing found yet; there is more to search."));
       if (cursor) say(`${body.children.length} ${label} are shown.`);
       if (cursor && rows[0]) (rows[0].querySelector("a, button") ?? rows[0]).focus?.();

@@ -1,5 +1,5 @@
-// The month: due against allocated per moment and zone, and who is missing; and whether the
-// machinery is well: alarms that ring, messages that failed for good.
+// The month: due against allocated per moment and zone, and who is missing; and the state of the
+// machinery: ringing alarms, and messages that failed for good.
 
 import { badge, button, card, clock, empty, h, human, moment, number, trouble, waiting, when } from "./dom.js";
 import { get } from "./api.js";
@@ -128,8 +128,8 @@ function alarms(ringing) {
   );
 }
 
-// A section of the runbook: a link where the stack was told its address. Tokens are in memory alone,
-// so it opens beside this page.
+// A section of the runbook: a link if the stack knows its address. Tokens are only in memory, so it
+// opens in another tab.
 const runbook = (place) => (/^https:/.test(place) ? h("a", { href: place, target: "_blank", rel: "noreferrer" }, human(place.split("#").pop().replaceAll("-", " "))) : h("code", {}, place));
 
 const DEAD_LETTERS = "#dead-letters";

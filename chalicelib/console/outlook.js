@@ -1,4 +1,4 @@
-// When a user's credits run out, and why an amount was refused: what is computed, and no line says.
+// When a user's credits run out, and why an amount was refused: computed, because no line says it.
 
 import { card, credits, facts, field, h, instantAt, localDay, newId, number, place, trouble, waiting, when } from "./dom.js";
 import { get } from "./api.js";

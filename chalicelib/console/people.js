@@ -1,4 +1,4 @@
-// Finding somebody: by id, by address, or from a list.
+// Finding a user: by id, by address, or from a list.
 
 import { $, address, badge, button, day, empty, h, human, paged, select, trouble, waiting } from "./dom.js";
 import { ask, get, userPath } from "./api.js";
@@ -34,7 +34,7 @@ async function look(who, said, may) {
   try {
     if (may.lists && who.includes("@")) {
       const { subscriptions } = await get("api/subscriptions", { email: who });
-      if (!said.isConnected) return; // they have gone on to another page
+      if (!said.isConnected) return; // the person has gone on to another page
       if (subscriptions.length === 1) { location.hash = personHref(subscriptions[0].user_id); return; }
       if (subscriptions.length) { said.replaceChildren(h("p", {}, `${subscriptions.length} users have this address:`), table(subscriptions.map(row))); return; }
       // A user id may look like an address.

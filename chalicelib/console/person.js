@@ -1,5 +1,5 @@
 // One user: what they can spend, what expires when, when the next credits come or why not, what
-// happened, what they were told, and who edited their subscription.
+// happened, which emails they got, and who edited their subscription.
 
 import { $, badge, button, card, credits, day, empty, endOfDay, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, place, said, say, select, signed, trouble, waiting, when } from "./dom.js";
 import { ask, get, userPath } from "./api.js";
@@ -26,7 +26,7 @@ async function load(state) {
   try {
     const [balance, schedule, subscription] = await Promise.all([
       get("api/credits/balance", query),
-      // A user without a subscription has a history and a balance, and no next credits.
+      // A user without a subscription has a history and a balance, but no next credits.
       get("api/credits/allocation-schedule", query).catch(unlessMissing),
       state.may.others ? ask("GET", userPath(userId)).catch(unlessMissing) : null,
     ]);
@@ -198,7 +198,7 @@ function axis(from, to, at, now, zone) {
   return h("div", { class: "axis" }, h("span", { class: "unseen" }, "Until when"), h("div", { "aria-hidden": "true" }, h("span", { class: "now", style: { left: `${at(now)}%` } }, "Now"), marks));
 }
 
-// What expires when, as one bar: however many batches there are, it is one glance.
+// What expires when, as one bar: one glance shows any number of batches.
 function expiry(batches, now, zone) {
   const within = (low, high) => batches.filter((batch) => batch.expires_at && new Date(batch.expires_at) - now >= low * DAY && new Date(batch.expires_at) - now < high * DAY);
   const sum = (some) => some.reduce((all, batch) => all + batch.remaining_amount, 0);
@@ -310,7 +310,7 @@ function history(state, subject) {
       ...(key && value.length ? { [`metadata.${key}`]: value.join("=") } : {}),
     };
     const more = paged(body, async (cursor) => {
-      // One answer looks at a part of a long history: it can be empty and not be the last.
+      // An answer covers a part of a long history: it can be empty without being the last.
       for (let left = MOST_SEARCHES; ; left -= 1) {
         const answer = await get("api/credits/history", { ...asked, cursor });
         cursor = answer.next_cursor;
@@ -336,7 +336,7 @@ async function openBatch(batch, pressed, state, subject) {
   }
 }
 
-// One line of the ledger: what it moved, what it told, and what can be done about it.
+// One line of the ledger: what it moved, its email and events, and what can be done about it.
 function openLine(line, state, subject) {
   const titleId = newId();
   const { may, zone } = state;
@@ -344,7 +344,7 @@ function openLine(line, state, subject) {
   const mail = h("div", {});
   const events = h("div", {});
   const act = (name, more, values) => { close(); openAction({ name, subject: { ...subject, ...more }, values }); };
-  // What is left of the batch that it granted.
+  // The rest of the batch that it granted.
   const batch = state.balance.batches.find((each) => each.batch_id === line.transaction_id);
   const buttons = [
     may.reverses && line.type === "usage" ? button("Give back …", () => act("give_back", { transaction_id: line.transaction_id, most: -line.amount })) : null,
@@ -424,7 +424,7 @@ function emails(state) {
   return h("div", { class: "columns even" }, h("div", {}, h("div", { class: "card flush" }, h("table", { class: "list" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "When"), h("th", { scope: "col" }, "Email"), h("th", { scope: "col", class: "end" }, "State"))), body)), more), preview);
 }
 
-// heading: one level below that of what the email is shown in.
+// heading: one level below that of the part in which the email is shown.
 async function showEmail(transactionId, area, heading = "h3") {
   area.replaceChildren(waiting(3));
   try {
@@ -443,7 +443,7 @@ async function showEmail(transactionId, area, heading = "h3") {
 // The email as the user sees it, in a frame that runs nothing and loads nothing. The policy of this
 // page, which the frame inherits, allows no style in markup: so the styles are set one by one.
 function frameOf(mail) {
-  // Before it is parsed: the policy would speak up about each style.
+  // Before it is parsed: otherwise the policy would report each style.
   const plain = mail.html.replace(/<[a-z][^>]*>/gi, (tag) => tag.replace(/\sstyle=/gi, " data-style="));
   const { content: parsed } = Object.assign(document.createElement("template"), { innerHTML: plain });
   const sheets = [...parsed.querySelectorAll("style")].map((style) => { style.remove(); return style.textContent; });

@@ -1,8 +1,8 @@
-// Signing in: authorization code with PKCE (RFC 7636) at the issuer whose tokens the API takes.
+// Signing in: authorization code with PKCE (RFC 7636) at the issuer whose tokens the API accepts.
 //
-// Tokens live in this module's memory and nowhere else: who reloads the page signs in again. For the
-// way to the issuer and back the browser keeps what ties the two halves together, and it is removed
-// as soon as it is read.
+// Tokens live in this module's memory and nowhere else: after reloading the page, people sign in
+// again. For the way to the issuer and back the browser stores the state of the sign-in, which is
+// removed as soon as it is read.
 
 import { $, button, h } from "./dom.js";
 
@@ -14,7 +14,7 @@ const DRAFT = "credits-console-draft";
 
 let held = null; // {token, endsAt, name, idToken}
 
-// What the page says before it is known who is there, in its corner afterwards, and if no answer comes.
+// The page's texts: before the person is known, in its corner afterwards, and if no answer comes.
 export const welcome = {
   title: `${settings.product} console`,
   words: "For the people who answer users. Sign in with your account.",
@@ -26,7 +26,7 @@ export const unreachable = "The API cannot be reached. Is there a network?";
 export const token = () => held?.token ?? null;
 export const name = () => held?.name ?? "";
 
-// The page's own mistake, or the issuer's: nobody is signed in.
+// A mistake of the page, or of the issuer: nobody is signed in.
 export class NotSignedIn extends Error {
   title = "You could not be signed in";
 }
@@ -35,7 +35,7 @@ const base64url = (bytes) =>
   btoa(String.fromCharCode(...new Uint8Array(bytes))).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 const random = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
 
-// Goes to the issuer. `draft` is a form that was not sent: it is there again afterwards.
+// Goes to the issuer. `draft` is an unsent form, which is restored afterwards.
 export async function signIn(draft = null) {
   if (!settings.authorization_endpoint || !settings.token_endpoint) {
     throw new NotSignedIn("The issuer does not say where people sign in, or does not answer. Reload this page in a minute.");
@@ -60,7 +60,7 @@ export async function signIn(draft = null) {
   location.assign(url);
 }
 
-// The form that was not sent before the sign-in; it is there once.
+// The unsent form from before the sign-in; it can be read once.
 export function takeDraft() {
   const draft = sessionStorage.getItem(DRAFT);
   sessionStorage.removeItem(DRAFT);
@@ -128,7 +128,7 @@ function claimsOf(jwt) {
   return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(payload), (letter) => letter.charCodeAt(0))));
 }
 
-// The API takes the token no longer: it is of no use to anybody.
+// The API no longer accepts the token, so it is of no use.
 export function forget() {
   held = null;
 }

@@ -1,6 +1,6 @@
-// The frame of the page: who is there, where they are, and what is shown.
+// The frame of the page: who is signed in, where they are, and what is shown.
 //
-// An area is a part of the page for somebody: {name, start, pages, routes}. Where there are several,
+// An area is a part of the page for some people: {name, start, pages, routes}. If there are several,
 // each has a tab.
 
 import { $, button, h, say, trouble, waiting } from "./dom.js";
@@ -15,7 +15,7 @@ let shown = "";
 export async function run(among) {
   areas = among;
   onExpired(sessionEnded);
-  // The part of the address after # says where we are: it is not for links within the page.
+  // The part of the address after # is the route: it is not for links within the page.
   $(".skip").addEventListener("click", (event) => { event.preventDefault(); $("#main").focus(); });
   await begin();
   document.documentElement.dataset.ready = "true";
@@ -42,7 +42,7 @@ async function begin() {
   if (draft) openAction(draft);
 }
 
-// The route of where we are: {area, page, view}, if there is one.
+// The present route: {area, page, view}, if there is one.
 function found() {
   for (const area of areas) {
     for (const [pattern, page, view] of area.routes) {
@@ -115,7 +115,7 @@ function showNothing(who) {
   );
 }
 
-// The token has run out in the middle of something. What was typed comes along.
+// The token has expired in the middle of something. Typed text is kept.
 function sessionEnded() {
   if ($("#expired")) return;
   const draft = draftOf();
@@ -127,7 +127,7 @@ function sessionEnded() {
   const said = h("div", {});
   const again = button("Sign in again", async () => {
     try {
-      // Who goes to the issuer is back on a new page.
+      // After the issuer, the person comes back on a new page.
       if (!(await session.signIn(draft))) return;
     } catch (error) {
       said.replaceChildren(trouble(error));

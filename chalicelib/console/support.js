@@ -1,4 +1,4 @@
-// What the people who answer users find: users, and how the month and the machinery are.
+// What support staff find: users, and the state of the month and the machinery.
 
 import { showMonth } from "./month.js";
 import { showPeople } from "./people.js";
@@ -6,7 +6,7 @@ import { showPerson } from "./person.js";
 
 const SCOPES = { admin: "credits:admin", backend: "credits:backend", billing: "credits:billing" };
 
-// What somebody with these scopes may do. The API decides; the page only hides what it would refuse.
+// What a person with these scopes may do. The API decides; the page only hides what it would refuse.
 function rights(scopes) {
   const has = (scope) => scopes.includes(SCOPES[scope]);
   const works = has("admin") || has("backend");

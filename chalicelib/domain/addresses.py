@@ -18,13 +18,13 @@ _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 
-# ß, ς and two invisible characters: Python's IDNA 2003 makes another domain of them than IDNA 2008,
-# which registries use.
+# ß, ς and two invisible characters. Python's IDNA 2003 turns them into another domain than IDNA
+# 2008, which registries use.
 _AMBIGUOUS = frozenset("\u00df\u1e9e\u03c2\u200c\u200d")
 
 
 def parse_email(field: str, value: object) -> str:
-    """An address that SES accepts. It may not exist: only an email can find that out.
+    """An address that SES accepts. It may not exist: only sending an email shows that.
 
     A domain with letters beyond ASCII becomes punycode, as SES requires. No message shows the
     address, because messages are logged.
@@ -59,8 +59,8 @@ def same_address(one: str | None, other: str | None) -> bool:
     """Whether emails to both reach the same mailbox, as SES compares addresses.
 
     Capitals do not count, not even before the @: if an address is on its suppression list, SES
-    sends to no spelling of it. A domain is the same in letters and as punycode. None, for no
-    address, only equals None.
+    sends to no spelling of it. A domain written in letters equals the same domain in punycode.
+    None, for no address, only equals None.
     """
     if one is None or other is None:
         return one is other

@@ -1,9 +1,9 @@
-"""Anchors: the last entries of ledgers, kept out of reach of anybody who can write the table.
+"""Anchors: the last entries of ledgers, kept where nobody who can write the table can reach them.
 
 The chain of hashes has no key. So anybody who can write the table can cut off the end of a ledger,
-or rewrite it, and its hashes still chain. An anchor, the hash of an entry that was once the last,
-is kept elsewhere and reveals this. It names nobody: users appear as the beginning of the SHA-256 of
-their ids. The erasure of a user does not change the hashes.
+or rewrite it, and its hashes still chain. An anchor is the hash of an entry that was once the last.
+It is kept elsewhere and reveals such a change. It names nobody: users appear as the beginning of
+the SHA-256 of their ids. Erasing a user does not change the hashes.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ class Head(NamedTuple):
         return Anchor(self.number, self.hash)
 
     def line(self) -> str:
-        """The head as a line of a file."""
+        """The head as a line of an anchor file."""
         return f"{self.user} {self.number} {self.hash}\n"
 
     @classmethod
@@ -49,14 +49,15 @@ def user_digest(user_id: str) -> str:
 
 
 in_order: Callable[[Head], tuple[str, int]] = itemgetter(0, 1)
-"""The order of a file: by user, then by number. Among equals, the head kept earlier comes first."""
+"""The order of a file: by user, then by number. Of two equals, the head kept earlier comes first.
+"""
 
 
 def latest(heads: Iterable[Head], contradicts: Callable[[Head], None]) -> Iterator[Head]:
     """The last head of each user, of heads in order.
 
-    A number has one hash for ever. The hash that was kept first is right; ``contradicts`` is called
-    for every other.
+    The hash of a number never changes. If two heads disagree, the one kept first is right;
+    ``contradicts`` is called for every other.
     """
     for _, of_user in groupby(heads, itemgetter(0)):
         last: Head | None = None

@@ -1,4 +1,4 @@
-"""Credit batches: what was granted at once, what is left of it, and the order it is spent in.
+"""Credit batches: the credits of one grant, how many of them are left, and the order of spending.
 
 All functions are pure; amounts are whole credits; instants are aware UTC datetimes.
 """
@@ -31,20 +31,20 @@ class Source(StrEnum):
 
 
 DEFAULT_PRIORITY = 50
-"""The priority of a batch whose grant names none. With equal priorities spending is FIFO."""
+"""The priority of a batch whose grant names no priority. Equal priorities are spent FIFO."""
 
 BOUGHT_PRIORITY = 60
-"""The same for a purchase: what was paid for, and does not expire, is spent after the plan's."""
+"""The default for a purchase: bought credits do not expire, so the plan's are spent first."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreditBatch:
-    """A lot of credits granted at once.
+    """The credits of one grant.
 
     ``number`` is the number of the ledger entry that granted it, and so its name within the ledger.
-    ``expires_at`` is exclusive: the batch is usable iff ``now < expires_at``; None never expires.
-    ``priority``: 0 to 100, lower is spent first. ``source``: None in batches from before it was
-    written down.
+    ``expires_at`` is exclusive: the batch is usable iff ``now < expires_at``; with None it never
+    expires. ``priority``: 0 to 100, lower is spent first. ``source``: None in batches from before
+    it was recorded.
     """
 
     number: int
@@ -70,7 +70,7 @@ def in_burn_down_order(batches: Iterable[CreditBatch]) -> Batches:
 def burn_down(spendable: Iterable[Leg], amount: int) -> Legs:
     """The legs that take ``amount`` from what each batch has to spend, the first batch first.
 
-    The caller has checked that there is as much.
+    The caller has checked that the batches have enough.
     """
     legs = []
     left = amount
@@ -93,7 +93,7 @@ def together(*parts: Legs) -> Legs:
 
 
 def move(batches: Batches, legs: Legs, known: Iterable[CreditBatch] = ()) -> Batches:
-    """The open batches after ``legs``: emptied ones leave, and ``known`` ones can return.
+    """The open batches after ``legs``: emptied batches leave, ``known`` batches can return.
 
     ``known`` holds batches that may no longer be open; a leg that gives to one of them reopens it.
     """

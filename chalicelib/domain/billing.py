@@ -1,16 +1,17 @@
-"""What the provider of the payments reports of a user's contracts, and what follows from it.
+"""What the payment provider reports about a user's contracts, and the subscription that follows.
 
 A provider sends an event for everything that happens: more than once, late, in any order. Each
-says how a contract stands at its time, in whole seconds. So we keep what the newest second said of
-each contract, and what the user is entitled to follows from that alone, whatever came when.
+event says the state of a contract at its time, in whole seconds. So we keep what the newest second
+said of each contract. What the user is entitled to follows from that alone, in whatever order the
+events came.
 
-    event 2, of 10:00:07   pro, active    the newest of the contract: it stands so
+    event 2, of 10:00:07   pro, active    the newest of the contract: this is its state
     event 1, of 10:00:03   starter        came late, changes nothing
     event 4, of 10:00:09   business       of one second: event 4 says that the contract was pro
     event 3, of 10:00:09   pro, paused    before, event 3 that it was business: so 3 is the last
 
-Events of one second have no other order. If what they say goes round in a circle, then nobody
-knows, and the one with the highest id counts: any, but always the same.
+Events of one second have no other order. If they form a circle, nobody knows their order. Then the
+one with the highest id counts: an arbitrary choice, but always the same.
 """
 
 from collections import Counter
@@ -33,17 +34,19 @@ from .subscriptions import (
 from .terms import Terms, successor
 
 MOST_CONTRACTS = 20
-"""The most contracts that are kept of a user. Those that ended, and were seen longest ago, go.
+"""The most contracts that are kept of a user. If there are more, ended contracts that were seen
+longest ago are dropped.
 
-A late event of one that is gone would bring it back, but nobody ends twenty while one is late.
+A late event of a dropped contract would bring it back. But nobody ends twenty contracts while an
+event is late.
 """
 
 MOST_REPORTS = 10
 """The most events of one second that are kept of a contract."""
 
 LONGEST_DELAY = timedelta(days=30)
-"""What a provider reports counts from when it happened, if that is not longer ago. Stripe sends an
-event for three days, and again on demand for as long as it keeps it, which is 30 days
+"""A report counts from when it happened, if that is at most this long ago. Stripe sends an event
+for three days, and again on demand for as long as it keeps it, which is 30 days
 (https://docs.stripe.com/webhooks)."""
 
 LONGEST_ATTEMPTS = timedelta(days=3)
@@ -57,7 +60,7 @@ _RANKS = {
 
 
 class Newcomer(NamedTuple):
-    """What is not the provider's to say of a user who is not registered yet."""
+    """What we need to register a user and the provider does not know."""
 
     user_id: str
     email: str | None
@@ -68,7 +71,7 @@ class Newcomer(NamedTuple):
 def with_report(
     contracts: Sequence[Contract], contract_id: str, seen_at: datetime, report: Report
 ) -> tuple[Contract, ...]:
-    """The contracts of a user after an event; the same if it says nothing new.
+    """The contracts of a user after an event; unchanged if it says nothing new.
 
     They do not depend on the order in which the events came.
     """
@@ -84,7 +87,7 @@ def with_report(
 
 
 def _kept(contracts: Collection[Contract]) -> list[Contract]:
-    """The contracts without those that are too many."""
+    """The contracts without the surplus ones."""
     over = [each for each in contracts if is_over(stands_at(each))]
     over.sort(key=lambda each: (each.seen_at, each.id))
     gone = over[: max(0, len(contracts) - MOST_CONTRACTS)]
@@ -92,12 +95,12 @@ def _kept(contracts: Collection[Contract]) -> list[Contract]:
 
 
 def is_over(billed: Billed) -> bool:
-    """Whether a contract has ended for good: no provider revives one."""
+    """Whether a contract has ended for good: no provider revives an ended contract."""
     return billed.status is SubscriptionStatus.CANCELLED
 
 
 def stands_at(contract: Contract) -> Billed:
-    """How a contract stands: by the report of its newest second that no other follows."""
+    """The state of a contract: by the report of its newest second that no other report follows."""
     reports = contract.reports
     came_to: Counter[Billed | None] = Counter(report.billed for report in reports)
     came_to.subtract(report.before for report in reports)
@@ -106,10 +109,10 @@ def stands_at(contract: Contract) -> Billed:
 
 
 def entitlement(contracts: Sequence[Contract]) -> Billed:
-    """What a user with contracts is entitled to: one of them counts.
+    """What a user with contracts is entitled to: exactly one contract counts.
 
-    An active one before one that is paused, and any before one that is over; of several the one
-    that was begun last.
+    Active contracts come before paused ones, and both before ended ones. Among equals, the one
+    begun last counts.
     """
     newest = max(
         contracts,
@@ -126,18 +129,19 @@ def reported(
     catalogue: PlanCatalogue,
     now: datetime,
 ) -> Subscription:
-    """The subscription of a user with these contracts, of which an event of ``seen_at`` was news.
+    """The subscription of a user with these contracts, after a new event of ``seen_at``.
 
-    What is not the provider's to say stays as it is, of a user who is registered.
+    If the user is registered, fields that the provider does not know stay as they are.
 
-    What an event says counts from when it happened. A user who paid before a month began has its
-    credits, though we hear of it later. Three things count from ``now`` instead. An event that is
-    very old, as when a webhook is new. One after somebody else has edited the subscription: nobody
-    knows what they would have said. And a change of a subscription that receives credits all along.
+    An event counts from when it happened. A user who paid before a month began gets its credits,
+    though we hear of it later. Three things count from ``now`` instead. First, a very old event, as
+    when a webhook is new. Second, an event after somebody else has edited the subscription: nobody
+    knows what they would have entered. Third, a change of a subscription that receives credits
+    before and after it.
 
-    A contract that was known when another ended counts from that end: its user was never without.
-    One of a newcomer counts from its start, if that is not longer ago than the event of it can be
-    late: another event of the contract may have come first.
+    If a contract was known when another ended, it counts from that end: the user was never without
+    one. A contract of a new user counts from its start, if that is not longer ago than an event can
+    be late: another event of the contract may have come first.
     """
     billed = entitlement(contracts)
     terms = replace(
@@ -167,7 +171,7 @@ def _terms_of(newcomer: Newcomer, billed: Billed) -> Terms:
 
 
 def _latest(existing: Subscription | None, seen_at: datetime) -> datetime:
-    """When what is known was observed. An older event can be news, too: of another contract."""
+    """When the present state was observed. An older event can be news too: of another contract."""
     before = existing.observed_at if existing else None
     return max(before, seen_at) if before else seen_at
 
@@ -186,7 +190,7 @@ def _counts_from_then(
 
 
 def _end_before(existing: Subscription | None, billed: Billed) -> datetime | None:
-    """The end of what counted before, if what counts now stood so by then."""
+    """The end of the contract that counted before, if the present one was in its state by then."""
     if existing is None or existing.ends_at is None:
         return None
     by_then = (each for each in existing.contracts if each.seen_at <= existing.ends_at)

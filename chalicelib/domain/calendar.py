@@ -7,7 +7,7 @@ Three words, used with care:
 *midnight*  the instant at which a local day begins. Usually the wall clock shows 00:00, but some
             days have no such moment (the clock jumped over it) and some have two.
 *period*    a local calendar month, ``2026-07``; an allocation is *for* a period. It begins at the
-            midnight of the 1st, or of another day of that month: the 15th, say. Where the month has
+            midnight of the 1st, or of another day of that month (the 15th, say). If the month has
             no such day, it begins on its last.
 
 The zone data is the ``tzdata`` package, pinned in requirements.txt, and never the zone files of the
@@ -35,14 +35,14 @@ from .nearest import is_slip, spelling
 
 _TZDATA = Path(tzdata.__file__).parent
 
-# In the list of the package, yet not a place: tz's placeholder for "nobody has set this machine's
+# In the package's list, but not a place: tz's placeholder for "nobody has set this machine's
 # timezone". Its rules say UTC and its abbreviation says "-00"; no user lives there.
 _NOT_A_PLACE = frozenset({"Factory"})
 
-# The longest IANA name has 32 characters. What is longer is not worth comparing with all of them.
+# The longest IANA name has 32 characters. Comparing much longer names with all of them is wasted.
 _LONGEST_NAME = 64
 
-# Of the 69,000 cities of GeoNames, those that are one slip from a zone's name and lie elsewhere.
+# Of the 69,000 cities of GeoNames, those one slip away from a zone's name that lie elsewhere.
 _OTHER_PLACES = frozenset(
     {
         "africa/kamala",
@@ -53,7 +53,8 @@ _OTHER_PLACES = frozenset(
         "europe/moncao",
     }
 )
-# Letters that a city has so that one missing or extra, or one wrong, does not make another of it.
+# How long a city's name must be so that one missing or extra letter (or one wrong letter) does not
+# turn it into another city.
 _SHORT, _LONG = 5, 8
 _VOWELS = frozenset("aeiou")
 
@@ -64,8 +65,8 @@ _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 
 TICK = timedelta(minutes=15)
-"""Time between two ticks. Over all zones the midnights of the 1st since 1980 fall on quarter hours
-(asserted in the tests), so a tick every quarter of an hour starts each sweep at its very moment."""
+"""Time between two ticks. In all zones, the midnights of the 1st since 1980 fall on quarter hours
+(asserted in the tests), so a tick every quarter of an hour starts each sweep exactly on time."""
 
 RESWEEP_AGES: tuple[timedelta, ...] = (
     timedelta(0),
@@ -74,8 +75,8 @@ RESWEEP_AGES: tuple[timedelta, ...] = (
     timedelta(hours=6),
     *(timedelta(days=days) for days in range(1, 8)),
 )
-"""How long after its midnight a zone is swept: at once, and then ever less often for a week. The
-first is the run; the others repair what failed, and cost one read a user."""
+"""When a zone is swept, as time after its midnight: at once, then less and less often for a week.
+The first is the run; the others repair what failed, and cost one read a user."""
 
 
 # --- Zones --------------------------------------------------------------------------------------
@@ -95,8 +96,7 @@ def zone_names() -> tuple[str, ...]:
 def zone(name: object, field: str = "timezone") -> ZoneInfo:
     """The rules of the timezone called ``name``; names are case-sensitive, as in the database.
 
-    Whatever is not the name of one raises InvalidInput on ``field``, with the name that was meant
-    where that is sure.
+    Any other value raises InvalidInput on ``field``, with the intended name if that is certain.
     """
     if not isinstance(name, str):
         raise InvalidInput.of(field, "must be an IANA timezone name such as 'Europe/Paris'")
@@ -127,13 +127,13 @@ def check_known(timezone: str) -> None:
 def known_or_utc(timezone: str) -> str:
     """A stored timezone, or UTC in place of one that the database does not have any more.
 
-    For what is shown, or can be a day off. Nothing is granted by it.
+    Only for display, or where a day's error does no harm. Nothing is granted by it.
     """
     return timezone if is_known(timezone) else "UTC"
 
 
 def _rules(timezone: str) -> ZoneInfo:
-    """The rules of a timezone that was checked when it was given, and is stored since."""
+    """The rules of a stored timezone, which was checked when it was given."""
     known = _load(timezone)
     if known is None:
         raise TimezoneUnknown(timezone)
@@ -169,10 +169,10 @@ def _nearest(name: str) -> str | None:
 
 
 def _misspells(wanted: str, name: str) -> bool:
-    """Whether it is this very place with a slip in it, and not one that is called nearly so.
+    """Whether ``wanted`` is a misspelling of this place, and not the name of a similar one.
 
-    Kiel is not Kiev, St John not St John's, Male not Mahe, Dumai not Dubai: people keep the ends of
-    a word, and what they take for another letter, where the word is long, is a vowel.
+    Kiel is not Kiev, St John not St John's, Male not Mahe, Dumai not Dubai. People get the ends of
+    a word right, and in a long word the letter they get wrong is a vowel.
     """
     city, meant = wanted.rpartition("/")[2], name.rpartition("/")[2]
     if (city[:1], city[-1:]) != (meant[:1], meant[-1:]) or not is_slip(wanted, name):
@@ -218,7 +218,7 @@ class Period:
 
     @classmethod
     def parse(cls, text: object, field: str = "period") -> "Period":
-        """Read ``2026-07``, exactly so written; anything else is InvalidInput on ``field``."""
+        """Read ``2026-07``, written exactly so; anything else is InvalidInput on ``field``."""
         match = _PERIOD.fullmatch(text) if isinstance(text, str) else None
         if match is None or int(match["month"]) not in _MONTHS:
             raise InvalidInput.of(field, "must be a month written like 2026-07")
@@ -236,9 +236,9 @@ class Period:
         return self.date_of(1)
 
     def date_of(self, day: int) -> date:
-        """The local date of a day of this month; of a day that it does not have, its last."""
-        if day > 28:  # which every month has
-            # Python's own `calendar` knows it, too, and takes 2 ms to load.
+        """The local date of a day of this month; its last day if the month is too short."""
+        if day > 28:  # every month has these
+            # Python's own `calendar` would do, but takes 2 ms to load.
             day = min(day, (self.next().first_day - _DAY).day)
         return date(self.year, self.month, day)
 
@@ -269,7 +269,7 @@ def parse_timezone(field: str, value: object) -> str:
 
 
 def parse_timezones(field: str, value: object) -> list[str]:
-    """A list of timezone names, for requests that are about some zones and not about all."""
+    """A list of timezone names, for requests about some of the zones."""
     if not isinstance(value, list) or not value:
         raise InvalidInput.of(field, "must be a list of timezone names; leave it out for all zones")
     return [parse_timezone(f"{field}[{place}]", name) for place, name in enumerate(value)]
@@ -287,16 +287,16 @@ def midnight(timezone: str, day: date) -> datetime:
     day (Apia, 2011-12-30), the first instant of the day that came instead.
     """
     rules = _rules(timezone)
-    # fold=0 is the first of two, and in a gap the reading by the offset that was valid before.
+    # fold=0 is the first of two midnights; in a gap it uses the offset from before the gap.
     wall = datetime.combine(day, time.min, tzinfo=rules)
     instant = wall.astimezone(UTC)
     # Compared without timezones: two datetimes of one timezone compare by wall clock alone, and two
-    # of different ones are never equal when they lie in a gap.
+    # of different timezones are never equal when they lie in a gap.
     if instant.astimezone(rules).replace(tzinfo=None) == wall.replace(tzinfo=None):
         return instant
-    # A gap. It is as wide as the offsets before and after it differ, so reading the missing wall
-    # time by the one and by the other gives instants on either side of the jump (or, for the later
-    # one, on it). The local date changes once between them: halve the interval until it is found.
+    # A gap. Its width is the difference of the offsets before and after it. So reading the missing
+    # wall time with each offset gives instants on either side of the jump (or, for the later one,
+    # on it). The local date changes once between them: halve the interval until it is found.
     before, after = wall.replace(fold=1).astimezone(UTC), instant
     while after - before > _SECOND:
         middle = before + (after - before) // _SECOND // 2 * _SECOND
@@ -313,19 +313,19 @@ def month_start(timezone: str, period: Period) -> datetime:
 
 
 def period_start(timezone: str, period: Period, day: int = 1) -> datetime:
-    """The instant at which ``period`` begins for those whose periods begin on that ``day``.
+    """The instant at which ``period`` begins for users whose periods begin on that ``day``.
 
-    From the 29th to the 31st a month can be too short: then it is the midnight of its last day.
+    If the month has no such day (29 to 31), it is the midnight of its last day.
     """
     return midnight(timezone, period.date_of(day))
 
 
-@lru_cache(maxsize=1024)  # all users of a message are asked about the same instants
+@lru_cache(maxsize=1024)  # all users of a message need the same instants
 def period_at(timezone: str, instant: datetime, day: int = 1) -> Period:
     """The period that is running at ``instant``: the latest that has begun.
 
-    Not simply the local month. At St John's, 2009-11-01 00:01, the clock went back to 23:01 on
-    31 October; November had begun, its credits were there, and it did not end again.
+    This is not always the local month. At St John's, 2009-11-01 00:01, the clock went back to 23:01
+    on 31 October; November had begun, its credits were there, and it did not end again.
     """
     period = Period.of(local_date(timezone, instant))
     while period_start(timezone, period.next(), day) <= instant:
@@ -336,7 +336,7 @@ def period_at(timezone: str, instant: datetime, day: int = 1) -> Period:
 
 
 def local_date(timezone: str, instant: datetime) -> date:
-    """What a calendar on the wall shows at ``instant``."""
+    """The local date at ``instant``, as a wall calendar there shows it."""
     return as_utc(instant).astimezone(_rules(timezone)).date()
 
 
@@ -364,14 +364,15 @@ def running_day(timezone: str, instant: datetime) -> date:
 def expires_at(timezone: str, granted_at: datetime, lifetime_days: int) -> datetime:
     """When credits granted at ``granted_at`` can no longer be spent (invariant 7 of the README).
 
-    ``lifetime_days`` whole local days are promised. Granted at a midnight, that day is the first of
-    them; granted later, the rest of that day comes on top. So the answer is always a midnight:
+    ``lifetime_days`` whole local days are promised. If the grant is at a midnight, that day is the
+    first of them. If it is later, the rest of that day comes on top. So the answer is always a
+    midnight:
 
     - granted at midnight on 1 May, 30 days: midnight on 31 May;
     - granted on 18 May at 10:00, 30 days: midnight on 18 June.
 
-    A local day of 23 hours is a day. A day that a zone skipped does not count. Granted
-    later never means expiring earlier, even while the clock goes back.
+    A local day of 23 hours is a day. A day that a zone skipped does not count. A later grant never
+    expires earlier, even while the clock goes back.
     """
     if lifetime_days < 1:
         raise ValueError(f"a lifetime is 1 day or more, not {lifetime_days}")
@@ -379,8 +380,8 @@ def expires_at(timezone: str, granted_at: datetime, lifetime_days: int) -> datet
     counts_from = midnight(timezone, granted_on)
     days = lifetime_days if counts_from == granted_at else lifetime_days + 1
     expires_on = granted_on + days * _DAY
-    # Clock changes move the end by an hour or two, a skipped day by about 24: half a day tells
-    # them apart. (Days that came twice only make the life longer.)
+    # Clock changes move the end by an hour or two, a skipped day by about 24: half a day tells them
+    # apart. (Days that came twice only make the lifetime longer.)
     while midnight(timezone, expires_on) - counts_from < days * _DAY - _DAY / 2:
         expires_on += _DAY
     return midnight(timezone, expires_on)
@@ -405,13 +406,13 @@ class SweepDue:
 
     timezone: str
     midnight: datetime
-    """The instant the sweep is about, in UTC; not the moment of the tick."""
+    """The midnight that the sweep is for, in UTC; not the moment of the tick."""
     age: timedelta
     """One of RESWEEP_AGES: zero for the run, more for a re-sweep."""
 
 
 def tick_at(instant: datetime) -> datetime:
-    """The quarter of an hour, in UTC, that ``instant`` lies in."""
+    """The quarter of an hour, in UTC, that contains ``instant``."""
     instant = as_utc(instant)
     return instant.replace(minute=instant.minute // 15 * 15, second=0, microsecond=0)
 
@@ -422,7 +423,7 @@ def sweeps_due(
     """The sweeps that the tick at ``tick`` starts: the runs first, then the re-sweeps by age.
 
     A sweep is due at the first tick at or after its midnight plus one of RESWEEP_AGES. ``tick`` is
-    taken down to its quarter of an hour, so consecutive ticks leave nothing out and repeat nothing.
+    rounded down to its quarter of an hour, so consecutive ticks skip nothing and repeat nothing.
     ``zones`` restricts the answer; an unknown name in it raises InvalidInput on ``field``.
     """
     tick = tick_at(tick)
@@ -443,8 +444,8 @@ def sweeps_due(
 def anniversaries_at(timezone: str, start: datetime) -> list[int]:
     """The days of the month, 1 to 31, whose periods begin at a midnight.
 
-    That is the day which begins then; at the last of a month also the later ones that it does not
-    have; and a day that the zone skipped, because it would have begun then.
+    That is the day which begins then. At the last day of a month it is also the later days that the
+    month lacks. A day that the zone skipped counts too, because it would have begun then.
     """
     today = running_day(timezone, start)
     days: list[int] = []
@@ -456,7 +457,7 @@ def anniversaries_at(timezone: str, start: datetime) -> list[int]:
 
 
 def _near_a_first(instant: datetime) -> bool:
-    # No zone is, or ever was, 24 hours away from UTC: spares 597 questions a tick on most days.
+    # No zone is, or ever was, 24 hours away from UTC. This saves 597 checks a tick on most days.
     return (instant - _DAY).month != (instant + _DAY).month
 
 

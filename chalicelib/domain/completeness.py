@@ -1,7 +1,7 @@
-"""Whether everybody who was due for a period was allocated, once: the rules of the monthly count.
+"""Whether every user due for a period was allocated, once: the rules of the monthly count.
 
-Who is due is decided by the very rules that the workers allocate by, from the subscription and the
-ledger as they are now: a user who is missing is one whom the next sweep would allocate.
+Who is due is decided by the same rules that the workers allocate by, from the subscription and the
+ledger as they are now. So a missing user is one whom the next sweep would allocate.
 """
 
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ _SECOND = timedelta(seconds=1)
 class Tally:
     """How many users were due, allocated, missing, allocated twice, or could not be judged.
 
-    ``unchecked``: the ledger cannot be read, the plan has left the catalogue, or the timezone its
-    database. ``lateness_seconds``: the longest time from an instant at which somebody was due to
-    the instant at which their allocation was posted.
+    ``unchecked``: the ledger cannot be read, the plan is no longer in the catalogue, or the
+    timezone no longer in its database. ``lateness_seconds``: the longest time from an instant at
+    which somebody was due to the instant at which their allocation was posted.
     """
 
     due: int = 0
@@ -57,12 +57,12 @@ class Tally:
 
     @classmethod
     def unchecked_of(cls, *user_ids: str) -> "Tally":
-        """Of users who could not be judged."""
+        """A tally of users who could not be judged."""
         return cls(unchecked=len(user_ids), unchecked_users=user_ids[:MOST_NAMED])
 
     @property
     def is_complete(self) -> bool:
-        """Whether everybody was judged, and nobody was left out or allocated twice."""
+        """Whether all users were judged, and nobody was left out or allocated twice."""
         return not (self.missing or self.duplicate or self.unchecked)
 
     def values(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Tally:
 
     @classmethod
     def parse(cls, field: str, values: object) -> "Tally":
-        """Reads what `values` wrote, also before it knew of lateness. Raises `InvalidInput`."""
+        """Reads what `values` wrote, even before lateness was recorded. Raises `InvalidInput`."""
         fields = FieldReader(values, field)
         counts = ("due", "allocated", "missing", "duplicate", "unchecked")
         names = ("missing_users", "duplicate_users", "unchecked_users")
@@ -90,7 +90,7 @@ def tally_of(
     entries: Sequence[LedgerEntry],
     now: datetime,
 ) -> Tally:
-    """One user's part: ``entries``, newest first, have all since the period began anywhere.
+    """The tally of one user; ``entries``, newest first, reach back to the period's earliest start.
 
     A period that has lapsed at ``now`` is due to nobody: no sweep would allocate it any more.
 

@@ -1,4 +1,4 @@
-"""Reads stored values, which can be damaged, or come from a newer release that was rolled back.
+"""Reads stored values, which can be damaged, or written by a newer release that was rolled back.
 
 A message names the wrong value and never quotes it: it can be about a person.
 """
@@ -24,7 +24,7 @@ WRONG = (
     TypeError,
     ValueError,
 )
-"""The errors of reading a value that we did not write."""
+"""The errors that reading a foreign value can raise."""
 
 
 class Damage(ValueError):
@@ -51,7 +51,7 @@ def optional_of(
 
 
 def choice_of(choices: type[Choice], word: str) -> Choice:
-    """The choice that a stored word is."""
+    """The choice that a stored word names."""
     try:
         return choices(word)
     except ValueError as error:
@@ -60,7 +60,7 @@ def choice_of(choices: type[Choice], word: str) -> Choice:
 
 def whole_number(value: object) -> int:
     """A stored whole number."""
-    # To Python, 1.0 and True equal the number 1: neither is an amount of credits.
+    # To Python, 1.0 and True equal 1, but neither is an amount of credits.
     if type(value) is not int:
         raise Damage("is no whole number")
     return value

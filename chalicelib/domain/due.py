@@ -1,7 +1,6 @@
-"""The entry that is due to an account next: the one decision about what a subscription brings.
+"""The next entry due to an account: the only place that decides what a subscription brings.
 
-The workers post what it decides, a preview shows it, and a forecast asks it about the months to
-come.
+The workers post its decision, a preview shows it, and a forecast asks it about the coming months.
 """
 
 from datetime import datetime
@@ -29,12 +28,12 @@ def due_allocation(
     as_of: datetime,
     now: datetime,
 ) -> LedgerEntry | None:
-    """The oldest allocation still due to an account, None when nothing is.
+    """The oldest allocation still due to an account; None when nothing is due.
 
-    ``as_of`` and ``now`` are those of `due_periods`, which raises for what nobody can judge.
+    ``as_of`` and ``now`` are those of `due_periods`, which raises if nobody can judge what is due.
     """
     through = account.allocated_through
-    # On top of the last period, so before the next.
+    # A step up belongs to the last period, so it is allocated before the next one.
     if owed := due_top_up(subscription, catalogue, through, account.topped_up_at):
         plan = catalogue.get(subscription.plan)
         return ledger.top_up(
@@ -61,7 +60,8 @@ def due_allocation(
             plan.priority,
             plan.balance_cap,
             signed.at if signed else None,
-            # A step up before the period was allocated is part of its amount; not of a sign-up's.
+            # A step up before the period was allocated is part of its amount, but not of a
+            # sign-up's.
             None if signed else topped_up_by(subscription, period),
         ),
         periods_of(subscription, catalogue).day,

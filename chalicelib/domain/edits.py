@@ -1,8 +1,8 @@
-"""Who changed what about a subscription, and when: one record for each edit, for good.
+"""Who changed what in a subscription, and when: one permanent record for each edit.
 
-A record is written together with its edit or not at all. It holds the fields that the API shows of
-a subscription, before and after the edit. Addresses are among them, so an erasure removes a
-person's records.
+A record and its edit are written together or not at all. It holds the fields of a subscription that
+the API shows, before and after the edit. Addresses are among them, so erasing a person removes
+their records.
 """
 
 import json
@@ -53,7 +53,7 @@ BY_IMPORT = Editor(EditorKind.IMPORT)
 
 
 class Change(NamedTuple):
-    """One field, as the API shows it, before and after an edit; None for nothing."""
+    """One field, as the API shows it, before and after an edit; None for no value."""
 
     field: str
     before: Any
@@ -135,7 +135,7 @@ def shown_fields(subscription: Subscription) -> dict[str, Any]:
 
 
 def changes(before: Subscription | None, after: Subscription) -> tuple[Change, ...]:
-    """The fields in which a subscription differs from its predecessor, if it has one."""
+    """The fields in which a subscription differs from the one before, if there was one."""
     then: Mapping[str, Any] = _recorded(before) if before else {}
     return tuple(
         Change(name, then.get(name), value)
@@ -145,7 +145,7 @@ def changes(before: Subscription | None, after: Subscription) -> tuple[Change, .
 
 
 def _recorded(subscription: Subscription) -> dict[str, Any]:
-    """What a record says of a subscription: besides what the API shows, how its contracts stand."""
+    """What a record says of a subscription: what the API shows, and the state of its contracts."""
     fields = shown_fields(subscription)
     if subscription.contracts:
         fields["contracts"] = [
@@ -159,9 +159,9 @@ def gives_more(
 ) -> dict[str, bool]:
     """The fields that an edit changes, each with whether the change gives the user more.
 
-    Two kinds of change give more. First, an own amount that is higher than before, or new, or that
-    is removed from a user whose plan grants more. Second, an eligibility that begins earlier, or
-    earlier than now for a new user. No other edit gives anybody anything for the past.
+    Two kinds of change give more. First, an own amount that is new or higher than before, or whose
+    removal gives the user their plan's larger amount. Second, an eligibility that begins earlier,
+    or earlier than now for a new user. No other edit gives anybody anything for the past.
     """
     more = {name: False for name, *_ in changes(before, after) if name in FIELDS}
     if "allocation_amount" in more:
@@ -174,7 +174,7 @@ def gives_more(
 def _is_more(before: Subscription | None, after: Subscription, catalogue: PlanCatalogue) -> bool:
     own = before.allocation_amount if before else None
     if own is None:
-        return True  # the amount has changed: now there is one
+        return True  # the amount has changed: there was none before
     if after.allocation_amount is not None:
         return after.allocation_amount > own
     return after.plan in catalogue and monthly_amount(after, catalogue) > own
@@ -183,7 +183,7 @@ def _is_more(before: Subscription | None, after: Subscription, catalogue: PlanCa
 def _is_earlier(before: Subscription | None, after: Subscription) -> bool:
     if before is None:
         begins = instant_of(after.eligible_from, after.timezone)
-        # One who registers sends their own clock's time, if any.
+        # A client that registers a user sends its own clock's time, if any.
         return after.registered_at is None or begins < after.registered_at - CLOCKS_DIFFER
     timezone = calendar.known_or_utc(before.timezone)
     return instant_of(after.eligible_from, timezone) < instant_of(before.eligible_from, timezone)

@@ -1,7 +1,7 @@
 """A line of the ledger, and the seal that chains it to the line before.
 
-A line is stored as its canonical text. The hash is of this text, so the text is never written in
-another way. Texts by people in a line can be erased; its numbers and the chain stay.
+A line is stored as its canonical text. The hash covers this text, so it never changes. Texts by
+people in a line can be erased; its numbers and the chain stay.
 """
 
 import hashlib
@@ -40,21 +40,21 @@ SCHEMA = 3
 2  has the correlation id
 3  batches have a priority and a source; holds; metadata; purchases and refunds
 
-What is not there, or is the default, is not written: most entries are as long as those of form 2.
+Missing and default values are not written: most entries are as long as those of form 2.
 """
 
 FIRST_HASH = "0" * 64
 """The hash that stands before the first entry of a ledger."""
 
 HASH_DIGITS = 12
-"""How many digits of an entry's hash an email or an event says: enough to tell a rewritten line."""
+"""How many digits of an entry's hash emails and events show: enough to notice a rewritten line."""
 
 SYSTEM = "system"
-"""The actor of scheduled work. Some old entries of admins have it, too, so scheduled work is known
-by its types. Today nobody else may use this name (`fields.RESERVED_ACTORS`)."""
+"""The actor of scheduled work. Some old entries of admins have it too, so scheduled work is
+recognised by its types. Today nobody else may use this name (`fields.RESERVED_ACTORS`)."""
 
 TOP_UP = "plan_change#"
-"""The beginning of the operation of an allocation on top of the one of its period."""
+"""The prefix of the operation of an allocation on top of its period's allocation."""
 
 ERASED = "(erased)"
 """Replaces a text about a person who has been erased."""
@@ -78,7 +78,7 @@ class EntryType(StrEnum):
 
 
 SCHEDULED = frozenset({EntryType.ALLOCATION, EntryType.EXPIRATION})
-"""The types that only scheduled work writes: their texts are ours, and they have no markers."""
+"""The types that only scheduled work writes: their texts come from us, and they have no markers."""
 
 _OF_PAYMENTS = frozenset({EntryType.PURCHASE, EntryType.REFUND})
 
@@ -93,11 +93,11 @@ class UsageItem(NamedTuple):
 
 
 class Refund(NamedTuple):
-    """What has become of a purchase: how much of it was refunded, and what could be taken back.
+    """The state of a purchase: how much of it was refunded, and how much could be taken back.
 
-    ``purchase`` is the number of its entry. ``in_all``: refunded by now, in credits.
-    ``unrecovered``: what of it could not be taken from the batch, because it was spent, say.
-    ``observed_at``: when the newest report about it saw what it says; None if none said so.
+    ``purchase`` is the number of its entry. ``in_all``: refunded so far, in credits.
+    ``unrecovered``: what could not be taken from the batch, for example because it was spent.
+    ``observed_at``: the time of observation of the newest report; None if no report named one.
     """
 
     purchase: int
@@ -107,7 +107,7 @@ class Refund(NamedTuple):
 
     @property
     def taken(self) -> int:
-        """What was taken from the batch by now, less what was given back to it."""
+        """What was taken from the batch so far, less what was given back to it."""
         return self.in_all - self.unrecovered
 
 
@@ -118,21 +118,22 @@ class LedgerEntry:
     ``amount`` is the signed change of the ledger balance and the sum of ``legs``; ``balance`` and
     ``batches`` (the open ones, in burn-down order) are the state after. ``effective_at`` is when
     the change was due, ``posted_at`` when it was written. ``expiry_timezone`` names the zone whose
-    sweep will expire the batch granted here, if one was granted that can expire. ``silent``:
-    no email is sent about it. ``correlation_id``: the operation that wrote it, as the logs name it.
+    sweep will expire the batch granted here, if one was granted that can expire. ``silent``: no
+    email is sent about it. ``correlation_id``: the operation that wrote it, as the logs name it.
     ``schema``: the form it is stored in. ``usage``: of a reversal, the number of the usage that it
-    gives back; None in reversals from before it was written down.
+    gives back; None in reversals from before it was recorded.
 
-    ``holds``: the active ones after it, the oldest first. ``hold``: of a capture, which is a usage,
-    and of a release, the number of the hold that it ends; ``released``: how much of the hold is
-    free again. ``including_held``: it took credits that were held. ``metadata``: pairs of texts
-    of the caller. ``items``: the usages of an entry that books several at once; its operation has
-    no key then, and theirs are in the items. ``left_out``: how much of an allocation did not fit
-    under the ``balance_cap`` of its plan, which is named only then. ``sign_up``: it is for the
-    period in which a new subscriber signed up, and due since then. ``topped_up_at``: the latest
-    step up to a larger plan that is in the period allocated last; it is part of the state.
+    ``holds``: the active ones after it, the oldest first. ``hold``: the number of the hold that a
+    release, or a capture (which is a usage), ends; ``released``: how much of the hold is free
+    again. ``including_held``: it took credits that were held. ``metadata``: the caller's pairs of
+    texts. ``items``: the usages of an entry that books several at once; its operation then has no
+    key, and the items have theirs. ``left_out``: how much of an allocation did not fit under its
+    plan's ``balance_cap``, which is set only then. ``sign_up``: it is for the period in which a new
+    subscriber signed up, and due since then. ``topped_up_at``: the latest step up to a larger plan
+    that is in the period allocated last; it is part of the state.
 
-    ``price``: of a purchase, what was paid. ``refund``: of a refund, how its purchase stands then.
+    ``price``: of a purchase, what was paid. ``refund``: of a refund, the state of its purchase
+    after it.
     """
 
     user_id: str
@@ -180,9 +181,10 @@ class LedgerEntry:
     def sweep_at(self) -> datetime | None:
         """When a sweep must look for credits to book out because of this entry, if ever.
 
-        That is when the batch it granted expires; when the hold it opened ends, if a batch of the
-        hold expires before; at once, if the hold it ended has freed credits that had expired. A
-        hold can end between two seconds: then at the later one, for this goes into a sort key.
+        That is when the batch it granted expires; or when the hold it opened ends, if a batch of
+        the hold expires before; or at once, if the hold it ended has freed credits that had
+        expired. A hold can end between two seconds: then the later second counts, because the time
+        goes into a sort key.
         """
         if self.expiry_timezone is None:
             return None
@@ -199,7 +201,7 @@ class LedgerEntry:
 
     @property
     def begins_period(self) -> bool:
-        """Whether it allocates a period, and is no more than a part on top of one."""
+        """Whether it allocates a period, and not only a part on top of one."""
         return self.type is EntryType.ALLOCATION and not self.operation.startswith(TOP_UP)
 
     @property
@@ -208,7 +210,7 @@ class LedgerEntry:
         return f"{self.user_id}-{self.number}"
 
     def available_balance(self, at: datetime | None = None) -> int:
-        """What could be spent at an instant, by default the one it was posted at."""
+        """What could be spent at an instant; the default is when the entry was posted."""
         return available(self.batches, self.holds, at or self.posted_at)
 
     def body(self) -> str:
@@ -239,7 +241,7 @@ class LedgerEntry:
         )
 
     def _values_of_form_3(self) -> dict[str, Any]:
-        """What entries have since form 3, where they have it."""
+        """The fields that exist since form 3, where an entry has them."""
         refund = self.refund
         values: dict[str, Any] = {
             "holds": [
@@ -309,7 +311,7 @@ def _batch_values(batch: CreditBatch, schema: int) -> tuple[Any, ...]:
         to_milliseconds(batch.granted_at),
         batch.expires_at and to_milliseconds(batch.expires_at),
     )
-    # The ordinary batch, of a plan, stays as short as it was.
+    # An ordinary batch, of a plan, is written as briefly as before.
     if schema < 3 or (batch.priority, batch.source) == (DEFAULT_PRIORITY, Source.PLAN):
         return values
     return (*values, batch.priority, batch.source)
@@ -317,7 +319,7 @@ def _batch_values(batch: CreditBatch, schema: int) -> tuple[Any, ...]:
 
 def _batches_of(schema: int) -> Callable[[list[Any]], Batches]:
     """The reader of the batches of an entry of that form."""
-    # Before form 3 it was not written down where a batch came from.
+    # Before form 3 the source of a batch was not recorded.
     is_said = schema >= 3
     unsaid = (DEFAULT_PRIORITY, Source.PLAN if is_said else None)
 
@@ -333,7 +335,7 @@ def _batches_of(schema: int) -> Callable[[list[Any]], Batches]:
 
 
 def _said(priority: object, source: str | None) -> tuple[int, Source | None]:
-    """What is written down of a batch that is no ordinary one."""
+    """The recorded values of a batch that is not an ordinary one."""
     return _priority(priority), None if source is None else choice_of(Source, source)
 
 
@@ -389,7 +391,7 @@ def _metadata(value: object) -> Metadata:
     try:
         return parse_metadata("metadata", value)
     except InvalidInput as error:
-        # The message quotes nothing of it.
+        # The message quotes none of it.
         raise Damage("are not pairs of short texts") from error
 
 
@@ -420,7 +422,7 @@ def _read(values: dict[str, Any], readers: Mapping[str, Reader]) -> dict[str, An
     try:
         return {_FIELDS.get(name, name): parse(values[name]) for name, parse in readers.items()}
     except WRONG:
-        # Which one it was is asked only now: nearly every entry is right.
+        # Only now find out which one was wrong: nearly every entry is right.
         for name, parse in readers.items():
             value_of(values, name, parse)
         raise
@@ -434,7 +436,7 @@ _FIELDS = {
     "correlation": "correlation_id",
     "topped_up": "topped_up_at",
 }
-"""Where the name in the text is not that of the field."""
+"""The fields whose name in the text differs."""
 
 _FORMS = range(1, SCHEMA + 1)
 
@@ -457,7 +459,7 @@ _READERS_OF: dict[int, dict[str, Reader]] = {
     }
     for schema in _FORMS
 }
-"""How what every entry of a form has is read."""
+"""The readers of the fields that every entry of a form has."""
 
 _WHERE_SAID: dict[int, dict[str, Reader]] = {
     schema: {
@@ -484,7 +486,7 @@ _WHERE_SAID: dict[int, dict[str, Reader]] = {
     }
     for schema in _FORMS
 }
-"""How that is read which only some have. What earlier forms do not say is not looked for."""
+"""The readers of optional fields. Fields that a form does not have are not looked for."""
 
 
 def entry_hash(previous_hash: str, user_id: str, body: str) -> str:
@@ -505,8 +507,8 @@ def without_texts(entry: LedgerEntry, names: Collection[str] = ()) -> LedgerEntr
     """The entry without texts by people, its metadata, and its actor if that was the user.
 
     ``names``: the names of the user as an actor, such as the subject of their tokens; the user id
-    is always one of them. The operation's caller and key are texts, too: only its kind stays, and
-    the digest of the whole. Texts of scheduled work are about nobody and stay. Numbers, amounts,
+    is always one of them. The operation's caller and key are texts, too: only its kind and the
+    digest of the whole stay. Texts of scheduled work are about nobody and stay. Numbers, amounts,
     batches and instants stay.
     """
     if entry.type in SCHEDULED:
@@ -529,7 +531,7 @@ def digests_of(entry: LedgerEntry) -> tuple[str, ...]:
     """The digests of all operations that an entry performed, even if its texts were erased.
 
     They name its markers. A refund has none: reports about a payment have no keys, and its link
-    keeps it from being done twice.
+    prevents a second refund.
     """
     if entry.type is EntryType.REFUND:
         return ()
@@ -550,7 +552,7 @@ def digest_of(entry: LedgerEntry) -> str:
 
 
 def operation_digest(operation: str) -> str:
-    """The digest of an operation, kept for ever: it recognises the operation, without any text."""
+    """The digest of an operation, kept for ever: it recognises the operation without its text."""
     return hashlib.sha256(operation.encode()).hexdigest()
 
 

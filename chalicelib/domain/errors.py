@@ -7,13 +7,13 @@
     ├── IdempotencyKeyReused    the key already belongs to a different request
     │   └── PaymentUsed         the payment already bought something else
     ├── NotAllowed              understood, but against a rule: the detail says which
-    ├── HoldEnded               the hold has ended before, and otherwise: says how and when
+    ├── HoldEnded               the hold ended before, in another way: says how and when
     ├── VersionConflict         the subscription was edited by someone else meanwhile
-    ├── OutdatedEdit            the edit reports what was seen before what is stored
+    ├── OutdatedEdit            the edit reports something older than what is stored
     ├── Contention              other writers kept winning; retry later, nothing was written
     ├── TimezoneUnknown         a stored timezone is not in the database of timezones any more
     ├── AnchorUnreadable        an object of the anchors bucket is damaged
-    └── Unreadable              what is stored is damaged, or of a newer release
+    └── Unreadable              a stored item is damaged, or was written by a newer release
         └── LedgerCorrupt       a ledger entry does not follow from the entries before it
 
 Code that raises one of these has changed nothing. Every class has a stable ``code`` for programs;
@@ -101,10 +101,10 @@ class NotAllowed(CreditsError):
 
 
 class HoldEnded(CreditsError):
-    """The hold has ended before, and not in the way that is asked for; a hold ends once.
+    """The hold ended before, in another way than the request asks for; a hold ends once.
 
     ``ended``: ``captured``, ``released`` or ``lapsed``. ``at``: when, as the API writes instants.
-    ``transaction_id``: of the entry that ended it; None for one that lapsed.
+    ``transaction_id``: of the entry that ended it; None for a lapsed hold.
     """
 
     code = "hold_ended"
@@ -124,13 +124,13 @@ class VersionConflict(CreditsError):
 
 
 class OutdatedEdit(CreditsError):
-    """An edit reports what was observed before what is stored, and must not overwrite it."""
+    """An edit reports an older observation than the stored one, and must not overwrite it."""
 
     code = "outdated_edit"
 
 
 class Contention(CreditsError):
-    """Bounded retries were used up because others kept writing; nothing was written."""
+    """Others kept writing until all retries were used up; nothing was written."""
 
     code = "contention"
 
@@ -148,7 +148,7 @@ class TimezoneUnknown(CreditsError):
 
 
 class AnchorUnreadable(CreditsError):
-    """An object of the anchors bucket is not what was written there."""
+    """An object of the anchors bucket is not as we wrote it there."""
 
     code = "anchor_unreadable"
 
@@ -157,7 +157,7 @@ class AnchorUnreadable(CreditsError):
 
 
 class Unreadable(CreditsError):
-    """A stored item cannot be read: it is damaged, or of a newer release; no caller is to blame.
+    """A stored item cannot be read: it is damaged, or too new; no caller is to blame.
 
     ``reason`` names what is wrong and never quotes the stored value: it can be about a person.
     """

@@ -1,11 +1,11 @@
-"""What other programs are told of a ledger entry: its events, from the entry alone.
+"""The events that other programs receive about a ledger entry, made from the entry alone.
 
-An event is made of one entry, its hash and the stage's low balance, and of nothing else. So it can
-be made again from the ledger at any time, and comes out the same under the same id.
+An event depends only on one entry, its hash and the stage's low balance. So it can be made again
+from the ledger at any time, and comes out the same under the same id.
 
-Crossings go by the ledger balance, held credits among it. Each entry says it before and after
-itself, so a low balance and its recovery take turns, and none is missed. The available balance also
-changes when credits expire and holds lapse, which no entry says at that moment.
+Crossings use the ledger balance, which includes held credits. Each entry says the balance before
+and after itself, so a low balance and its recovery alternate, and none is missed. The available
+balance also changes when credits expire and holds lapse, and no entry records that at that moment.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ SOURCE = "credits"
 """The source of every event, in EventBridge's sense."""
 
 VERSION = 1
-"""The form of the details. What is only added to them does not change it."""
+"""The form of the details. Adding fields does not change it."""
 
 
 class EventName(StrEnum):
@@ -52,10 +52,10 @@ OF_ENTRY: Mapping[EntryType, EventName] = {
     EntryType.PURCHASE: EventName.PURCHASED,
     EntryType.REFUND: EventName.REFUNDED,
 }
-"""The event that every entry of a type has."""
+"""The event of every entry of a type."""
 
 CROSSINGS = frozenset(EventName) - frozenset(OF_ENTRY.values())
-"""The events of an entry that took the ledger balance over a threshold."""
+"""The events of an entry that moved the ledger balance across a threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ class CreditEvent:
 
 
 def events_of(entry: LedgerEntry, hash_: str, low_balance: int) -> tuple[CreditEvent, ...]:
-    """The events of an entry, which has that hash: its own first, then its crossings.
+    """The events of an entry with that hash: its own first, then its crossings.
 
-    ``low_balance``: a ledger balance below it is low; 0 for a stage where none is.
+    ``low_balance``: a ledger balance below it is low; 0 means that the stage has no low balance.
     """
     before, after = entry.balance - entry.amount, entry.balance
     threshold = {"threshold": low_balance}

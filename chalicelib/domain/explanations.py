@@ -1,8 +1,8 @@
-"""Why credits could be taken at an instant, or could not: the decision made again, with reasons.
+"""Why credits could or could not be taken at an instant: the decision made again, with reasons.
 
-A refusal is no line of the ledger, so its explanation is computed: the account as it was then, and
-the same decision as then, by the same functions of `ledger`. Nothing is guessed, and nothing is
-kept for it.
+A refusal leaves no line in the ledger, so its explanation is computed: the account as it was then,
+and the same decision as then, by the same functions of `ledger`. Nothing is guessed, and nothing is
+stored for it.
 
     50 are asked for at 2026-05-31T05:00:00Z
     batch 1   20 of 100 left, expired          0 to take    "expired", 20
@@ -25,11 +25,11 @@ from .instants import format_instant
 from .ledger import VOID, Account, Request
 
 _AGAIN = Request("explanation", SYSTEM, "")
-"""The request of a decision that is only made again; nothing of it is shown."""
+"""The request of a decision made again; nothing of it is shown."""
 
 
 class Decision(StrEnum):
-    """What becomes of an amount that is asked for."""
+    """The outcome for a requested amount."""
 
     COVERED = "covered"
     REFUSED = "insufficient_credits"
@@ -46,7 +46,7 @@ class ReasonCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Credits that could not be taken, and why not.
+    """Credits that could not be taken, and why.
 
     ``until``: when the last of the holds ends; when the last of the batches expired.
     """
@@ -68,7 +68,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class BatchThen:
-    """A batch as it was: how much of it the decision could take, and how much it took."""
+    """A batch at that time: how much of it the decision could take, and how much it took."""
 
     batch: CreditBatch
     held: int
@@ -80,9 +80,9 @@ class BatchThen:
 class Explanation:
     """An account at an instant, and the decision about an amount.
 
-    ``amount``: what was asked for; None if nothing was. ``available``: what could be taken for it.
-    ``reasons``: which credits of open batches could not. ``takes_the_same``: whether the decision,
-    made again, takes what the entry took; None without such an entry.
+    ``amount``: the requested amount; None if there is none. ``available``: what could be taken for
+    it. ``reasons``: which credits of open batches could not. ``takes_the_same``: whether the
+    decision, made again, takes the same as the entry did; None without such an entry.
     """
 
     at: datetime
@@ -95,12 +95,12 @@ class Explanation:
 
     @property
     def missing(self) -> int:
-        """How many credits more would have had to be there."""
+        """How many more credits would have been needed."""
         return max(0, (self.amount or 0) - self.available)
 
     @property
     def decision(self) -> Decision:
-        """What became of the amount."""
+        """The outcome for the amount."""
         if self.amount is None:
             return Decision.NOTHING_ASKED
         return Decision.REFUSED if self.missing else Decision.COVERED
@@ -121,7 +121,7 @@ class Explanation:
 
 
 def explain(account: Account, amount: int | None, at: datetime) -> Explanation:
-    """What becomes of an amount at an instant, by the account as it was then."""
+    """The outcome for an amount at an instant, on the account as it was then."""
     at = account.time(at)
     taken: Legs = ()
     if amount is not None:
@@ -131,10 +131,10 @@ def explain(account: Account, amount: int | None, at: datetime) -> Explanation:
 
 
 def explain_entry(before: Account, entry: LedgerEntry) -> Explanation:
-    """How an entry came to take what it took, from the account before it.
+    """Why an entry took its credits from these batches, given the account before it.
 
-    Usages, captures, holds and claw-backs are decided again. Nobody asked the others for an amount
-    in the order of use, so only the account before them is shown.
+    Usages, captures, holds and claw-backs are decided again. For the other types nobody asked for
+    an amount in the order of use, so only the account before them is shown.
     """
     at, opened = entry.posted_at, entry.opened_hold
     taken = tuple(Leg(leg.batch, -leg.amount) for leg in opened.legs) if opened else entry.legs
@@ -163,7 +163,7 @@ def _is_asked(entry: LedgerEntry) -> bool:
 
 
 def _decide_again(before: Account, entry: LedgerEntry, amount: int) -> Legs:
-    """What the decision takes whose outcome the entry is. Raises `CreditsError` if it refuses."""
+    """What the decision behind the entry takes. Raises `CreditsError` if it refuses."""
     now = entry.posted_at
     if entry.type is EntryType.MANUAL:
         held = entry.including_held
@@ -175,7 +175,7 @@ def _decide_again(before: Account, entry: LedgerEntry, amount: int) -> Legs:
 
 
 def _reachable(before: Account, entry: LedgerEntry) -> Legs:
-    """What the decision about an entry can take of each batch, held credits among it."""
+    """What the decision about an entry can take of each batch, including held credits."""
     at = entry.posted_at
     if entry.including_held:
         return tuple(
@@ -237,5 +237,5 @@ def _were(amount: int) -> str:
 
 
 def _somewhere() -> str:
-    """A timezone for a decision of which nothing but the legs is used."""
+    """A timezone for a decision of which only the legs are used."""
     return "UTC"

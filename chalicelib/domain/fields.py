@@ -2,7 +2,7 @@
 
 A parser takes the field's name and its raw value and returns the domain's value, or raises
 `InvalidInput` naming the field and the fix. `FieldReader` applies parsers to a whole mapping, so
-that one answer reports everything that is wrong with it.
+that one answer reports all its errors.
 """
 
 import re
@@ -30,11 +30,11 @@ MOST_PRIORITY = 100
 USER_ID_ALPHABET = "letters, digits and . _ : @ | + = -"
 _USER_ID = re.compile(r"[A-Za-z0-9._:@|+=-]{1,128}")
 ENTRY_NUMBER = re.compile(r"[1-9][0-9]{0,11}")
-"""The number of an entry, and so of a batch or a hold, as names of it end."""
+"""The number of an entry, and so of a batch or a hold, as it appears at the end of their names."""
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-# Beside the ASCII ones those of C1, and the two separators at which Unicode ends a line.
+# The ASCII control characters, those of C1, and the two separators at which Unicode ends a line.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 RESERVED_ACTORS = frozenset({"system", "(erased)", "import/balances", "import/usages"})
@@ -63,16 +63,16 @@ def parse_user_id(field: str, value: object) -> str:
 
 
 def place_of(name: str, what: str = "transaction") -> tuple[str, int]:
-    """The user and the number of an entry, from its name. Raises `NotFound` for no such name."""
+    """The user and the number of an entry, from its name. Raises `NotFound` if it is malformed."""
     user_id, _, number = name.rpartition("-")
-    # Not every text can be a key: DynamoDB would refuse it as if the fault were ours.
+    # Not every text can be a key: DynamoDB would refuse it, and that would look like our fault.
     if _USER_ID.fullmatch(user_id) and ENTRY_NUMBER.fullmatch(number):
         return user_id, int(number)
     raise NotFound(f"there is no {what} {shown(name)}")
 
 
 def within(field: str, value: object, least: int, most: int, unit: str = "") -> int:
-    """A whole number within bounds; ``unit`` such as ``of seconds``."""
+    """A whole number within bounds; ``unit`` is for the message, such as ``of seconds``."""
     # Not isinstance: to Python, true is the number 1.
     if type(value) is int and least <= value <= most:
         return value
@@ -194,7 +194,7 @@ def shown(value: object, longest: int = 60) -> str:
     kind = type(value).__name__
     try:
         text = ascii(value) if isinstance(value, str) else f"{value!a} ({kind})"
-    except (RecursionError, ValueError):  # nested too deep, or of too many digits, to be written
+    except (RecursionError, ValueError):  # nested too deep, or too many digits
         return f"a value that is too large to show ({kind})"
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
@@ -261,15 +261,15 @@ class FieldReader:
         return null if self._values[name] is None else self._parsed(name, parser)
 
     def names_with(self, beginning: str) -> list[str]:
-        """The names that begin so, for fields that are not known beforehand."""
+        """The names with this prefix, for fields that are not known beforehand."""
         return [name for name in self._values if name.startswith(beginning)]
 
     def reject(self, name: str, message: str) -> None:
-        """Reports one more wrong field, for rules that span several."""
+        """Reports one more wrong field, for rules about several fields."""
         self._errors.append(FieldError(name, message))
 
     def finish(self) -> None:
-        """Raises `InvalidInput` with everything that is wrong, including unknown fields."""
+        """Raises `InvalidInput` with all errors, including unknown fields."""
         known = ", ".join(sorted(self._known)) or "none"
         unknown = [name for name in self._values if name not in self._known | self._former]
         more = len(unknown) - MOST_UNKNOWN_NAMED

@@ -1,8 +1,8 @@
-"""When credits will run out: what will come and go by the rules, and a guess about spending.
+"""When credits will run out: known grants and expiries, and a guess about spending.
 
-Grants, expiries and the ends of holds are exact: the decisions that will be made are made now, on
-the account as it will be. Only the rate of spending is a guess, so there is one forecast for each
-rate, and one for none.
+Grants, expiries and the ends of holds are exact: the future decisions are made now, on the account
+as it will be. Only the rate of spending is a guess, so there is one forecast for each rate, and one
+for a rate of zero.
 
     100 on the 1st, which live 30 days; 40 were spent in the last 7 days
     at that rate   they run out on the 18th: 5 are wanted that day, and 3 are there
@@ -30,7 +30,7 @@ HORIZON_DAYS = 365
 """How many days a forecast looks ahead."""
 
 MOST_GRANTS = 50
-"""More than a forecast can meet: one a month, and the months and steps that are owed already."""
+"""More grants than a forecast can meet: one a month, and the months and steps already owed."""
 
 _FORESEEN = Request("forecast", SYSTEM, "")
 _MILLISECOND = timedelta(milliseconds=1)
@@ -38,13 +38,13 @@ _DAY = timedelta(days=1)
 
 
 class Rate(NamedTuple):
-    """So many credits in so many days, spread evenly; whole credits at the end of each day."""
+    """Credits per number of days, spread evenly; whole credits at the end of each day."""
 
     credits: int
     days: int
 
     def through(self, day: int) -> int:
-        """All that is spent by the end of the so many-th day."""
+        """All that is spent by the end of day number ``day``."""
         return self.credits * day // self.days
 
 
@@ -61,9 +61,9 @@ class Grant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What becomes of an account at a rate, until ``until`` or until it runs out.
+    """The future of an account at a rate, until ``until`` or until it runs out.
 
-    ``runs_out_on``: the first local date whose credits are not there; None if they last.
+    ``runs_out_on``: the first local date that the credits do not cover; None if they last.
     ``expiring``: what expires unused, by the local date on which it is gone.
     """
 
@@ -80,16 +80,16 @@ def forecast(
     now: datetime,
     rate: Rate = NOTHING,
 ) -> Forecast:
-    """What becomes of an account, if its user spends at a rate from today on.
+    """The future of an account if its user spends at a rate from today on.
 
-    Holds are taken to lapse unused at their end, and the subscription to stay as it is.
+    Holds are assumed to lapse unused at their end, and the subscription to stay as it is.
     """
     return _Course(catalogue, subscription, account, now, rate).run()
 
 
 @dataclass
 class _Course:
-    """An account on its way through the days to come."""
+    """An account on its way through the coming days."""
 
     catalogue: PlanCatalogue
     subscription: Subscription | None
@@ -113,7 +113,7 @@ class _Course:
                 comes_at = self._comes_after(moment) or end
             self._expire(moment)
             upcoming = min([comes_at, end, *self._ends_after(moment)])
-            days = (calendar.local_date(zone, upcoming) - today).days  # that have ended by then
+            days = (calendar.local_date(zone, upcoming) - today).days  # days over by then
             short = self._spend(spent_days, days, upcoming - _MILLISECOND)
             runs_out = None if short is None else today + (short - 1) * _DAY
             spent_days, moment = days, upcoming
@@ -129,7 +129,7 @@ class _Course:
         self.account = self.account._replace(last=entry)
 
     def _grant(self, at: datetime) -> None:
-        """Everything that is due by then."""
+        """Grants everything that is due by then."""
         if self.subscription is None or not_allocated_because(self.subscription, self.catalogue):
             return
         for _ in range(MOST_GRANTS):
@@ -146,7 +146,7 @@ class _Course:
             return
         ends = {batch.number: batch.expires_at for batch in self.account.batches}
         for leg in entry.legs:
-            # What a hold has kept beyond its expiry is gone when the hold is over.
+            # Credits that a hold kept beyond their expiry are gone when the hold ends.
             expired_at = ends[leg.batch]
             assert expired_at is not None  # noqa: S101 - it has expired
             gone_at = max(expired_at, self.now)
@@ -154,7 +154,7 @@ class _Course:
         self._after(entry)
 
     def _comes_after(self, moment: datetime) -> datetime | None:
-        """When something is allocated next."""
+        """When the next allocation is due."""
         if self.subscription is None:
             return None
         through = self.account.allocated_through
@@ -162,9 +162,9 @@ class _Course:
         return upcoming.at if upcoming and upcoming.at > moment else None
 
     def _ends_after(self, moment: datetime) -> Iterable[datetime]:
-        """When credits expire, or are free again: what is spent then comes from others.
+        """When credits expire, or become free again: later spending takes from other batches.
 
-        If nothing is spent, it does not matter in which order they do.
+        If nothing is spent, the order in which they do does not matter.
         """
         if self.rate.credits:
             ends = [batch.expires_at for batch in self.account.batches]
@@ -172,7 +172,7 @@ class _Course:
             yield from (end for end in ends if end is not None and end > moment)
 
     def _spend(self, before: int, through: int, at: datetime) -> int | None:
-        """Spends what the days after day ``before`` take; the first that is not covered, if any."""
+        """Spends the days after day ``before``; gives the first uncovered day, if any."""
         spent = self.rate.through(before)
         if amount := self.rate.through(through) - spent:
             try:
@@ -186,8 +186,8 @@ class _Course:
 def _in_lots(account: Account, end: datetime) -> Account:
     """An account with one batch for each run of batches that are spent in turn and end together.
 
-    To the days before ``end`` they are the same; what lives longer does not end for them. Only for
-    an account whose next grants are later than its batches, so that none comes within a run.
+    Until ``end`` it behaves like the original: what lives longer does not end before. Only for an
+    account whose next grants are later than its batches, so that no grant comes within a run.
     """
     if account.last is None:
         return account
@@ -230,7 +230,7 @@ _NO_RATE = {
 
 
 class Spending(NamedTuple):
-    """What was spent in the last so many days, and why that makes no rate, if so.
+    """What was spent in the last ``days`` days, and the reason if that justifies no rate.
 
     ``days``: fewer than those of the window if its lines were too many to read.
     """
@@ -242,15 +242,15 @@ class Spending(NamedTuple):
 
     @property
     def rate(self) -> Rate | None:
-        """The guess; None if none is justified."""
+        """The guess; None if no guess is justified."""
         return None if self.because else Rate(self.spent, self.days)
 
 
 def spending_of(newest_first: Sequence[LedgerEntry], now: datetime, window_days: int) -> Spending:
-    """What the latest entries say of a window that ends now.
+    """What the latest entries say about a window that ends now.
 
-    They go back to one from before the window, to the first of the ledger, or as far as was read.
-    A usage that was given back was not spent.
+    They reach back to one from before the window, to the first of the ledger, or as far as was
+    read. A usage that was given back was not spent.
     """
     known_since = newest_first[-1].posted_at if newest_first else now
     days = min(window_days, (now - known_since) // _DAY)
@@ -267,15 +267,15 @@ def spending_of(newest_first: Sequence[LedgerEntry], now: datetime, window_days:
 
 
 PACES = (30, 7)
-"""The windows of the one rate that a person is told, the better first: a month's work and its
-weekends; where these days justify none, as in a young ledger, a week."""
+"""The windows for the single rate shown to a person, the better one first: a month has workdays and
+weekends; where it justifies no rate, as in a young ledger, a week."""
 
 LONGEST_PACE = max(PACES) * _DAY
-"""How far back of the latest entries a pace needs."""
+"""How far back the latest entries must reach for a pace."""
 
 
 def pace_of(newest_first: Sequence[LedgerEntry], now: datetime) -> Spending | None:
-    """The one rate that is most justified, as `spending_of`; None if none is."""
+    """The best justified rate, as `spending_of` gives it; None if no rate is justified."""
     windows = (spending_of(newest_first, now, days) for days in PACES)
     return next((each for each in windows if each.rate), None)
 

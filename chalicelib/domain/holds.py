@@ -1,9 +1,9 @@
 """Holds: credits set aside for a job, so that nothing else spends them until it is over.
 
 A hold is an earmark, not a debit: batches and balances do not move. It ends by comparison, like a
-batch: at ``expires_at`` its credits can be spent again, whatever runs or does not run. What it has
-earmarked stays its own until then, also when the batch expires meanwhile; what it frees in an
-expired batch is dead.
+batch: from ``expires_at`` on its credits can be spent again, whether or not any job runs. Until
+then it keeps its credits, even if their batch expires meanwhile. Credits that it frees in an
+expired batch are dead.
 
     batches   1: 70 of 100, expired      3: 50
     holds     2: 40 of batch 1, 10 of batch 3
@@ -39,11 +39,11 @@ class Hold:
 
     @property
     def amount(self) -> int:
-        """All that it sets aside."""
+        """The sum of what it sets aside."""
         return sum(leg.amount for leg in self.legs)
 
     def is_active(self, now: datetime) -> bool:
-        """Whether it has not lapsed at ``now``: the one place that decides about it."""
+        """Whether it has not lapsed at ``now``: the one place that decides this."""
         return now < self.expires_at
 
 
@@ -63,7 +63,7 @@ def earmarked(holds: Iterable[Hold], now: datetime) -> Counter[int]:
 
 
 def spendable(batches: Iterable[CreditBatch], holds: Iterable[Hold], now: datetime) -> Legs:
-    """What each usable batch has to spend, where it has anything; in the order of the batches."""
+    """The spendable credits of each usable batch that has any; in the order of the batches."""
     return _not_held((batch for batch in batches if batch.is_usable(now)), holds, now)
 
 
@@ -73,7 +73,7 @@ def available(batches: Iterable[CreditBatch], holds: Iterable[Hold], now: dateti
 
 
 def dead(batches: Iterable[CreditBatch], holds: Iterable[Hold], now: datetime) -> Legs:
-    """What has expired of each batch and is not held: nobody can have it any more."""
+    """What has expired of each batch and is not held: nobody can spend it any more."""
     return _not_held((batch for batch in batches if not batch.is_usable(now)), holds, now)
 
 
@@ -87,14 +87,14 @@ def _not_held(batches: Iterable[CreditBatch], holds: Iterable[Hold], now: dateti
 
 
 def expiring(batch: CreditBatch, holds: Iterable[Hold]) -> int:
-    """How many credits expire with a batch: what is still held then does not."""
+    """How many credits expire with a batch: those still held then do not."""
     if batch.expires_at is None:
         return 0
     return batch.remaining - earmarked(holds, batch.expires_at)[batch.number]
 
 
 def outlives(hold: Hold, batches: Iterable[CreditBatch]) -> bool:
-    """Whether one of its batches expires before it ends, so that it can free dead credits."""
+    """Whether one of its batches expires before the hold ends, so that it can free dead credits."""
     expiries = {batch.number: batch.expires_at for batch in batches}
     return any(
         (expires_at := expiries[leg.batch]) is not None and expires_at < hold.expires_at
@@ -119,5 +119,5 @@ def _cut(hold: Hold, left: dict[int, int]) -> Hold:
 
 
 def without(holds: Iterable[Hold], number: int) -> Holds:
-    """The holds but one."""
+    """The holds except one."""
     return tuple(hold for hold in holds if hold.number != number)

@@ -1,4 +1,4 @@
-"""Instants and dates as text and as numbers: the one formatter of the API, the logs and the mails.
+"""Instants and dates as text and as numbers: the one formatter of the API, the logs and the emails.
 
 An instant is an aware ``datetime`` in UTC, kept to the millisecond.
 """
@@ -9,18 +9,18 @@ from datetime import UTC, date, datetime, timedelta
 
 from .errors import InvalidInput
 
-# What can be written can be computed with: within these years no offset and no credit lifetime
-# runs into the ends of Python's calendar (years 1 and 9999).
+# Whatever can be written can be computed with: within these years no offset and no credit lifetime
+# reaches the ends of Python's calendar (years 1 and 9999).
 _FIRST_YEAR = 1970
 _LAST_YEAR = 2999
 
 CLOCKS_DIFFER = timedelta(minutes=5)
-"""How far the clocks of two machines may differ: what is farther ahead of ours is of the future."""
+"""How far two machines' clocks may differ: an instant farther ahead of ours lies in the future."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
-# An offset can put what is within the years a day beside them.
+# An offset can move an instant within the years to a day outside them.
 _FIRST_MILLISECOND, _END_OF_MILLISECONDS = (
     (datetime(year, 1, 1, tzinfo=UTC) + timedelta(days=days) - _EPOCH) // _MILLISECOND
     for year, days in ((_FIRST_YEAR, -1), (_LAST_YEAR + 1, 1))
@@ -37,7 +37,7 @@ def parse_instant(field: str, value: object) -> datetime:
     """Read an RFC 3339 date-time with its offset, as UTC, rounded down to the millisecond.
 
     ``2026-07-01T04:00:00Z``, ``2026-07-01T00:00:00-04:00``, up to six digits of a second. Without
-    an offset it would not say which instant it is, so that is refused: InvalidInput on ``field``.
+    an offset it would be ambiguous, so that is refused: InvalidInput on ``field``.
     """
     match = _INSTANT.fullmatch(value) if isinstance(value, str) else None
     if match is None or not isinstance(value, str):
@@ -58,7 +58,7 @@ def parse_instant(field: str, value: object) -> datetime:
 
 
 def parse_past(now: datetime) -> Callable[[str, object], datetime]:
-    """A parser for instants that are not ahead of the clock, but for what clocks may differ."""
+    """A parser for instants that are not ahead of our clock by more than clocks may differ."""
 
     def parse(field: str, value: object) -> datetime:
         instant = parse_instant(field, value)
@@ -73,7 +73,7 @@ def format_instant(instant: datetime) -> str:
     """Write an instant as RFC 3339 in UTC: ``2026-07-01T04:00:00Z``.
 
     Milliseconds are written only when there are any. Such texts sort like the instants as long as
-    all of them are whole seconds, which midnights are: keep the others out of sort keys.
+    all of them are whole seconds, which midnights are: use no other instants in sort keys.
     """
     precision = "milliseconds" if instant.microsecond >= 1000 else "seconds"
     return as_utc(instant).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
@@ -92,7 +92,7 @@ def parse_date(field: str, value: object) -> date:
 
 
 def parse_date_or_instant(field: str, value: object) -> datetime | date:
-    """Read a local date where there is nothing but a date, else an instant."""
+    """Read a local date if the text is only a date, else an instant."""
     if isinstance(value, str) and _DATE.fullmatch(value):
         return parse_date(field, value)
     try:
@@ -105,7 +105,7 @@ def parse_date_or_instant(field: str, value: object) -> datetime | date:
 
 
 def check_year(year: int, field: str) -> None:
-    """Raises InvalidInput on ``field`` for a year we do not compute with."""
+    """Raises InvalidInput on ``field`` for a year outside the supported ones."""
     if not _FIRST_YEAR <= year <= _LAST_YEAR:
         raise InvalidInput.of(
             field, f"must be in a year from {_FIRST_YEAR} to {_LAST_YEAR}, is {year:04d}"
@@ -130,7 +130,7 @@ def from_milliseconds(milliseconds: int) -> datetime:
 
 
 def stored_instant(milliseconds: int) -> datetime:
-    """An instant as it is stored. Raises ValueError for one that nobody could have given."""
+    """An instant as it is stored. Raises ValueError for one outside the supported years."""
     if not _FIRST_MILLISECOND <= milliseconds < _END_OF_MILLISECONDS:
         raise ValueError("no instant that is computed with")
     return from_milliseconds(milliseconds)

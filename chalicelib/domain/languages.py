@@ -21,7 +21,7 @@ _LONGEST_HEADER = 500
 """How much of a header is read, in characters."""
 
 DEFAULT = Language.ENGLISH
-"""The language of users of whom none is known."""
+"""The language of users whose language is unknown."""
 
 
 def closest(tag: str) -> Language | None:

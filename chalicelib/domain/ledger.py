@@ -1,8 +1,7 @@
 """The ledger: a passbook whose last line is the account, and the decisions that write the next.
 
-Every decision has the shape ``(last entry, request, now) -> next entry``, or it raises a refusal
-from `errors`. It performs nothing: the store appends the entry exactly once, or asks for a new
-decision.
+Every decision has the shape ``(last entry, request, now) -> next entry``, or raises a refusal from
+`errors`. It writes nothing: the store appends the entry exactly once, or asks for a new decision.
 
     1  allocation  +100   balance 100   open: batch 1 (100)
     2  usage        -30   balance  70   open: batch 1 (70)
@@ -57,10 +56,10 @@ from .prices import Price
 from .subscriptions import TopUp
 
 MOST_OPEN_BATCHES = 1_000
-"""The most open batches that operations on request may lead to: each entry holds them all."""
+"""The most open batches that operations on request may lead to: each entry contains them all."""
 
 MOST_HOLDS = 100
-"""The most active holds of a user: each entry has them all."""
+"""The most active holds of a user: each entry contains them all."""
 
 MOST_HELD_LEGS = 2_000
 """The most parts of batches that all holds of a user may set aside."""
@@ -70,7 +69,7 @@ MOST_ITEMS = 90
 (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExecuteTransaction.html)."""
 
 VOID = "void#"
-"""The beginning of a void's operation: its legs follow the batch it names, not the burn-down."""
+"""The prefix of a void's operation: its legs follow the batch it names, not the burn-down."""
 
 
 class Account(NamedTuple):
@@ -82,13 +81,13 @@ class Account(NamedTuple):
 
     @property
     def entry(self) -> LedgerEntry:
-        """The last entry of an account that was read by it."""
+        """The last entry; only for an account that was read by that entry."""
         assert self.last is not None  # noqa: S101 - it is what was read
         return self.last
 
     @property
     def witness(self) -> str:
-        """What an email says of the last entry, so that it cannot be rewritten unnoticed."""
+        """How an email names the last entry, so that rewriting it would be noticed."""
         return f"{self.last.number}:{self.last_hash[:HASH_DIGITS]}" if self.last else ""
 
     @property
@@ -130,14 +129,14 @@ class Account(NamedTuple):
         return spendable(self.batches, self.holds, now)
 
     def time(self, now: datetime) -> datetime:
-        """``now`` in this ledger: to the millisecond, and never before the last entry."""
+        """``now`` as this ledger counts it: to the millisecond, and never before the last entry."""
         now = to_millisecond(now)
         return max(now, self.last.posted_at) if self.last else now
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The request behind an operation: its business name, who asked, and why.
+    """The request behind an operation: the operation's name, who asked, and why.
 
     ``silent``: the user gets no email about it.
     """
@@ -150,10 +149,10 @@ class Request:
 
 
 class AllocationTerms(NamedTuple):
-    """What an allocation follows beside its amount and its lifetime.
+    """The rules of an allocation besides its amount and its lifetime.
 
-    ``balance_cap``: up to how many credits it fills what the user has; None for no cap.
-    ``signed_up_at``: of a new subscriber, to whom the period that was running then is due.
+    ``balance_cap``: up to how many credits it fills the user's balance; None for no cap.
+    ``signed_up_at``: set for a new subscriber, who is owed the period that was running then.
     ``topped_up_at``: the latest step up to a larger plan that is part of the amount.
     """
 
@@ -167,7 +166,7 @@ AS_EVER = AllocationTerms()
 
 
 class Reversal(NamedTuple):
-    """A reversal's entry, the credits in it that had expired, and all that the usage got back."""
+    """A reversal's entry, the expired credits in it, and all that the usage got back so far."""
 
     entry: LedgerEntry
     expired: int
@@ -175,7 +174,7 @@ class Reversal(NamedTuple):
 
 
 class Refunded(NamedTuple):
-    """A refund's entry, and the credits in it that had expired when they were given back."""
+    """A refund's entry, and how many of the credits it gave back had already expired."""
 
     entry: LedgerEntry
     expired: int
@@ -184,7 +183,7 @@ class Refunded(NamedTuple):
 class _Change(NamedTuple):
     """The legs of an entry, and what is open after it.
 
-    ``holds``: None for all that have not lapsed.
+    ``holds``: None means all that have not lapsed.
     """
 
     legs: Legs
@@ -204,11 +203,12 @@ def allocate(
 ) -> LedgerEntry:
     """The monthly grant of a period, which has begun in ``timezone`` on a ``day`` of its month.
 
-    Its credits count from the start of the local day on which it is posted. For an allocation in
-    time that is its midnight. A late one still gives the user every promised day or month.
+    The lifetime of its credits counts from the start of the local day on which it is posted. For an
+    allocation in time that is its midnight. A late one still gives the user every promised day or
+    month.
 
-    Under a cap it fills up what the user has, held credits among it. If nothing fits, the entry
-    grants no batch: the period is over all the same.
+    Under a cap it fills up the user's balance, which includes held credits. If nothing fits, the
+    entry grants no batch: the period counts as allocated all the same.
     """
     if account.allocated_through is not None and period <= account.allocated_through:
         raise NotAllowed(f"period {period} was allocated before")
@@ -216,7 +216,7 @@ def allocate(
     start = calendar.period_start(timezone, period, day)
     what, due = "Monthly credits", start
     if terms.signed_up_at is not None:
-        # Somebody whose clock is ahead of ours can have signed up a little later than now.
+        # If their clock is ahead of ours, a sign-up can be a little later than now.
         what, due = "First credits", max(start, min(terms.signed_up_at, now))
     request = Request(f"allocation#{period}", SYSTEM, f"{what} for {period}")
     wanted = _Wanted(amount, lifetime, due, period)
@@ -231,21 +231,21 @@ def top_up(
     now: datetime,
     terms: AllocationTerms = AS_EVER,
 ) -> LedgerEntry:
-    """What a step up to a larger plan brings on top of the period that was allocated last."""
+    """What a step up to a larger plan brings on top of the period allocated last."""
     period, latest = account.allocated_through, account.topped_up_at
     if period is None or (latest is not None and step.at <= latest):
         raise NotAllowed("there is no period to top up, or it was done before")
     now = account.time(now)
     operation = f"{TOP_UP}{period}#{format_instant(step.at)}"
     request = Request(operation, SYSTEM, f"Credits of the larger plan for {period}")
-    # Whoever edited can have a clock that is ahead of ours.
+    # The editor's clock can be ahead of ours.
     wanted = _Wanted(step.amount, lifetime, min(step.at, now), period)
     terms = terms._replace(topped_up_at=step.at)
     return _allocation(account, wanted, request, now, timezone, terms)
 
 
 class _Wanted(NamedTuple):
-    """What an allocation is to grant, for how long, and since when it is due."""
+    """How much an allocation wants to grant, for how long, and since when it is due."""
 
     amount: int
     lifetime: Lifetime
@@ -275,7 +275,7 @@ def _allocation(
         entry = _entry(account, kind, _Change((), account.batches), request, now, due, period)
     is_in_full = fitting == amount and terms.signed_up_at is None
     if is_in_full and terms.topped_up_at == entry.topped_up_at:
-        return entry  # for nearly everybody: a copy takes as long as the decision
+        return entry  # for nearly everybody: copying would take as long as the decision
     return replace(
         entry,
         left_out=amount - fitting,
@@ -286,13 +286,13 @@ def _allocation(
 
 
 def _room(account: Account, balance_cap: int, now: datetime) -> int:
-    """How many credits fit under a cap, beside all usable ones: a hold takes none away."""
+    """How many credits fit under a cap, given all usable ones; held credits count as usable."""
     there = sum(batch.remaining for batch in account.batches if batch.is_usable(now))
     return max(0, balance_cap - there)
 
 
 def expire(account: Account, now: datetime) -> LedgerEntry | None:
-    """The entry that books out what has expired and is not held; None if there is nothing."""
+    """The entry that books out expired credits that are not held; None if there are none."""
     now = account.time(now)
     gone = dead(account.batches, account.holds, now)
     if not gone:
@@ -315,7 +315,7 @@ def use(account: Account, amount: int, request: Request, now: datetime) -> Ledge
 def use_many(
     account: Account, items: Sequence[UsageItem], request: Request, now: datetime
 ) -> LedgerEntry:
-    """Spends what several usages come to, in one entry; all of them or none."""
+    """Spends the sum of several usages in one entry; all of them or none."""
     in_all = sum(item.amount for item in items)
     entry = _take(account, EntryType.USAGE, in_all, request, now)
     return replace(entry, items=tuple(items))
@@ -368,8 +368,8 @@ def void(
 ) -> LedgerEntry:
     """Takes back the rest of one batch by hand, even if older batches are open.
 
-    It has the type of every adjustment; its operation says that it is a void. What of the batch is
-    held stays, unless ``including_held``; then the holds keep the rest. Raises `NotAllowed` when
+    Its type is that of every adjustment; its operation says that it is a void. Held credits of the
+    batch stay, unless ``including_held``; then the holds keep the rest. Raises `NotAllowed` when
     nothing usable remains: an expiration books out expired credits.
     """
     now = account.time(now)
@@ -398,10 +398,11 @@ def hold(
     now: datetime,
     timezone: Callable[[], str],
 ) -> LedgerEntry:
-    """Sets credits aside for so many seconds, in burn-down order.
+    """Sets credits aside for a number of seconds, in burn-down order.
 
-    ``timezone`` is asked for the user's only if a batch expires before the hold does. Raises
-    `InsufficientCredits`, and `NotAllowed` for a user with too many holds; never holds a part.
+    ``timezone`` gives the user's timezone, and is called only if a batch expires before the hold
+    does. Raises `InsufficientCredits`, and `NotAllowed` for a user with too many holds; never holds
+    a part.
     """
     now = account.time(now)
     holds = active(account.holds, now)
@@ -436,10 +437,10 @@ def capture(
     *,
     beyond_hold: bool = False,
 ) -> LedgerEntry:
-    """Spends ``amount`` of a hold and frees the rest; of 0, it releases the hold.
+    """Spends ``amount`` of a hold and frees the rest; an amount of 0 releases the hold.
 
-    With ``beyond_hold`` what the hold does not cover is taken from the available credits. Raises
-    `NotFound`, `HoldEnded`, `NotAllowed` for more than is held, and `InsufficientCredits`.
+    With ``beyond_hold``, available credits pay for what the hold does not cover. Raises `NotFound`,
+    `HoldEnded`, `NotAllowed` for more than is held, and `InsufficientCredits`.
     """
     now = account.time(now)
     ended = _active_hold(account, hold_number, now)
@@ -477,7 +478,7 @@ def _active_hold(account: Account, number: int, now: datetime) -> Hold:
 
 
 def _frees_expired(account: Account, ended: Hold, taken: Legs, now: datetime) -> bool:
-    """Whether a hold that ends frees credits that have expired: a sweep must book them out."""
+    """Whether a hold that ends frees expired credits: a sweep must book them out."""
     usable = {batch.number for batch in account.batches if batch.is_usable(now)}
     spent = {leg.batch: -leg.amount for leg in taken}
     return any(
@@ -493,7 +494,7 @@ def _held_and_usable(account: Account, now: datetime) -> Legs:
 
 
 def _taken_from_holds(account: Account, legs: Legs, request: Request, now: datetime) -> LedgerEntry:
-    """An adjustment that takes credits which are held, too."""
+    """An adjustment that also takes held credits."""
     batches = move(account.batches, legs)
     holds = within(active(account.holds, now), batches)
     entry = _entry(account, EntryType.MANUAL, _Change(legs, batches, holds), request, now)
@@ -525,9 +526,9 @@ def purchase(
     expires_in_days: int | None = None,
     priority: int = BOUGHT_PRIORITY,
 ) -> LedgerEntry:
-    """Grants what was paid for, whatever the user's plan says of the lifetime of its own credits.
+    """Grants bought credits; the credit lifetime of the user's plan does not matter.
 
-    It never expires unless ``expires_in_days`` (local days) is given.
+    The batch never expires unless ``expires_in_days`` (local days) is given.
     """
     lifetime = Days(expires_in_days) if expires_in_days else None
     batch = _batch_from(account, amount, now, timezone, lifetime, priority, Source.PURCHASE)
@@ -545,7 +546,7 @@ def carry_over(
     timezone: str,
     priority: int = DEFAULT_PRIORITY,
 ) -> LedgerEntry:
-    """Takes over the rest of a batch that another system granted, with its own dates.
+    """Takes over the rest of a batch from another system, with its original dates.
 
     ``priority`` and ``granted_at`` decide its place in the burn-down order. Raises `NotAllowed` for
     credits from the future, and for expired ones.
@@ -580,7 +581,7 @@ def reverse(
     """Gives ``amount`` credits of a usage (None: all that is left) back to their batches.
 
     ``before_usage`` is the entry before the usage: it describes every batch that the usage spent,
-    also those closed since. Raises `NotAllowed` if the entry is not a usage, and if all of its
+    including those closed since. Raises `NotAllowed` if the entry is not a usage, and if all of its
     reversals together would give back more than it used. Credits of an expired batch stay expired.
     """
     if usage.type is not EntryType.USAGE:
@@ -615,13 +616,13 @@ def refund(
 ) -> Refunded | None:
     """Takes back what was refunded of a purchase, or gives back what was refunded too much.
 
-    ``batch``: that of the purchase. ``before``: how it stood after its latest refund. ``in_all``:
-    what was refunded by now, in credits; ``observed_at``: when that was seen. None for a report
-    that says nothing new. One that only saw the same later is new: reports of the time between are
-    outdated.
+    ``batch``: that of the purchase. ``before``: the purchase's state after its latest refund.
+    ``in_all``: refunded so far, in credits; ``observed_at``: when that was seen. Returns None for a
+    report that says nothing new. A later report of the same state is new: it outdates reports of
+    the time between.
 
-    Takes usable credits of the purchase's own batch that are not held, as far as there are any; the
-    rest is unrecovered. Gives back no more than was taken; what has expired meanwhile stays
+    Takes usable credits of the purchase's own batch that are not held, as many as there are; the
+    rest is unrecovered. Gives back no more than was taken; credits that expired meanwhile stay
     expired. Raises `NotAllowed` for more than was bought, and `OutdatedEdit`.
     """
     if in_all > batch.granted:
@@ -655,10 +656,10 @@ def refund(
 
 
 def _check_reopened(account: Account, batches: Batches) -> None:
-    """Raises `NotAllowed` if what is given back would open too many batches again.
+    """Raises `NotAllowed` if what is given back would reopen too many batches.
 
-    Usages close batches and reversals open them again: without this, usages, grants and reversals
-    in turn would open any number.
+    Usages close batches and reversals reopen them: without this check, usages, grants and reversals
+    in turn would open any number of batches.
     """
     if len(batches) > max(MOST_OPEN_BATCHES, len(account.batches)):
         raise NotAllowed(
@@ -677,7 +678,7 @@ def _batch_from(
     priority: int,
     source: Source,
 ) -> CreditBatch:
-    """A batch that is granted on request, now."""
+    """A batch granted on request, now."""
     _check_open_batches(account)
     now = account.time(now)
     expires_at = lifetimes.expires_at(lifetime, timezone, now)

@@ -1,4 +1,4 @@
-"""For how long credits live: some local days, or until some of the user's periods have begun.
+"""For how long credits live: a number of local days, or until the start of a later period.
 
 Days(30)    granted at midnight on 1 May: gone at midnight on 31 May
 Months(1)   "use it or lose it": gone when the next period begins
@@ -15,7 +15,7 @@ from . import calendar
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """So many whole local days."""
+    """A number of whole local days."""
 
     count: int
 
@@ -24,7 +24,7 @@ class Days:
 class Months:
     """Until the start of the ``count``-th period after the one that is running at the grant.
 
-    ``day``: that of the month on which the user's periods begin.
+    ``day``: the day of the month on which the user's periods begin.
     """
 
     count: int
@@ -42,7 +42,7 @@ Lifetime = Days | Months | None
 def expires_at(lifetime: Lifetime, timezone: str, granted_at: datetime) -> datetime | None:
     """When credits granted at an instant can no longer be spent: a local midnight; None for never.
 
-    Of credits that are granted in the middle of a period, the rest of it is their first month.
+    If credits are granted in the middle of a period, the rest of it is their first month.
     """
     if lifetime is None:
         return None

@@ -1,6 +1,6 @@
-"""Metadata: pairs of short texts that a caller attaches to what they ask for.
+"""Metadata: pairs of short texts that a caller attaches to a request.
 
-We keep them in the ledger and give them back; we never read a meaning into them.
+We store them in the ledger and give them back; they have no meaning to us.
 """
 
 import re
@@ -22,9 +22,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def metadata_described(metadata: Metadata) -> dict[str, object]:
-    """What a request says of it, for its fingerprint: nothing, if it has none.
+    """What metadata adds to a request's fingerprint: nothing, if there is none.
 
-    So the keys of requests from before there was metadata stay good.
+    So the keys of requests from before metadata existed stay valid.
     """
     return {"metadata": dict(metadata)} if metadata else {}
 

@@ -1,8 +1,8 @@
 """Finds the name that a person misspelled, for the "did you mean" of a refusal.
 
-A wrong suggestion is worse than none, because people follow it. So only a slip counts: other
-capitals, a blank for an underscore, or one letter that is missing, extra, wrong or in its
-neighbour's place.
+A wrong suggestion is worse than none, because people follow it. So only slips count: different
+capitals, a blank for an underscore, or one letter that is missing, extra, wrong or swapped with its
+neighbour.
 """
 
 import re
@@ -13,12 +13,12 @@ _SEPARATORS = re.compile(r"[\s_-]+")
 
 
 def spelling(name: str) -> str:
-    """A name without differences that people overlook: capitals, blanks around it, ``_``."""
+    """A name without differences that people overlook: capitals, surrounding blanks, ``_``."""
     return _SEPARATORS.sub("_", _NOT_WRITTEN.sub("", name)).lower()
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str | None:
-    """The only known name of which ``wrong`` is a slip; None for no such name, or several."""
+    """The only known name that ``wrong`` misspells; None if there is no such name, or several."""
     wanted = spelling(wrong)
     spellings = {spelling(name): name for name in known}
     if wanted in spellings:
@@ -28,7 +28,7 @@ def nearest(wrong: str, known: Iterable[str]) -> str | None:
 
 
 def is_slip(written: str, meant: str) -> bool:
-    """Whether one letter is missing, extra, wrong, or has changed places with the next."""
+    """Whether one letter is missing, extra, wrong, or swapped with the next."""
     if abs(len(written) - len(meant)) > 1:
         return False
     same = 0

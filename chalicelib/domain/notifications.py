@@ -1,8 +1,8 @@
 """Decides which emails a ledger entry needs, from the entry alone, so it can be decided again.
 
-We keep no state of what has been announced. An email that is requested twice has the same identity
-twice, and the store sends it once. An identity never depends on the subscription or the catalogue:
-they may have changed when a message comes again.
+We keep no record of announcements. An email requested twice has the same identity both times, and
+the store sends it once. An identity never depends on the subscription or the catalogue: they may
+have changed when a message comes again.
 """
 
 from datetime import datetime
@@ -40,13 +40,13 @@ def kind_of(entry: LedgerEntry, low_balance_threshold: int | None) -> MailKind |
     """The kind of email about an entry; None for no email."""
     if entry.type is EntryType.USAGE:
         return MailKind.LOW_BALANCE if crosses(entry, low_balance_threshold) else None
-    # A claw-back or a refund that found no credits is no news for the user; a month without any is.
+    # A claw-back or refund that found no credits is no news for the user; a month without any is.
     is_news = bool(entry.amount or entry.left_out)
     return _KINDS.get(entry.type) if is_news and not entry.silent else None
 
 
 def crosses(usage: LedgerEntry, threshold: int | None) -> bool:
-    """Whether a usage took the available balance from the threshold or more to less than it."""
+    """Whether a usage took the available balance from at least the threshold to below it."""
     after = usage.available_balance()
     return threshold is not None and after < threshold <= after - usage.amount
 
@@ -65,21 +65,21 @@ def last_grant(entry: LedgerEntry) -> int:
     return max((*(leg.batch for leg in entry.legs), *(batch.number for batch in entry.batches)))
 
 
-# --- What a mail is known by: the same thing told twice is known by the same name ----------------
+# --- The identities of emails: the same news has the same identity -------------------------------
 
 
 def of_entry(kind: MailKind, entry: LedgerEntry) -> str:
-    """One for each entry: allocations, expirations, adjustments, purchases and refunds."""
+    """One email for each entry: allocations, expirations, adjustments, purchases and refunds."""
     return f"{kind} {entry.transaction_id}"
 
 
 def of_low_balance(usage: LedgerEntry) -> str:
-    """One for each grant, which arms it."""
+    """One email for each grant, which arms it."""
     return f"{MailKind.LOW_BALANCE} {usage.user_id} {last_grant(usage)}"
 
 
 def of_expiring_soon(user_id: str, expires_at: datetime) -> str:
-    """One for each instant of expiry."""
+    """One email for each instant of expiry."""
     return f"{MailKind.EXPIRING_SOON} {user_id} {to_milliseconds(expires_at)}"
 
 

@@ -1,6 +1,6 @@
 """The plan catalogue: how many credits a plan grants each month, and how long they live.
 
-`plans_file` reads it from the file that the team edits, and vouches for its rules.
+`plans_file` reads it from the file that the team edits, and checks its rules.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from .nearest import nearest
 
 MOST_MONTHS_AT_ONCE = 10
 LEAST_CAP = 10_000
-"""The default for the most credits at once: so many months of the plan, and at least so many
-credits. It limits a digit too many, and a scope or a role in the wrong hands. It must not get in
-the way: ten months are more than support gives at once, and a plan that grants little or nothing
-can still have generous exceptions."""
+"""The default of the most credits at once: this many months of the plan, and at least this many
+credits. It limits the damage of a digit too many, or of a scope or a role in the wrong hands. It
+must not hinder work: ten months are more than support gives at once, and a plan that grants little
+or nothing can still have generous exceptions."""
 
 _LONGEST_ID = 64
 
 
 class BillingInterval(StrEnum):
-    """How often a user pays. A plan says whose payments bring its monthly credits."""
+    """How often a user pays. A plan says which payers get its monthly credits."""
 
     MONTHLY = "monthly"
     YEARLY = "yearly"
@@ -36,20 +36,20 @@ class AllocateOn(StrEnum):
 
     FIRST_OF_MONTH = "first_of_month"
     ANNIVERSARY = "anniversary"
-    """That of ``started_at``, where the user lives."""
+    """The day of ``started_at``, where the user lives."""
 
 
 class OnSignup(StrEnum):
-    """What a new subscriber is given at once for the period that is running."""
+    """What a new subscriber gets at once for the period that is running."""
 
     NONE = "none"
     FULL = "full"
     PRORATED = "prorated"
-    """The part of the days that are left of it, rounded up."""
+    """The amount's part for the days that are left, rounded up."""
 
 
 class OnPlanChange(StrEnum):
-    """What whoever moves up to the plan within a period is given for it."""
+    """What a user gets for moving up to the plan within a period."""
 
     NEXT_PERIOD = "next_period"
     """Nothing: its credits come with the next period."""
@@ -59,7 +59,7 @@ class OnPlanChange(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a subscription to this plan is given."""
+    """What a subscription to this plan grants."""
 
     id: str
     name: str
@@ -71,27 +71,27 @@ class Plan:
     """Whether it is the lowest plan of the product; exactly one is."""
     grants_since: date | None = None
     """The local day on which the plan began to grant: months that began earlier are never granted
-    its amount. None for a plan that always has."""
+    its amount. None for a plan that has always granted."""
     low_balance_threshold: int | None = None
     """A usage that takes the balance below it triggers an email; None for no such emails."""
     most_credits_at_once: int | None = None
     """The `cap` in the file; None for the default."""
     priority: int = DEFAULT_PRIORITY
-    """Of the batches it allocates: 0 to 100, lower is spent first."""
+    """The priority of the batches it allocates: 0 to 100, lower is spent first."""
     allocate_on: AllocateOn = AllocateOn.FIRST_OF_MONTH
     balance_cap: int | None = None
-    """An allocation fills what the user has, available and held, up to it; None for no cap."""
+    """An allocation fills the user's balance, available and held, up to it; None for no cap."""
     on_signup: OnSignup = OnSignup.NONE
     on_plan_change: OnPlanChange = OnPlanChange.NEXT_PERIOD
     billing_intervals: frozenset[BillingInterval] = frozenset({BillingInterval.YEARLY})
-    """Of which subscriptions it grants its credits to: those that are billed so."""
+    """The billing intervals of the subscriptions that the plan grants credits to."""
     yearly_since: date | None = None
     monthly_since: date | None = None
-    """The local day on which the plan began to grant to subscriptions that are billed so: they are
-    granted nothing for months that began earlier. None where it always has."""
+    """The local day on which the plan began to grant to monthly-billed subscriptions: they are
+    granted nothing for months that began earlier. None if it always has."""
 
     def since(self, interval: BillingInterval) -> date | None:
-        """The day on which it began to grant to subscriptions of a billing interval."""
+        """The day on which the plan began to grant to subscriptions of a billing interval."""
         return self.monthly_since if interval is BillingInterval.MONTHLY else self.yearly_since
 
     @property
@@ -132,10 +132,10 @@ class PlanCatalogue:
         return self._by_id.get(plan_id, self.lowest).cap
 
     def grants_to(self, plan_id: str, interval: BillingInterval) -> bool:
-        """Whether a plan grants anything to subscriptions that are billed so.
+        """Whether a plan grants anything to subscriptions of a billing interval.
 
-        Of a plan that has left the catalogue nobody knows what it says. It counts as one that does,
-        unless that would be unheard of: no plan in the catalogue grants to monthly subscriptions.
+        Nobody knows the rules of a plan that has left the catalogue. It counts as granting, except
+        to monthly subscriptions if no plan in the catalogue grants to them.
         """
         if plan_id in self._by_id:
             return interval in self._by_id[plan_id].billing_intervals
@@ -148,7 +148,7 @@ class PlanCatalogue:
 
     @cached_property
     def tops_up(self) -> bool:
-        """Whether any plan gives something to whoever moves up to it."""
+        """Whether any plan gives something to a user who moves up to it."""
         return any(plan.on_plan_change is OnPlanChange.DIFFERENCE for plan in self.plans)
 
     def __contains__(self, plan_id: object) -> bool:

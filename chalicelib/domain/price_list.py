@@ -1,6 +1,6 @@
-"""What the prices of a payment provider stand for: a plan, or so many credits, or nothing of ours.
+"""What each price of a payment provider stands for: a plan, a number of credits, or nothing here.
 
-`prices_file` reads it from the file that the team edits, and vouches for its rules.
+`prices_file` reads it from the file that the team edits, and checks its rules.
 """
 
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from .plans import BillingInterval
 
 
 class PlanPrice(NamedTuple):
-    """Who pays this price again and again is on the plan."""
+    """A recurring price: who pays it is on the plan."""
 
     plan: str
     billing_interval: BillingInterval
 
 
 class CreditPrice(NamedTuple):
-    """Who pays this price once has bought credits.
+    """A one-time price: who pays it has bought credits.
 
     ``expires_in_days``: in local days of the user; None for credits that never expire.
     """
@@ -31,9 +31,9 @@ class CreditPrice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
-    """The prices by their ids; None for a price that is known to be none of ours.
+    """The prices by their ids; None for a price that is known and has nothing to do with credits.
 
-    ``timezone``: of users whom the provider brings and whose timezone nobody says.
+    ``timezone``: for users whom the provider registers and whose timezone is unknown.
     ``grants_in_trials``: whether a trial counts as a subscription, or the user waits for its end.
     ``grants_past_due``: whether a subscription goes on while the provider tries to collect.
     """

@@ -1,4 +1,4 @@
-"""Prices: what a user paid for credits, as the caller says. We keep it, and compute nothing."""
+"""Prices: what a user paid for credits, as the caller says. We store it, and compute nothing."""
 
 import re
 from typing import NamedTuple

@@ -1,15 +1,15 @@
 """Ranges: the parts into which the many users of a large zone are divided.
 
-A user's place among the others is a hash of their id, so that equal parts have about equally many
-users, whatever the ids look like. A range is all places that begin with the same bits:
+A user's place among the others is a hash of their id. So equal parts have about equally many users,
+whatever the ids look like. A range is all places that begin with the same bits:
 
     ""          everybody
     "0", "1"    the two halves
     "01"        the second quarter
 
 So two ranges are separate, or one lies within the other; they never overlap partly. A range is
-divided into narrower ones, and a narrow one is not divided any more. This limits how often a sweep
-hands itself on.
+divided into narrower ones, down to a narrowest width. This limits how often a sweep hands itself
+on.
 """
 
 import hashlib
@@ -80,7 +80,7 @@ class Range:
         return [Range(f"{self.bits}{part:0{bits}b}") for part in range(1 << bits)]
 
     def expected(self, users: int, last_user_id: str) -> int:
-        """About how many users it has, of whom the first ``users`` end with this one."""
+        """About how many users the range has, if its first ``users`` users end with this one."""
         passed = place_of(last_user_id) - self.first + 1
         return users * (self.last - self.first + 1) // passed
 
@@ -99,7 +99,7 @@ WHOLE = Range()
 
 
 def bits_for(users: int, users_a_range: int) -> int:
-    """Into how many ranges, as a power of two, so many users are divided at first."""
+    """The bits of the first division of so many users; there are ``2 ** bits`` ranges."""
     ranges = -(-users // users_a_range)
     return min(MOST_BITS_AT_ONCE, max(1, (ranges - 1).bit_length()))
 

@@ -1,4 +1,4 @@
-"""Who the user is to the credit system, and when credits are due to them.
+"""A user's subscription, and when credits are due because of it.
 
 A subscription is a plain fact sheet: changing it never touches the ledger. What follows from it
 (the next allocation and its amount, or the reason why none will come) is derived at every request,
@@ -22,7 +22,8 @@ Moment = datetime | date
 """An instant, or a local date: the midnight at which it begins where the user lives."""
 
 MOST_MISSED_PERIODS = 12
-"""An outage is made good for this many periods back, the current one included; older ones lapse."""
+"""Missed periods are made good this many periods back, the current one included; older ones lapse.
+"""
 
 
 class SubscriptionStatus(StrEnum):
@@ -88,11 +89,11 @@ _OF_INTERVAL = {
 }
 
 _NOBODY_KNOWS = frozenset({NotAllocatedBecause.TIMEZONE_UNKNOWN, NotAllocatedBecause.PLAN_UNKNOWN})
-"""With these, something may be due."""
+"""With these reasons, something may be due, but nobody can tell."""
 
 
 class NotDueBecause(StrEnum):
-    """Why the allocation of one period is not due, though allocations are to come, as a code."""
+    """Why the allocation of one period is not due, though allocations will come, as a code."""
 
     ALLOCATED_BEFORE = "allocated_before"
     NOT_BEGUN = "not_begun"
@@ -116,9 +117,9 @@ _PERIOD_WORDS = {
 
 
 class SignUp(NamedTuple):
-    """What is owed to a new subscriber for the period that was running, as it was decided then.
+    """What a new subscriber is owed for the period that was running, as it was decided then.
 
-    ``at``: when they signed up. It is due from then on, and no longer than a period that began then
+    ``at``: when they signed up. It is due from then on, for as long as a period that began then
     would be.
     """
 
@@ -135,7 +136,7 @@ class TopUp(NamedTuple):
 
 
 class Raised(NamedTuple):
-    """The highest monthly amount in a period so far, and what was owed for each step up to it."""
+    """The highest monthly amount in a period so far, and what each step up to it was owed."""
 
     period: Period
     level: int
@@ -143,7 +144,7 @@ class Raised(NamedTuple):
 
 
 class Billed(NamedTuple):
-    """What somebody pays for, as the provider of the payments says: what they are entitled to."""
+    """What a user pays for, and so is entitled to, according to the payment provider."""
 
     plan: str
     billing_interval: BillingInterval
@@ -153,7 +154,7 @@ class Billed(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What one event of a provider says of a contract, and what held before, if it says that."""
+    """What one event of a provider says of a contract, and the state before, if it says that."""
 
     event_id: str
     billed: Billed
@@ -178,17 +179,16 @@ class Subscription:
     A period is allocated only if it starts at or after ``eligible_from``, ``started_at`` and
     ``resumed_at``, and before ``ends_at``.
 
-    ``eligible_from``: as somebody asked; the system never moves it. The default is
-    ``registered_at``, the first registration.
-    ``resumed_at``: when the subscription last came back from a state without allocations.
-    ``observed_at``: when the newest edit that says so saw what it reports.
-    ``allocation_amount``: the user's own monthly amount; None means the plan's.
-    ``version`` counts the edits, from 1; it is what concurrent editors compare.
-    ``notifications``: the kinds of emails that the user wants. ``suppressed``: why the address gets
-    no emails all the same; a new address gets them again. ``language``: that of the emails.
-    ``sign_up``: what the plan gave to new subscribers at the first registration, if anything.
-    ``raised``: what moving up in the latest period in which the amount changed came to.
-    ``contracts``: those with a provider of payments that reports by itself; see `billing`.
+    ``eligible_from``: as an editor asked; the system never moves it. The default is
+    ``registered_at``, the first registration. ``resumed_at``: when the subscription last came back
+    from a state without allocations. ``observed_at``: the time of observation that the newest edit
+    with one reported. ``allocation_amount``: the user's own monthly amount; None means the plan's.
+    ``version`` counts the edits, from 1; concurrent editors compare it. ``notifications``: the
+    kinds of emails that the user wants. ``suppressed``: why the address gets no emails all the
+    same; a new address gets them again. ``language``: that of the emails. ``sign_up``: what the
+    plan gave at the first registration, if anything. ``raised``: the steps up in the latest period
+    in which the amount changed. ``contracts``: those with a payment provider that reports by
+    itself; see `billing`.
     """
 
     user_id: str
@@ -220,10 +220,10 @@ class Subscription:
 
 
 class NextAllocation(NamedTuple):
-    """The next allocation of a subscription: of which period, from which instant on, how much.
+    """The next allocation of a subscription: its period, its instant, and its amount.
 
-    ``on``: the local date that begins at that instant. ``balance_cap``: it fills up what the user
-    has then to so much at most.
+    ``on``: the local date that begins at that instant. ``balance_cap``: it fills the user's balance
+    of that time up to this at most.
     """
 
     period: Period
@@ -251,8 +251,8 @@ class Periods(NamedTuple):
 def periods_of(subscription: Subscription, catalogue: PlanCatalogue) -> Periods:
     """The periods of a subscription, as it and its plan are now.
 
-    Those of a plan that has left the catalogue begin on the 1st. In a timezone that has left its
-    database they begin as in UTC: nothing is granted there.
+    If its plan has left the catalogue, they begin on the 1st. If its timezone has left the
+    database, they begin as in UTC: nothing is granted there.
     """
     timezone = calendar.known_or_utc(subscription.timezone)
     return Periods(timezone, _allocation_day(subscription, timezone, catalogue))
@@ -296,7 +296,7 @@ def can_receive(subscription: Subscription, catalogue: PlanCatalogue) -> bool:
 
 
 def amount_for(subscription: Subscription, catalogue: PlanCatalogue, period: Period) -> int:
-    """Credits for a period: those of every period, or what was decided at the sign-up."""
+    """Credits for a period: the monthly amount, or what was decided at the sign-up."""
     signed = sign_up_for(subscription, period)
     return signed.amount if signed else monthly_amount(subscription, catalogue)
 
@@ -312,9 +312,9 @@ def not_allocated_because(
 ) -> NotAllocatedBecause | None:
     """The reason why no allocation will come; None if one will.
 
-    In an answer, a plan that has left the catalogue is a reason like the others, and so is a
-    timezone that has left its database. `due_periods` raises for both: then nobody knows what is
-    due, and it must not count as nothing.
+    Here, a plan that has left the catalogue is a reason like the others, and so is a timezone that
+    has left its database. `due_periods` raises for both: then nobody knows what is due, and it must
+    not count as nothing.
     """
     if subscription.status in _OF_STATUS:
         return _OF_STATUS[subscription.status]
@@ -351,9 +351,8 @@ def due_periods(
 ) -> tuple[Period, ...]:
     """The periods to allocate that had begun at ``as_of``, oldest first.
 
-    A period lapses by the clock: of those that have begun at ``now``, the latest
-    `MOST_MISSED_PERIODS` can be due, whatever moment of the past is asked about. Nothing is due
-    that has not begun at ``now``.
+    A period lapses by the clock: only the latest `MOST_MISSED_PERIODS` of those that have begun at
+    ``now`` can be due, whatever ``as_of`` is. A period that has not begun at ``now`` is not due.
 
     Raises `InvalidInput` for a subscription that can receive and whose plan is not in the
     catalogue, and `TimezoneUnknown` for one whose timezone is not in its database: then nobody
@@ -367,7 +366,7 @@ def due_periods(
     periods = periods_of(subscription, catalogue)
     newest = period = periods.at(min(as_of, now))
     if allocated_through is not None and newest <= allocated_through:
-        return ()  # as for nearly everybody, nearly always
+        return ()  # nearly always, for nearly everybody
     earliest = first_instant(subscription, catalogue)
     oldest = periods.at(now).plus(1 - MOST_MISSED_PERIODS)
     if allocated_through is not None:
@@ -392,10 +391,10 @@ def due_top_up(
     allocated_through: Period | None,
     topped_up_at: datetime | None,
 ) -> TopUp | None:
-    """The oldest step up that is owed on top of the period that was allocated last.
+    """The oldest step up still owed on top of the period allocated last.
 
-    ``topped_up_at``: the latest that is in the ledger, of this period. Like a period that began at
-    its instant, one is owed no more after a pause, or once a bound is moved behind it.
+    ``topped_up_at``: the latest step in the ledger, of this period. Like a period that began at its
+    instant, a step is no longer owed after a pause, or once a bound is moved past it.
     """
     raised = subscription.raised
     if raised is None or raised.period != allocated_through:
@@ -411,7 +410,7 @@ def due_top_up(
 
 
 def topped_up_by(subscription: Subscription, period: Period) -> datetime | None:
-    """The latest step up in a period; the amount of a subscription as it is now has them all."""
+    """The latest step up in a period; the subscription's current amount includes them all."""
     raised = subscription.raised
     if raised is None or raised.period != period or not raised.top_ups:
         return None
@@ -419,7 +418,7 @@ def topped_up_by(subscription: Subscription, period: Period) -> datetime | None:
 
 
 def _owed_at_sign_up(subscription: Subscription, earliest: datetime) -> SignUp | None:
-    """What is owed for the period of the sign-up, if nothing has barred it since."""
+    """What is owed for the period of the sign-up, if nothing has ruled it out since."""
     signed = subscription.sign_up
     if signed is None or signed.at < earliest or has_ended(subscription, signed.at):
         return None
@@ -478,10 +477,10 @@ def _first_to_come(
     bound = first_instant(subscription, catalogue)
     earliest = max(now, bound)
     first = periods.at(earliest)
-    # A period whose start is past is not to come, unless eligibility begins exactly there.
+    # A period that has started is not a coming one, unless eligibility begins exactly there.
     if periods.start(first) < earliest:
         first = first.next()
-    # Somebody whose clock is ahead of ours can sign up for a period that is just to begin.
+    # If their clock is ahead of ours, a user can sign up for a period that is about to begin.
     signed = _owed_at_sign_up(subscription, bound)
     if signed and periods.start(signed.period) > now:
         first = min(first, signed.period)
@@ -489,7 +488,7 @@ def _first_to_come(
 
 
 def first_instant(subscription: Subscription, catalogue: PlanCatalogue) -> datetime:
-    """No period that begins earlier is due."""
+    """The earliest start of a period that can be due."""
     timezone = calendar.known_or_utc(subscription.timezone)
     instants = [instant_of(subscription.eligible_from, timezone), subscription.started_at]
     if subscription.resumed_at is not None:
@@ -502,7 +501,7 @@ def first_instant(subscription: Subscription, catalogue: PlanCatalogue) -> datet
 def grants_since(subscription: Subscription, catalogue: PlanCatalogue) -> datetime | None:
     """When the plan began to grant to the user; None if it always has.
 
-    An amount of the user's own is bound only by when the plan began to pay their billing interval.
+    For a user with an amount of their own, it is when the plan began to pay their billing interval.
     """
     if subscription.plan not in catalogue:
         return None
@@ -520,13 +519,13 @@ def has_ended(subscription: Subscription, instant: datetime) -> bool:
 
 
 def instant_of(moment: Moment, timezone: str) -> datetime:
-    """The instant that is meant by one, or by a local date of a timezone."""
+    """The instant that is meant by an instant, or by a local date in a timezone."""
     # To Python, an instant is a date too.
     return moment if isinstance(moment, datetime) else calendar.midnight(timezone, moment)
 
 
 def without_mails(subscription: Subscription, kind: MailKind | None) -> Subscription:
-    """The successor that gets no emails of a kind, or with None no emails at all."""
+    """The next version, which gets no emails of a kind, or no emails at all for None."""
     unwanted = ALL_KINDS if kind is None else {kind}
     if subscription.notifications.isdisjoint(unwanted):
         return subscription
@@ -538,12 +537,12 @@ def without_mails(subscription: Subscription, kind: MailKind | None) -> Subscrip
 
 
 def without_suppression(subscription: Subscription, version: int) -> Subscription:
-    """The successor, of ``version``, whose address gets emails again."""
+    """The next version, number ``version``, whose address gets emails again."""
     return replace(subscription, suppressed=None, suppressed_before=None, version=version)
 
 
 def suppress(subscription: Subscription, address: str, reason: SuppressedBecause) -> Subscription:
-    """The successor whose address gets no more emails, if it is still that address."""
+    """The next version, whose address gets no more emails, if it is still that address."""
     if not same_address(subscription.email, address):
         return subscription
     if subscription.suppressed is reason:

@@ -1,13 +1,14 @@
-"""What was taken back of a payment, in money, by refunds and disputes: from events in any order.
+"""How much money of a payment refunds and disputes took back: from events in any order.
 
     charge refunded   10:00   1,000 in all          1,000
     dispute dp_1      10:05   2,000 withdrawn       3,000
     dispute dp_1      10:09   2,000 reinstated      1,000
     refund re_1       10:12     400 failed            600
 
-Of the charge the newest event counts: refunds are told in all. Of each dispute the newest counts. A
-refund that failed is told by itself, and only since the charge's newest event. So the sum does not
-depend on the order in which the events come, or on how often each does.
+The newest event of the charge counts: it says the total of its refunds. The newest event of each
+dispute counts. A failed refund has an event of its own, and counts only if it is newer than the
+charge's newest event. So the sum does not depend on the order in which the events come, or on how
+often each does.
 """
 
 import json
@@ -28,9 +29,9 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TakenBack:
-    """What is known of a payment.
+    """What is known about a payment.
 
-    ``charged``: what was paid, where an event says it. ``refunded``: of the charge, in all.
+    ``charged``: what was paid, if an event says it. ``refunded``: of the charge, in all.
     ``failed``: refunds that failed, by their ids. ``disputed``: what is withdrawn, by dispute.
     """
 
@@ -41,7 +42,7 @@ class TakenBack:
 
     @property
     def in_all(self) -> int:
-        """What is taken back by now, in minor units."""
+        """What is taken back so far, in minor units."""
         refunded = 0
         if self.refunded is not None:
             since = [seen.amount for _, seen in self.failed if seen.at >= self.refunded.at]
@@ -49,20 +50,20 @@ class TakenBack:
         return refunded + sum(seen.amount for _, seen in self.disputed)
 
     def with_charge(self, charged: int, refunded: Seen) -> "TakenBack":
-        """After an event of the charge. Of one second the larger refund is the later."""
+        """After an event of the charge. Of two in one second, the larger refund is later."""
         newest = max(self.refunded, refunded) if self.refunded else refunded
         return TakenBack(self.charged or charged, newest, self.failed, self.disputed)
 
     def with_failure(self, refund_id: str, failed: Seen) -> "TakenBack":
-        """After an event of a refund that failed, or was cancelled. It fails once."""
+        """After an event of a failed or cancelled refund. A refund fails once."""
         known = dict(self.failed)
         known[refund_id] = min(known.get(refund_id, failed), failed)
         return TakenBack(self.charged, self.refunded, _sorted(known), self.disputed)
 
     def with_dispute(self, dispute_id: str, withdrawn: Seen) -> "TakenBack":
-        """After an event of a dispute: what is withdrawn for it, 0 once that is reinstated.
+        """After an event of a dispute: the money withdrawn for it, 0 once that is reinstated.
 
-        Of one second reinstating is the later.
+        Of two events in one second, the reinstatement is the later.
         """
         known = dict(self.disputed)
         before = known.get(dispute_id, withdrawn)
@@ -70,9 +71,9 @@ class TakenBack:
         return TakenBack(self.charged, self.refunded, self.failed, _sorted(known))
 
     def credits_of(self, bought: int, paid: int) -> int:
-        """How many of the credits that a payment bought are taken back: never more than its part.
+        """How many of the bought credits are taken back: never more than the money's share.
 
-        What remains of a division is the user's. Of a payment of nothing nothing comes back.
+        The user keeps the remainder of the division. A payment of 0 takes nothing back.
         """
         return bought * min(self.in_all, paid) // paid if paid else 0
 

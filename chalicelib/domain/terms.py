@@ -1,14 +1,14 @@
 """What an edit asks for, and the subscription that it makes.
 
     values of a request ─► read_terms ─► terms ─► successor ─► the next subscription
-                               ▲                      ▲
-                               └─── the stored one ───┘
+                              ▲                      ▲
+                              └─── the stored one ───┘
 
-Nobody is given anything for a time without allocations. So ``eligible_from`` is by itself the first
-registration: importing years of old subscribers grants nothing for the past. And a user who comes
-back (from a pause, a cancellation, monthly billing, a plan that grants nothing, an end, a start or
-an eligibility that lay ahead) has resumed ``now``. Only a changed ``eligible_from`` decides
-otherwise; to repeat the stored one decides nothing.
+Nobody gets anything for a time without allocations. So the default of ``eligible_from`` is the
+first registration: importing years of old subscribers grants nothing for the past. And a user who
+comes back (from a pause, a cancellation, monthly billing, a plan that grants nothing, an end, a
+start or an eligibility that lay ahead) has resumed ``now``. Only a changed ``eligible_from``
+overrides this; repeating the stored one does not.
 """
 
 from collections.abc import Collection, Mapping
@@ -95,7 +95,7 @@ MOST_TOP_UPS = 10
 """The most steps up within a period that are owed at once."""
 
 FIELDS = frozenset(Terms.__dataclass_fields__)
-"""What `read_terms` reads. An edit that keeps all it does not name is given these to keep."""
+"""The fields that `read_terms` reads. An edit that keeps unnamed fields passes these as kept."""
 
 
 def read_terms(
@@ -107,12 +107,12 @@ def read_terms(
 ) -> Terms:
     """The terms that ``values`` name. Raises `InvalidInput` naming every wrong field.
 
-    ``kept``: the fields that stay as they are ``stored`` when they are not in ``values``, whatever
+    ``kept``: if these fields are not in ``values``, they stay as they are ``stored``, whatever
     today's rules are: an address that was never given, a plan that has left the catalogue. Any
     other field that is left out, or null, gets its default.
 
-    An own amount has its plan's cap, also when it is the plan that changes. One that is above it
-    and stays, on the plan it is on, is no edit.
+    An own amount is limited by its plan's cap, even when only the plan changes. A stored amount
+    above the cap may stay while the plan stays.
     """
     fields = FieldReader(values, "subscription")
     stays = frozenset(kept) - values.keys() if stored else frozenset()
@@ -156,11 +156,11 @@ def read_terms(
 def successor(
     existing: Subscription | None, terms: Terms, catalogue: PlanCatalogue, now: datetime
 ) -> Subscription:
-    """The subscription that terms make of the existing one, or of none.
+    """The subscription that the terms make of ``existing``, or of nothing.
 
-    Answers ``existing`` itself when nothing changes. ``notifications`` and a ``language`` that the
-    terms do not name stay as they are: they are not the caller's to reset. Raises `OutdatedEdit`
-    when the stored subscription was observed after the terms were.
+    Returns ``existing`` itself when nothing changes. If the terms do not name ``notifications`` or
+    a ``language``, these stay: the caller must not reset them. Raises `OutdatedEdit` when the
+    stored subscription was observed after the terms were.
     """
     now = to_millisecond(now)
     described = _described(terms, existing, now)
@@ -185,14 +185,14 @@ def successor(
 
 
 def _described(terms: Terms, existing: Subscription | None, now: datetime) -> Subscription:
-    """What the terms ask for, with the defaults, as the first of its kind."""
+    """What the terms ask for, with the defaults, as the first version."""
     registered_at: datetime | None = now
     by_default: Moment = now
     wanted, language = ALL_KINDS, DEFAULT
     if existing:
         registered_at, wanted = existing.registered_at, existing.notifications
         language = existing.language
-        # Of a subscription from before registrations were kept, only the latter is known.
+        # A subscription from before registrations were recorded only has the latter.
         by_default = existing.registered_at or existing.eligible_from
     return Subscription(
         user_id=terms.user_id,
@@ -213,9 +213,9 @@ def _described(terms: Terms, existing: Subscription | None, now: datetime) -> Su
 
 
 def _sign_up(new: Subscription, catalogue: PlanCatalogue, now: datetime) -> SignUp | None:
-    """What a new subscriber is given for the period that is running, as their plan says.
+    """What a new subscriber gets for the period that is running, as their plan says.
 
-    Only one who started within it: whoever started before is a customer who is moved here.
+    Only one who started within it: a subscriber who started before is a customer being migrated.
     """
     on_signup = catalogue.get(new.plan).on_signup
     if on_signup is OnSignup.NONE or not_allocated_because(new, catalogue):
@@ -237,11 +237,11 @@ def _sign_up(new: Subscription, catalogue: PlanCatalogue, now: datetime) -> Sign
 def _raised(
     existing: Subscription, described: Subscription, catalogue: PlanCatalogue, now: datetime
 ) -> Raised | None:
-    """What an edit of the monthly amount comes to for the period that is running.
+    """What an edit of the monthly amount brings for the period that is running.
 
-    A step up to a plan that tops up is owed the difference to the highest amount so far, of which
-    the period has brought all there is. Who comes back from a time without allocations, or begins
-    periods on another day, is owed nothing before the next.
+    A step up to a plan that tops up is owed the difference to the highest amount so far: the period
+    has already brought that. A user who comes back from a time without allocations, or whose
+    periods move to another day, is owed nothing before the next.
     """
     if not catalogue.tops_up:
         return existing.raised
@@ -290,7 +290,7 @@ def _refuse_outdated(existing: Subscription, terms: Terms) -> None:
 
 
 def _with_suppression(existing: Subscription, described: Subscription) -> Subscription:
-    """An edit with what is known of its address; an address that comes back is as it was left."""
+    """An edit with what is known of its address; an address that comes back keeps its old state."""
     if same_address(described.email, existing.email):
         return replace(
             described,
@@ -309,24 +309,24 @@ def _with_suppression(existing: Subscription, described: Subscription) -> Subscr
 def _nothing_before(
     existing: Subscription, described: Subscription, catalogue: PlanCatalogue, now: datetime
 ) -> datetime | None:
-    """From when on an edit can make periods due, None when it lifts no bound of the past.
+    """From when on an edit can make periods due; None when it lifts no bound of the past.
 
-    A time for which nothing was given as things were known then stays one, whatever is said of it
-    now: a start or an end in the past that is moved makes nothing due.
+    A time for which nothing was given, by the facts known then, stays so, whatever is said of it
+    now: moving a start or an end that lies in the past makes nothing due.
     """
-    # Both are looked at where the user lives from now on: to move is not to come back.
+    # Both use the new timezone: a move is not a return.
     before = replace(existing, timezone=described.timezone)
-    # Whatever bounds there are besides: they can be moved later, and the pause stays a pause.
+    # Whatever other bounds there are: they can be moved later, and the pause stays a pause.
     is_back = _is_barred(before, catalogue) and not _is_barred(described, catalogue)
     is_prolonged = has_ended(before, now) and not (
         described.ends_at and before.ends_at and described.ends_at <= before.ends_at
     )
     if is_back or is_prolonged:
         return now
-    # Also of a subscription that has ended: what began before its end can still be due.
+    # Also for a subscription that has ended: what began before its end can still be due.
     first, bound = min(first_instant(before, catalogue), now), first_instant(described, catalogue)
-    # A move, too, can take the day on which the user's periods begin to another day of the month.
-    # The last one that had begun before all that makes it due, in a pause say, is not due because
+    # A move, too, can change the day of the month on which the user's periods begin. The last
+    # period that began before the bound, in a pause for example, does not become due only because
     # it begins later now.
     was, becomes = periods_of(existing, catalogue), periods_of(described, catalogue)
     over = was.at(min(first_instant(existing, catalogue) - _MILLISECOND, now))
@@ -339,7 +339,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def _decides(existing: Subscription, described: Subscription) -> bool:
-    """Whether an edit names another ``eligible_from`` than there is; the default is nobody's."""
+    """Whether an edit names another ``eligible_from`` than the stored one; a default does not."""
     if described.eligible_from == described.registered_at:
         return False
     timezone = calendar.known_or_utc(existing.timezone)
@@ -349,8 +349,8 @@ def _decides(existing: Subscription, described: Subscription) -> bool:
 
 
 def _is_barred(subscription: Subscription, catalogue: PlanCatalogue) -> bool:
-    """Whether its state allows no allocations, whatever bounds it has in time."""
-    # One whose plan or timezone is known no more is not: it has missed what we owe it.
+    """Whether its state allows no allocations, whatever its time bounds are."""
+    # An unknown plan or timezone is no such state: the user has missed what we owe them.
     reason = not_allocated_because(subscription, catalogue)
     return reason not in (
         None,

@@ -1,8 +1,8 @@
 """Checks a ledger line by line from the first, and names the first wrong line.
 
-Three things must hold of every line: its hash chains it to the line before, its state follows from
+Three things must hold for every line: its hash chains it to the line before, its state follows from
 the state before by its own legs, and the legs obey the rules of its type. The walk recomputes all
-of it from the lines alone; of the decisions it shares only the order in which batches are spent.
+this from the lines alone. It shares one thing with the decisions: the order of spending.
 """
 
 from collections import Counter
@@ -63,7 +63,7 @@ class Operation(NamedTuple):
 class Marker(NamedTuple):
     """The record of an operation: its request, and the user and number of its entry.
 
-    ``expired``: the credits that a reversal could not give back.
+    ``expired``: how many credits a reversal could not give back.
     """
 
     digest: str
@@ -76,9 +76,10 @@ class Marker(NamedTuple):
 class Link(NamedTuple):
     """The link of a reversal to its usage, or of a refund to its purchase.
 
-    ``of``: the number of the usage or the purchase. ``sequence``: its place among those of that
-    entry. ``in_all``: all that was given back of the usage, or refunded of the purchase, by then.
-    Of a refund, ``number`` is that of its entry, and ``expired`` what of it could not return.
+    ``of``: the number of the usage or the purchase. ``sequence``: its place among the links of that
+    entry. ``in_all``: all that was given back of the usage, or refunded of the purchase, so far.
+    For a refund, ``number`` is that of its entry, and ``expired`` is how much of it could not
+    return.
     """
 
     of: int
@@ -89,7 +90,7 @@ class Link(NamedTuple):
 
 
 def operation_of(entry: LedgerEntry) -> Operation | None:
-    """The operation on request that wrote an entry; None for scheduled work: it has no marker."""
+    """The operation that requested an entry; None for scheduled work: it has no marker."""
     if entry.type in SCHEDULED:
         return None
     return Operation(
@@ -100,10 +101,10 @@ def operation_of(entry: LedgerEntry) -> Operation | None:
 def check_markers(
     user_id: str, operations: Iterable[Operation], markers: Mapping[str, Marker]
 ) -> None:
-    """Whether each operation has its marker. Raises `LedgerCorrupt` for the first that has not.
+    """Checks that each operation has its marker. Raises `LedgerCorrupt` for the first without one.
 
-    ``markers`` are those of the operations, by their digests. Without its marker, a request that is
-    repeated is done again.
+    ``markers`` are those of the operations, by their digests. Without its marker, a repeated
+    request would be performed again.
     """
     for operation, digest in _each(operations):
         marker = markers.get(digest)
@@ -127,10 +128,10 @@ def check_links(
     markers: Mapping[str, Marker],
     links: Iterable[Link],
 ) -> None:
-    """Whether the links of reversals and refunds agree with the entries. Raises `LedgerCorrupt`.
+    """Checks that links of reversals and refunds match the entries. Raises `LedgerCorrupt`.
 
-    A usage's links say what each of its reversals moved, and what of it had expired. Of reversals
-    that name no usage, which are older than those that do, only all of them together can be told.
+    A usage's links say what each of its reversals moved, and how much of that had expired. Old
+    reversals do not name their usage: only their sum can be checked.
     """
     operations = list(operations)
     bought = {each.number for each in operations if each.type is EntryType.PURCHASE}
@@ -145,7 +146,7 @@ def check_links(
 def _check_refund_links(
     user_id: str, operations: Iterable[Operation], links: Iterable[Link]
 ) -> None:
-    """Whether each refund has its link, which says the same, and no other link is there."""
+    """Checks that each refund has its link, which says the same, and that no other link exists."""
     expected: dict[int, list[Link]] = {}
     taken: Counter[int] = Counter()
     for number, _, _, amount, _, refund in operations:
@@ -175,7 +176,7 @@ def _check_reversal_links(
     unnamed: list[int] = []
     for operation in operations:
         if operation.refund:
-            continue  # it has no marker
+            continue  # its marker is missing
         amount = operation.amount + markers[operation.digests[0]].expired
         if operation.type is EntryType.USAGE:
             used[operation.number] = -operation.amount
@@ -197,7 +198,7 @@ def _check_reversal_links(
 
 
 def _steps(user_id: str, links: Iterable[Link], used: Mapping[int, int]) -> dict[int, list[int]]:
-    """How much each link of a usage adds to what was given back of it, in their order."""
+    """How much each link of a usage adds to what was given back of it, in order."""
     steps: dict[int, list[int]] = {}
     for link in sorted(links):
         of_usage = steps.setdefault(link.of, [])
@@ -218,7 +219,7 @@ class Used:
         self.by_usage: dict[int, Counter[int]] = {}
 
     def left(self, usage: int | None) -> Mapping[int, int]:
-        """What can be given back, of one usage, which must be there, or (None) of all."""
+        """What can still be given back: of one usage, which must exist, or (None) of all."""
         return self.in_all if usage is None else self.by_usage[usage]
 
     def book(self, entry: LedgerEntry) -> None:
@@ -235,8 +236,8 @@ def verify(user_id: str, lines: Iterable[StoredLine], anchor: Anchor | None = No
     """The account that a whole ledger, oldest line first, adds up to.
 
     Raises `LedgerCorrupt` with the number of the first wrong line and what is wrong with it. The
-    ``anchor`` must be among the lines: the chain alone does not show that its end was cut off, or
-    written anew.
+    ``anchor`` must be among the lines: the chain alone does not show that its end was cut off or
+    rewritten.
     """
     account = Account(user_id)
     granted: dict[int, CreditBatch] = {}
@@ -268,7 +269,7 @@ def verify(user_id: str, lines: Iterable[StoredLine], anchor: Anchor | None = No
 
 
 def _read(account: Account, line: StoredLine) -> LedgerEntry:
-    """The entry of a line that is the next one, unaltered and in canonical form."""
+    """The entry of a line, if the line is the next one, unaltered and in canonical form."""
 
     def corrupt(problem: str) -> LedgerCorrupt:
         return LedgerCorrupt(account.user_id, line.number, problem)
@@ -286,7 +287,7 @@ def _read(account: Account, line: StoredLine) -> LedgerEntry:
 
 
 def _is_sealed(account: Account, line: StoredLine) -> bool:
-    """Whether the line is, byte for byte, what was written or what its erasure left of it."""
+    """Whether the line is, byte for byte, as it was written or as its erasure left it."""
     if line.erased is None:
         return entry_hash(account.last_hash, account.user_id, line.body) == line.hash
     left = erased_hash(account.last_hash, account.user_id, line.body, line.hash)
@@ -305,7 +306,7 @@ def _rules(
 ) -> Iterator[Rule]:
     """Every rule that a line must obey, with the message if it does not.
 
-    ``refunds``: how each purchase of the lines before stands.
+    ``refunds``: the state of each purchase of the lines before.
     """
     legs = {leg.batch: leg.amount for leg in entry.legs}
     yield len(legs) == len(entry.legs), "a batch has two legs"
@@ -351,7 +352,8 @@ class _State(NamedTuple):
     """The account before a line, at the instant at which it was posted.
 
     ``holds``: the active ones, by number. ``free``: by batch, what is usable and not held, in the
-    order of spending; a batch without it is left out. ``dead``: what is neither usable nor held.
+    order of spending; a batch with nothing free is left out. ``dead``: what is neither usable nor
+    held.
     """
 
     batches: Mapping[int, CreditBatch]
@@ -408,7 +410,7 @@ def _rules_of_grant(entry: LedgerEntry) -> Iterator[Rule]:
 
 
 def _rules_of_holds(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
-    """What is held is there, and leaves only by the end of its hold."""
+    """Held credits exist, and leave a batch only through the end of their hold."""
     remaining = {batch.number: batch.remaining for batch in entry.batches}
     yield (
         all(amount <= remaining.get(batch, 0) for batch, amount in _earmarks(entry.holds).items()),
@@ -447,7 +449,7 @@ def _rules_of_holds(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
 
 
 def _cut(holds: Iterable[Hold], remaining: Mapping[int, int]) -> tuple[Hold, ...]:
-    """The holds, the oldest first, with what they find of their batches."""
+    """The holds, the oldest first, limited to what is left in their batches."""
     left = dict(remaining)
     kept = []
     for hold in holds:
@@ -459,7 +461,7 @@ def _cut(holds: Iterable[Hold], remaining: Mapping[int, int]) -> tuple[Hold, ...
 
 
 def _rules_of_sweep(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
-    """It names the zone whose sweep books out what it leaves behind, if it leaves anything."""
+    """The entry names the zone whose sweep books out what it leaves behind, if anything."""
     batch, opened = entry.granted_batch, entry.opened_hold
     expires = batch is not None and batch.expires_at is not None
     if opened:
@@ -493,7 +495,7 @@ def _rules_of_items(entry: LedgerEntry) -> Iterator[Rule]:
 
 
 def _rules_of_cap(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
-    """Of an allocation is left out what does not fit beside the usable credits, and no more."""
+    """An allocation leaves out what does not fit beside the usable credits, and no more."""
     cap = entry.balance_cap
     yield (cap is not None) == (entry.left_out != 0), "its cap and what it left out disagree"
     if cap is None:
@@ -513,7 +515,7 @@ def _rules_of_reversal(
         all(granted[leg.batch].is_usable(entry.posted_at) for leg in entry.legs),
         "a reversal revives expired credits",
     )
-    # Both, for of those that name no usage it is not known how much of one they gave back.
+    # Both: reversals that name no usage do not say how much they gave back of which.
     yield (
         entry.usage is None or entry.usage in used.by_usage,
         "it names an entry that is not a usage",
@@ -535,9 +537,9 @@ def _rules_of_refund(
     granted: Mapping[int, CreditBatch],
     refunds: Mapping[int, Refund],
 ) -> Iterator[Rule]:
-    """It moves its purchase's batch alone, by what its numbers say, and by no more than is there.
+    """A refund moves only its purchase's batch, by what its numbers say, and no more than is there.
 
-    Everything is told by how the purchase stood before: what was taken of what was refunded.
+    The state of the purchase before decides everything: what was taken of what was refunded.
     """
     yield refund.purchase in refunds, "it names an entry that is not a purchase"
     batch, before = granted[refund.purchase], refunds[refund.purchase]
@@ -560,7 +562,7 @@ def _rules_of_refund(
             refund.taken == min(before.taken, refund.in_all),
             "it does not give back what was taken too much",
         )
-    # What a dead batch is given back is gone; and nothing of it is free to be taken.
+    # Credits given back to a dead batch are gone; and nothing of it is free to be taken.
     wanted = ((batch.number, -taken),) if taken and batch.is_usable(entry.posted_at) else ()
     yield entry.legs == wanted, "a refund moves its purchase's batch, and no other"
 
@@ -604,7 +606,7 @@ def _rules_of_type(account: Account, state: _State, entry: LedgerEntry) -> Itera
 
 
 def _rules_of_period(account: Account, entry: LedgerEntry) -> Iterator[Rule]:
-    """An allocation is of a later period or, if it tops one up, of the same and a later step."""
+    """An allocation is of a later period. A top-up is of the same period and a later step."""
     through, before = entry.allocated_through, account.allocated_through
     if entry.begins_period:
         yield (
@@ -633,7 +635,7 @@ def _rules_of_usage(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
 
 def _rules_of_adjustment(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
     grants = entry.granted_batch is not None
-    # One that was to take what is left tells, where nothing is, that it was asked for.
+    # An entry that was to take all that is left records the request even if nothing is left.
     is_empty = entry.legs == () and not state.free
     yield grants or entry.amount < 0 or is_empty, "it neither grants nor takes"
     if entry.operation.startswith(VOID):
@@ -653,7 +655,7 @@ def _rules_of_opening(state: _State, entry: LedgerEntry, opened: Hold | None) ->
 
 
 def _rules_of_capture(state: _State, entry: LedgerEntry, hold: Hold) -> Iterator[Rule]:
-    """A capture takes what is held, the oldest first, and only then what is free."""
+    """A capture takes what is held, the oldest first, and only then free credits."""
     from_hold = min(-entry.amount, hold.amount)
     yield entry.released == hold.amount - from_hold, "it does not release the rest of its hold"
     taken = Counter({leg.batch: -leg.amount for leg in entry.legs})
@@ -672,7 +674,7 @@ def _rules_of_capture(state: _State, entry: LedgerEntry, hold: Hold) -> Iterator
 
 
 def _is_void(state: _State, entry: LedgerEntry) -> bool:
-    """Whether there is one leg, and it empties a usable batch, but for what is held of it."""
+    """Whether there is one leg, and it empties a usable batch except for its held credits."""
     wanted = {Leg(batch, -amount) for batch, amount in state.free.items()}
     if entry.including_held:
         wanted = {
@@ -684,7 +686,7 @@ def _is_void(state: _State, entry: LedgerEntry) -> bool:
 
 
 def _is_claw_back(state: _State, entry: LedgerEntry) -> bool:
-    """Whether it took what is free, the oldest first; and of the held only where it may."""
+    """Whether it took free credits, the oldest first; and held ones only where it may."""
     if not entry.including_held:
         return _is_burn_down(state.free, entry.legs)
     taken = Counter({leg.batch: -leg.amount for leg in entry.legs})
@@ -705,7 +707,7 @@ def _is_claw_back(state: _State, entry: LedgerEntry) -> bool:
 
 
 def _is_burn_down(left: Mapping[int, int], legs: Sequence[Leg]) -> bool:
-    """Whether the legs empty what is left of the oldest batches; the last may leave a part.
+    """Whether the legs empty the oldest batches in order; the last may be emptied partly.
 
     There is at least one leg: the amount, their sum, is known to be negative.
     """

@@ -1,7 +1,7 @@
 """The audit: checks users' ledgers from line 1 and names the wrong lines.
 
 The daily audit also makes the day's digest of anchors. First it compares its sample with the digest
-of the day before, because a ledger that was rewritten since would be in the new digest.
+of the day before: the new digest would contain ledgers as they were rewritten since.
 """
 
 import hashlib
@@ -38,20 +38,20 @@ DAILY_SAMPLE = 200
 """How many subscribers' ledgers the scheduled audit walks."""
 
 DAILY_ITEMS = 1_000
-"""How many items of the ledger it reads besides. It checks each marker among them and audits each
+"""How many items of the ledger it reads as well. It checks each marker among them and audits each
 user that it meets, even one without a subscription."""
 
 ITEMS_A_PAGE = 500
 
 MOST_SAMPLED = 10_000
 MOST_NAMED = 20
-"""Corrupt ledgers that an answer names; the logs have all."""
+"""The most corrupt ledgers that an answer names; the logs name all."""
 
 USERS_A_PAGE = 100
 
 SETTLED_AFTER = timedelta(hours=1)
-"""How old the heads in a digest of anchors must be: until then another batch with an earlier
-instant may still be written."""
+"""The least age of the heads in a digest of anchors: a batch with an earlier instant may be written
+until then."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ class _Audit:
 
     user_ids: Iterable[str]
     may_go_on: bool = False
-    """Whether the users have an order in which to go on."""
+    """Whether the users are ordered, so that a later audit can go on after one."""
     must_be_there: bool = False
     """Whether the event names one user: then an unknown user is a refusal."""
     markers: list[Any] = field(default_factory=list)
@@ -85,7 +85,7 @@ class _Audit:
     def isolating(self, of_what: str) -> Iterator[None]:
         """Within the block, a failed audit does not stop the others.
 
-        A user who does not exist is not a failure.
+        An unknown user is no failure.
         """
         try:
             yield
@@ -101,12 +101,12 @@ class _Audit:
 def audit_ledgers(services: Services, event: object, context: Any) -> dict[str, Any]:
     """Checks the requested ledgers, as many as time allows.
 
-    ``event``: EventBridge's, ``{"user_id": …}``, ``{"sample": n}`` for so many users at random, or
-    ``{"timezone": …}`` for those of a zone who can receive credits, optionally ``after`` one of
-    them. Answers ``{"success", "verified", "corrupt": [{"user_id", "number", "problem"}],
+    ``event``: EventBridge's, ``{"user_id": …}``, ``{"sample": n}`` for that many users at random,
+    or ``{"timezone": …}`` for those of a zone who can receive credits, optionally ``after`` one of
+    them. Returns ``{"success", "verified", "corrupt": [{"user_id", "number", "problem"}],
     "next"}``, where ``next`` is the last user of a zone that was not finished, to go on ``after``.
-    An unknown ``user_id`` is refused. Raises `SomeUsersFailed`, once everybody else was
-    audited, for those who could not be.
+    An unknown ``user_id`` is refused. If some users could not be audited, raises `SomeUsersFailed`
+    after all others were.
     """
     with waiting(context):
         try:
@@ -123,7 +123,7 @@ def audit_ledgers(services: Services, event: object, context: Any) -> dict[str, 
     if audit.failures:
         raise SomeUsersFailed(audit.failures)
     if not audit.corrupt:
-        count(Metric.LEDGERS_CORRUPT, 0)  # that ends the alarm
+        count(Metric.LEDGERS_CORRUPT, 0)  # this ends the alarm
     return {
         "success": True,
         "verified": audit.verified,
@@ -140,7 +140,7 @@ def _walk(services: Services, audit: _Audit, context: Any) -> None:
             except NotFound:
                 if audit.must_be_there:
                     raise
-                # Else they were removed since they were listed.
+                # Otherwise they were removed after they were listed.
         audit.verified += user_id not in audit.failures
         if context.get_remaining_time_in_millis() < TIME_TO_HAND_OVER:
             audit.stopped_after = user_id
@@ -148,7 +148,7 @@ def _walk(services: Services, audit: _Audit, context: Any) -> None:
 
 
 def _check_markers(services: Services, audit: _Audit) -> None:
-    """Whether the markers that were read name existing entries, and their own ones."""
+    """Checks that the markers that were read name existing entries, each its own one."""
     readable: list[Marker] = []
     for item in audit.markers:
         with audit.isolating("markers"):
@@ -159,7 +159,7 @@ def _check_markers(services: Services, audit: _Audit) -> None:
 
 
 def _use_anchors(services: Services, audit: _Audit) -> None:
-    """Reads the anchors of the day before, and makes those of this day, once even if repeated."""
+    """Reads yesterday's anchors, and makes today's; made once, even if repeated."""
     hour = services.now().replace(minute=0, second=0, microsecond=0)
     with audit.isolating("anchors"):
         audit.anchors = services.anchors.find(audit.user_ids).anchors
@@ -192,9 +192,9 @@ def users_of_zone(services: Services, timezone: str, after: str | None = None) -
 
 
 def users_at_random(services: Services, amount: int, start: str | None = None) -> Iterator[str]:
-    """So many users, or all if there are fewer, from a random place of the table on.
+    """A number of users (all if there are fewer), from a random place of the table on.
 
-    ``start`` is what that place follows from.
+    ``start`` determines that place.
     """
     start = start or secrets.token_hex(8)
     return islice(services.subscriptions.scan(start, USERS_A_PAGE), amount)
@@ -211,7 +211,7 @@ def users_with_ledgers(services: Services) -> Iterator[str]:
 
 
 def parse_sample(field: str, value: object) -> int:
-    """How many users to take at random."""
+    """How many users to audit at random."""
     if type(value) is int and 1 <= value <= MOST_SAMPLED:
         return value
     raise InvalidInput.of(
@@ -241,9 +241,9 @@ def _asked_for(services: Services, event: object) -> _Audit:
 
 
 def _of_the_day(services: Services, event_id: str) -> _Audit:
-    """Subscribers and items of the ledger from a place on that follows from the event.
+    """Subscribers and items of the ledger from a place on that the event determines.
 
-    Lambda repeats an event that failed: the same are audited then.
+    Lambda repeats a failed event: then the same ones are audited.
     """
     start = hashlib.sha256(event_id.encode(errors="replace")).hexdigest()[:16]
     items = [*islice(services.ledger.scan(start, ITEMS_A_PAGE), DAILY_ITEMS)]

@@ -5,21 +5,21 @@
                                                           ├─ zones/<zone>
                                                           └─ summary.json and .txt, by the last one
 
-The newest summary of all zones is `completeness/<period>/newest.json`, too, for the API.
+The newest summary of all zones is also stored as `completeness/<period>/newest.json`, for the API.
 
 A zone of many users is divided into ranges, like a sweep, and the last range adds them up. A range
 that proves too large is divided again, and its count starts again. If a message comes twice, a
 range may be reported as a whole and in parts: then the whole counts.
 
-A zone that has left the database of timezones is swept by no tick and would not be counted:
-one check more goes through all users and counts those who live in such a zone.
+No tick sweeps a zone that has left the database of timezones, so it would not be counted. One more
+check goes through all users and counts those who live in such a zone.
 
 Counting changes only reports, and a repeated message writes the same ones. It counts the users who
 can receive credits now, in the zone where they live now.
 
-A user whose months begin on an anniversary is due once it has begun. On the 2nd, when the schedule
-counts a month, most of its anniversaries are still to come. So if months of any plan begin on
-anniversaries, the schedule counts the month before as well, whose last ones are over.
+A user whose months begin on an anniversary is due once their month has begun. On the 2nd, when the
+schedule counts a month, most of its anniversaries have not come yet. So if months of any plan begin
+on anniversaries, the schedule also counts the month before, whose last months are over.
 """
 
 import json
@@ -64,7 +64,7 @@ from .sweeps import TIME_TO_HAND_OVER
 USERS_A_PAGE = 100
 
 USERS_A_RANGE = 5_000
-"""What one invocation counts in some twenty seconds: zones with more are divided."""
+"""What one invocation counts in some twenty seconds: larger zones are divided."""
 
 SEGMENT_BITS = 8
 """A table that is too large for one invocation is scanned in 256 segments: with ten million users,
@@ -72,14 +72,14 @@ a segment has 40,000 users on sixteen pages. Segments are not divided again, bec
 segments need not lie within each other."""
 
 ENTRIES_A_READ = 25
-"""How many entries one query reads: most users have had fewer since their month began."""
+"""How many entries one query reads: most users had fewer since their month began."""
 
 
 def start_checks(services: Services, event: object) -> dict[str, Any]:
     """Enqueues the count of a period in every timezone where it has begun, or in those given.
 
     ``event``: EventBridge's, for the month of its time, or ``{"period": "2026-07", "zones": […]}``.
-    Answers how many zones are counted, and where the summary will be; or the refusal.
+    Returns how many zones are counted, and where the summary will be; or the refusal.
     """
     try:
         period, chosen = _parse(event)
@@ -91,7 +91,7 @@ def start_checks(services: Services, event: object) -> dict[str, Any]:
         return refusal(error)
     run = correlation_id() or secrets.token_hex(8)
     if is_from_eventbridge(event) and services.catalogue.allocates_on(AllocateOn.ANNIVERSARY):
-        # Those who live in no known zone are counted once.
+        # Users of unknown zones are counted once.
         _start(services, run, period.previous(), zones)
     return _start(services, run, period, zones if chosen else [*zones, UNKNOWN_ZONES])
 
@@ -169,7 +169,7 @@ def _count_users(
 def _count_strangers(
     services: Services, check: ZoneCheck, is_time_up: Callable[[], bool]
 ) -> Tally | list[Range]:
-    """The same for the users in the whole table whose zone is unknown."""
+    """The same for the users of the whole table whose zone is unknown."""
     tally, after = Tally(), None
     while True:
         page = services.subscriptions.timezones(after, check.range)
@@ -194,7 +194,7 @@ def _counted(zones: Iterable[str | None]) -> dict[str, int]:
 
 
 def _report(services: Services, check: ZoneCheck, tally: Tally) -> None:
-    """Writes a count; and what it completes: the zone's count, and the summary of all zones."""
+    """Writes a count and what it completes: the zone's count, and the summary of all zones."""
     if not check.range.is_whole:
         whole = _added_up(services, check, tally)
         if whole is None:
@@ -212,7 +212,7 @@ def _report(services: Services, check: ZoneCheck, tally: Tally) -> None:
 
 
 def _added_up(services: Services, check: ZoneCheck, tally: Tally) -> Tally | None:
-    """Reports a range; the tally of its zone, if all of it has been reported now."""
+    """Reports a range; returns the tally of its zone if all of its ranges are reported now."""
     folder = f"{_folder(check.period, check.run)}/ranges/{check.timezone}/"
     services.reports.put(f"{folder}{check.range.bits}.json", json.dumps(tally.values()))
     keys = services.reports.keys(folder)
@@ -246,7 +246,7 @@ def _tallies(services: Services, period: Period, user_ids: list[str]) -> list[Ta
 
 
 def _entries_since(services: Services, user_id: str, period: Period) -> list[LedgerEntry]:
-    """A user's entries, newest first: all since the period began anywhere, and the last one."""
+    """A user's entries, newest first: all since the period's earliest start, and the last one."""
     # No zone is ahead of UTC by a day.
     since = datetime(period.year, period.month, 1, tzinfo=UTC) - timedelta(days=1)
     entries: list[LedgerEntry] = []
@@ -267,7 +267,7 @@ def _summarize(services: Services, check: ZoneCheck, keys: list[str]) -> None:
         by_zone[zone] = Tally.parse("report", counted)
     total = sum(by_zone.values(), Tally())
     folder = _folder(check.period, check.run)
-    # The table first: once the summary exists, both do.
+    # The table first: so if the summary exists, both do.
     services.reports.put(
         f"{folder}/summary.txt", _table(check.period, by_zone, total), "text/plain; charset=utf-8"
     )

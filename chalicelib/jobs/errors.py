@@ -14,7 +14,7 @@ from chalicelib.store.errors import faults
 def failures() -> tuple[type[Exception], ...]:
     """The expected errors of handling one record or user; any other error is a bug of ours.
 
-    Either is a failure of that record or user alone.
+    In both cases only that record or user fails.
     """
     return faults(CreditsError)
 
@@ -27,7 +27,7 @@ def passing() -> tuple[type[Exception], ...]:
 class SomeUsersFailed(CreditsError):
     """Some users of a message could not be handled; the others were.
 
-    ``is_passing``: of some of them this may be over when they are tried again.
+    ``is_passing``: a later try may succeed for some of them.
     """
 
     code = "some_users_failed"
@@ -45,7 +45,7 @@ class SomeEventsFailed(CreditsError):
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether a failure may pass by waiting."""
+    """Whether a later try may succeed."""
     if isinstance(error, SomeUsersFailed):
         return error.is_passing
     return isinstance(error, passing())

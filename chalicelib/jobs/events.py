@@ -1,9 +1,9 @@
-"""Publishes the ledger's events on the stage's bus: at least once, none delays another.
+"""Publishes the ledger's events on the stage's bus: at least once; no event delays another.
 
     ledger ─► stream ─► queue_notifications ─► SQS events ─► publish_events ─► EventBridge
 
-A message is one event, with all that it says. So nothing is read to publish it, and EventBridge
-refuses one event without the others having to come again.
+A message is one complete event. So nothing is read to publish it. If EventBridge refuses one event,
+the others need not come again.
 """
 
 from collections import Counter
@@ -26,10 +26,10 @@ from .records import Answer, Event, delay_of, hand_back, note, receives_of
 
 
 def queue_events(services: Services, records: Iterable[Mapping[str, Any]]) -> None:
-    """Enqueues the events of new entries, on a stage that sends any.
+    """Enqueues the events of new entries, if the stage sends events.
 
-    A record that cannot be read becomes a message that names it, and a dead letter. Raises when SQS
-    does not take the messages: then the stream delivers the same records again.
+    For an unreadable record it enqueues a message that names it, which becomes a dead letter.
+    Raises when SQS does not accept the messages: then the stream delivers the same records again.
     """
     if services.settings.events_queue_url:
         services.queues.send_events(
@@ -56,9 +56,9 @@ def _messages(services: Services, record: Mapping[str, Any]) -> list[str]:
 
 
 def publish_events(services: Services, event: Event) -> Answer:
-    """Publishes the events of some messages; returns those that EventBridge did not take.
+    """Publishes the events of some messages; returns those that EventBridge did not accept.
 
-    They come back later each time, and go to the dead-letter queue in the end.
+    These come back after growing delays, and go to the dead-letter queue in the end.
     """
     records = {record["messageId"]: record for record in event["Records"]}
     wanted: dict[str, ToPublish] = {}
@@ -76,7 +76,7 @@ def publish_events(services: Services, event: Event) -> Answer:
 
 
 def _publish(services: Services, wanted: Mapping[str, ToPublish]) -> dict[str, Exception]:
-    """Publishes the events of messages in one request; returns why some were not taken."""
+    """Publishes the events of messages in one request; returns why some were not accepted."""
     try:
         refusals = services.event_bus.publish([message.event for message in wanted.values()])
     except Exception as error:  # noqa: BLE001 - whatever it is, they come back

@@ -1,7 +1,7 @@
 """Handles SES's events about bounces and complaints: such addresses get no more emails.
 
-The events come over SNS and name addresses. They are in no queue of ours. The logs only say whose
-email it was; the sender put that into a tag of the email.
+The events come over SNS and name addresses. We put them into no queue. The logs name only the user
+of the email, whom the sender put into a tag of the email.
 """
 
 import json
@@ -43,7 +43,7 @@ def _suppress(services: Services, event: Event) -> None:
             note(error)
             logger().error("mail event failed", error=describe_failure(error))
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            # Without its text: a message that we cannot read may well quote an address.
+            # Without its text: an unreadable message may well quote an address.
             failed += 1
             logger().error("mail event unreadable", error=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
@@ -56,7 +56,7 @@ def _suppress(services: Services, event: Event) -> None:
 def _handle(services: Services, event: Mapping[str, Any]) -> None:
     kind = event["eventType"]
     if kind == "Bounce":
-        # A full mailbox, or a server that is down, will pass.
+        # A full mailbox, or a server that is down, is temporary.
         is_final = event["bounce"]["bounceType"] == "Permanent"
         reason, who = SuppressedBecause.BOUNCE, event["bounce"]["bouncedRecipients"]
     elif kind == "Complaint":
@@ -79,7 +79,7 @@ def _handle(services: Services, event: Mapping[str, Any]) -> None:
             present = suppress(present, address, reason)
         return present
 
-    # A user who is gone needs no mark.
+    # A user who was removed needs no mark.
     if services.subscriptions.find(user_id):
         services.subscriptions.change(
             user_id,

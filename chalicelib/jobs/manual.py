@@ -12,17 +12,17 @@ from chalicelib.services import Services
 from .records import waiting
 
 CALLER = "lambda/manual-allocate"
-"""The caller that owns the idempotency keys: everybody who may invoke the function shares them. No
-token can be this caller, because the slash of a subject is written as %2F."""
+"""The caller that owns the idempotency keys: all who may invoke the function share them. No token
+has this caller, because the slash of a subject is written as %2F."""
 
 
 def manual_allocate(services: Services, event: object, context: Any) -> dict[str, Any]:
-    """Answers ``{"success": true, "new_balance", "transaction_id"}``, or the refusal.
+    """Returns ``{"success": true, "new_balance", "transaction_id"}``, or the refusal.
 
     ``event``: ``user_id``, ``amount`` (negative claws back), ``description``, ``actor``,
-    ``idempotency_key`` and what else `read_adjustment` reads, such as ``expires_in_days`` (absent:
-    the lifetime of the user's plan; null: never), ``notify`` (false: no email) and
-    ``up_to_available`` (true: claw back what is left, and answer the ``amount`` it was).
+    ``idempotency_key`` and the optional fields of `read_adjustment`, such as ``expires_in_days``
+    (absent: the lifetime of the user's plan; null: never), ``notify`` (false: no email) and
+    ``up_to_available`` (true: claw back what is left, and return its ``amount``).
     """
     user_id: str | None = None
     try:

@@ -1,8 +1,8 @@
 """Sends the emails that the messages of a queue request.
 
-A message only names the user and the entry. The email says what the entry says. Whether the user
-wants it, the address and the language are read when it is sent. Nothing here writes to the ledger:
-credits stay the same, whether the email is sent or not.
+A message only names the user and the entry. The content of the email comes from the entry. Whether
+the user wants it, the address and the language are read when it is sent. Nothing here writes to the
+ledger: credits do not depend on whether an email is sent.
 """
 
 from collections import Counter
@@ -75,12 +75,12 @@ class _Batch:
         return batch
 
     def fail(self, message_id: str, error: Exception) -> None:
-        """Notes that a message is to come back."""
+        """Records that a message must come back."""
         note(error, message_id=message_id)
         self.failed[message_id] = error
 
     def operation(self, message_id: str) -> str:
-        """The correlation id of a message, or SQS's id of one that has none."""
+        """The correlation id of a message; if it has none, SQS's id of it."""
         notification = self.wanted.get(message_id)
         return (notification and notification.correlation_id) or message_id
 
@@ -158,17 +158,17 @@ def _hand_back(services: Services, batch: _Batch) -> None:
 
 
 def _delay(services: Services, error: Exception, receives: int) -> int:
-    """After how many seconds a message is to come back."""
+    """The number of seconds after which a message comes back."""
     unit = services.settings.mail_retry_seconds
     if isinstance(error, (MailPostponed, MailsUnrecorded, *passing())):
-        # The retries together must outlast SES's rolling day.
+        # The retries together must outlast the rolling day of SES's quota.
         return growing_delay(receives, 2 * unit, LONGEST_DELAY * unit)
-    # Waiting does not help: it is on its way to the dead-letter queue.
+    # Waiting does not help: the message is on its way to the dead-letter queue.
     return unit
 
 
 class _Email(NamedTuple):
-    """What an email is made of, whoever it is sent to."""
+    """The content of an email, which does not depend on its recipient."""
 
     kind: MailKind
     facts: Facts
@@ -176,7 +176,7 @@ class _Email(NamedTuple):
 
 
 class _Sender:
-    """Sends the mails of one batch, whose entries and subscriptions it has read at once."""
+    """Sends the emails of one batch, whose entries and subscriptions it has read at once."""
 
     def __init__(self, services: Services, notifications: Iterable[Notification]) -> None:
         self._services = services
@@ -191,7 +191,7 @@ class _Sender:
         )
 
     def send(self, notification: Notification) -> str:
-        """Sends an email unless it was sent before or is not wanted; returns a word for which."""
+        """Sends an email unless it was sent before or is unwanted; returns the outcome."""
         user_id = notification.user_id
         stored = self._subscriptions.get(user_id) or self._not_seen_yet(user_id)
         if stored is None:
@@ -214,7 +214,7 @@ class _Sender:
         return self._once(identity, _Email(kind, told, account.witness), subscription)
 
     def _not_seen_yet(self, user_id: str) -> Item | None:
-        """Reads a subscription again: reading many at once can lag behind a write."""
+        """Reads a subscription again: a batch read can lag behind a write."""
         return self._services.subscriptions.get_many([user_id], consistent=True).get(user_id)
 
     def _remind(self, reminder: ExpiringSoon, subscription: Subscription) -> str:
@@ -239,7 +239,7 @@ class _Sender:
         return self._once(identity, email, subscription)
 
     def _once(self, identity: str, email: "_Email", subscription: Subscription) -> str:
-        """Sends an email that was not sent before; returns the result in a word."""
+        """Sends an email unless it was sent before; returns the outcome in a word."""
         address = subscription.email
         if address is None:
             return "no address"

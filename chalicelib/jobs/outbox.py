@@ -1,4 +1,4 @@
-"""Reads the ledger's stream: queues emails and events, and counts every movement.
+"""Reads the ledger's stream: enqueues emails and events, and counts every movement.
 
     ledger ─► stream ─► queue_notifications ─┬─► SQS ─► send_notifications ─► SES
     index `expiring` ─► reminder sweeps ─────┘
@@ -25,14 +25,13 @@ from .records import Event, note
 
 
 def queue_notifications(services: Services, event: Event) -> None:
-    """Enqueues the entries that need an email, and the events of all.
+    """Enqueues the emails that entries need, and the events of all entries.
 
-    A record that cannot be read must not fail here: it would hold up all records behind it while it
-    is tried again. It fails in the sender, whose dead-letter queue keeps the message that names the
-    entry. Raises when SQS does not take the messages: then the stream delivers the same records
-    again.
+    An unreadable record must not fail here: its retries would block all records after it. It fails
+    in the sender, whose dead-letter queue keeps the message that names the entry. Raises when SQS
+    does not accept the messages: then the stream delivers the same records again.
 
-    Of what a shadow posts, nobody is told, also if the stream tells of it later.
+    Nobody is told about entries that a shadow stage posted, even if the stream delivers them later.
     """
     is_quiet = services.settings.is_quiet
     called_for: list[EntryPosted | StrangeRecord] = []

@@ -1,8 +1,8 @@
 """Handles a batch of SQS records one by one, and tells SQS which of them failed.
 
-A throttled call is repeated while the invocation has time. A record that still fails comes back
-soon, and later each time: SQS counts every receive, and throttling alone must not use them up. A
-message that comes back is handled again; a user who was handled before costs one read.
+A throttled call is repeated while the invocation has time. A record that still fails comes back,
+after growing delays: SQS counts every receive, and throttling alone must not use them up. A message
+that comes back is handled again; a user who was handled before costs one read.
 """
 
 import random
@@ -27,9 +27,9 @@ TIME_TO_HAND_BACK = 5_000
 
 FIRST_DELAY = 5
 LONGEST_DELAY = 300
-"""Seconds. After a passing failure a record comes back after at most the first delay, then twice
-that, up to the longest, and never before half of it. `MaximumReceives` such delays outlast the half
-an hour in which an on-demand table doubles (docs/decisions.md)."""
+"""Seconds. After a temporary failure a record comes back after at most the first delay, then twice
+that, and so on up to this, but never before half of each. `MaximumReceives` such delays outlast the
+half hour in which an on-demand table doubles its capacity (docs/decisions.md)."""
 
 Event = Mapping[str, Any]
 Answer = dict[str, list[dict[str, str]]]
@@ -40,7 +40,7 @@ class Message(Protocol):
 
     @property
     def correlation_id(self) -> str | None:
-        """The id of its operation; None in a message of an old release."""
+        """The id of its operation; None in a message from an old release."""
 
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
@@ -61,12 +61,12 @@ def handle_records(
     parse: Callable[[str], AnyMessage],
     handle: Callable[[AnyMessage], None],
 ) -> Answer:
-    """Hands each record's message to ``handle`` and reports those that failed, and only those.
+    """Hands each record's message to ``handle`` and reports only those that failed.
 
     The work for a message has its correlation id; without one, SQS's id of the message. SQS
     delivers failed messages again. If they keep failing, it moves them to the dead-letter queue
-    with their body intact. The messages received most often come first, so that no message is
-    always too late.
+    with their body intact. The messages received most often are handled first, so that no message
+    is always too late.
     """
     delays: dict[str, int] = {}
     failed: list[dict[str, str]] = []
@@ -92,35 +92,35 @@ def handle_records(
 
 
 def receives_of(record: Mapping[str, Any]) -> int:
-    """How often a message was delivered, this time included."""
+    """How often a message was delivered, including this time."""
     return int(record["attributes"]["ApproximateReceiveCount"])
 
 
 def growing_delay(receives: int, first: int, longest: int) -> int:
-    """Seconds after which to try again: ``first`` at most, twice that after each further receive.
+    """Seconds before the next try: at most ``first``, doubled for each further receive.
 
-    Never less than half of it, so that the delays together outlast what they are for.
+    Never less than half of that, so that the delays together are long enough.
     """
     ceiling = min(longest, first * 2 ** min(receives - 1, 16))
     return random.randint((ceiling + 1) // 2, ceiling)  # noqa: S311 - spreads, guards nothing
 
 
 def hand_back(services: Services, queue_url: str, delays: Mapping[str, int]) -> None:
-    """Lets messages that failed, by their receipt handles, come back after so many seconds."""
+    """Makes failed messages, by their receipt handles, come back after the given seconds."""
     if not delays:
         return  # and no client of SQS is made
     try:
         services.queues.delay(queue_url, delays)
     except faults() as error:
-        # They come back all the same, when the queue's own timeout is over.
+        # They come back anyway, when the queue's own timeout is over.
         logger().warning("messages not delayed", error=describe_failure(error))
 
 
 def delay_of(services: Services, error: Exception, receives: int) -> int:
-    """After how many seconds a message that failed is to come back."""
+    """The number of seconds after which a failed message comes back."""
     if is_passing(error):
         return growing_delay(receives, FIRST_DELAY, LONGEST_DELAY)
-    # Waiting does not help: it is on its way to the dead-letter queue.
+    # Waiting does not help: the message is on its way to the dead-letter queue.
     return services.settings.retry_seconds
 
 
@@ -136,13 +136,13 @@ def _log_failure(record: Mapping[str, Any], error: Exception, delay: int) -> Non
 
 
 def in_this_context(call: Callable[[Part], Result]) -> Callable[[Part], Result]:
-    """A call for threads, which begin without the correlation id and without patience."""
+    """A call for threads, which otherwise lack the correlation id and the patience."""
     context = copy_context()
     return lambda part: context.copy().run(call, part)
 
 
 class Users:
-    """Work for many users, some of them at a time; one user's failure does not stop the others."""
+    """Work for many users, some at a time; one user's failure does not stop the others."""
 
     def __init__(self, pool: Executor, threads: int) -> None:
         self._pool = pool
@@ -155,9 +155,9 @@ class Users:
         handle: Callable[[Part], Result],
         users_of: Callable[[Part], Iterable[str]],
     ) -> list[Result]:
-        """The results of ``handle`` for the parts, in their order, without failed ones.
+        """The results of ``handle`` for the parts, in order, without failed ones.
 
-        ``users_of`` names the users of a part: if it fails, they have failed.
+        ``users_of`` names the users of a part: if the part fails, they have failed.
         """
 
         def attempt(part: Part) -> Iterator[Result]:
@@ -172,7 +172,7 @@ class Users:
         def attempt_all(share: list[Part]) -> list[Result]:
             return [answer for part in share for answer in attempt(part)]
 
-        # A task for each thread and not for each user: handing out tasks costs, too.
+        # A task for each thread and not for each user: handing out tasks costs time, too.
         waiting = list(parts)
         shares = chunks(waiting, max(1, -(-len(waiting) // self._threads)))
         done = self._pool.map(in_this_context(attempt_all), shares)
@@ -181,7 +181,7 @@ class Users:
     def once_there_is_room(
         self, attempt: int, throttled: Sequence[Part], users_of: Callable[[Part], Iterable[str]]
     ) -> list[Part]:
-        """The throttled parts, after a pause; if no time is left, they have failed: then none."""
+        """The throttled parts, after a pause; if no time is left, they fail, and none remain."""
 
         def wait(parts: Sequence[Part]) -> Sequence[Part]:
             wait_for_room(attempt, lambda _: None)

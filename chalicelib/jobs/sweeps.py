@@ -1,11 +1,11 @@
-"""Sweeps: page through one timezone's index and send its users on, a hundred to a message.
+"""Sweeps: page through one timezone's index and send its users on, a hundred in a message.
 
     zone ─┬─► range 0000 ─► …          a zone of very many users is divided into ranges, which are
           ├─► range 0001 ─► …          swept at the same time; a range that proves too large for
           └─► …                        one invocation is divided again, into ever narrower ones
 
 The rest of a sweep never goes to a single successor: the chain of invocations would grow with the
-zone, and Lambda ends a chain of more than about 16. If a sweep dies, its message is delivered again
+zone, and Lambda stops chains longer than about 16. If a sweep dies, its message is delivered again
 and it starts from its beginning. It may then send users on twice; the workers make sure that this
 changes nothing.
 """
@@ -35,7 +35,7 @@ USERS_A_RANGE = {
     SweepKind.EXPIRY: 50_000,
     SweepKind.REMINDER: 10_000,
 }
-"""How many users one invocation hands on in a small part of its time: larger zones are divided.
+"""How many users one invocation sends on in a small part of its time: larger zones are divided.
 Each reminder is a message of its own, so reminders take longer."""
 
 TIME_TO_HAND_OVER = 10_000
@@ -43,7 +43,7 @@ TIME_TO_HAND_OVER = 10_000
 
 
 class Page(NamedTuple):
-    """The users that a sweep has found, and the cursor behind them (None: it is over).
+    """The users that a sweep has found, and the cursor after them (None: it is over).
 
     ``expected``: about how many users the range has. ``instants``: when the batch of each user
     expires, in a sweep about expiry.
@@ -105,7 +105,7 @@ def _hand_on(services: Services, sweep: Sweep, page: Page) -> int:
     """Sends a page to its workers; returns the number of users or reminders."""
     if sweep.kind is SweepKind.REMINDER:
         # Each user and instant is a message of its own. The sender checks whether credits are left,
-        # and whether the user was told before.
+        # and whether the email was sent before.
         return services.queues.send_notifications(
             ExpiringSoon(user_id, expires_at, sweep.as_of, correlation_id()).body()
             for user_id, expires_at in zip(page.user_ids, page.instants, strict=True)
@@ -134,7 +134,7 @@ def _is_too_large(sweep: Sweep, expected: int) -> bool:
 
 
 def _rest(sweep: Sweep, cursor: str, expected: int) -> Iterator[Sweep]:
-    """The rest of a sweep behind a cursor, in ranges; a range that holds the cursor keeps it."""
+    """The rest of a sweep after a cursor, in ranges; the range with the cursor keeps it."""
     if sweep.kind is not SweepKind.ALLOCATION:
         return _rest_of_shards(sweep, cursor)
     is_too_large = _is_too_large(sweep, expected)
@@ -165,7 +165,7 @@ def _shard_bits() -> int:
     """How many bits of a range are the number of a shard of the expiry index.
 
     Further bits are those of the users' places: such a sweep reads the whole shard, which is quick,
-    and hands on a part of it.
+    and sends on a part of it.
     """
     return EXPIRY_SHARDS.bit_length() - 1
 
@@ -174,11 +174,11 @@ def _last_user(sweep: Sweep, cursor: str) -> str:
     return cursor.removeprefix(f"{sweep.timezone} ")
 
 
-# --- What there is --------------------------------------------------------------------------------
+# --- Reading the index ----------------------------------------------------------------------------
 
 
 def _allocation_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
-    """The users of the range whose subscriptions are active; of an anniversary, only its users."""
+    """The users of the range whose subscriptions are active; for a day, its anniversaries."""
     after = _last_user(sweep, sweep.cursor) if sweep.cursor else None
     pages = services.subscriptions.pages_of(
         sweep.timezone, USERS_A_PAGE, after, sweep.range, sweep.day
@@ -209,7 +209,7 @@ def _reminder_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
 def _expiry_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
     """The users whose batches expire on days that end at the sweep's midnights.
 
-    Whole days, not only their midnights: a change of the zone's rules may have moved those.
+    Whole days, not only their midnights: a change of the zone's rules may have moved these.
     """
     after = calendar.day_start(sweep.timezone, sweep.first_midnight - timedelta(seconds=1))
     return _expiring_pages(services, sweep, after, sweep.midnight)
@@ -226,12 +226,12 @@ def _expiring_pages(
     found: dict[tuple[str, datetime | None], None] = {}
     seen = reads = 0
     while shard in shards:
-        # A sweep that leaves out most of what it reads must not read ever fewer.
+        # A sweep that leaves out most of what it reads must not read ever smaller pages.
         limit = USERS_A_PAGE - len(found) if is_all else USERS_A_PAGE
         page = services.ledger.expiring(sweep.timezone, shard, after, until, key, limit)
         batches = list(zip(page.user_ids, page.instants, strict=True))
         for user_id in (user_id for user_id, instant in batches if instant is None):
-            # Handed on all the same: the ledger decides what expires.
+            # Sent on all the same: the ledger decides what expires.
             note(Unreadable("ledger", f"user {user_id}", "an expiry_key names no instant"))
         found.update((batch, None) for batch in batches if is_all or batch[0] in users)
         seen += len(page.user_ids)

@@ -1,7 +1,7 @@
-"""The ticks: every quarter of an hour, start the sweeps that are due.
+"""The ticks: every quarter of an hour, they start the sweeps that are due.
 
-A tick decides by the ``time`` of its event and never by the clock, so that any past instant can be
-replayed. It may be ahead of the clock only as far as clocks differ.
+A tick uses the ``time`` of its event and never the clock, so that any past instant can be replayed.
+That time may be ahead of the clock only as far as clocks differ.
 """
 
 from collections.abc import Iterator
@@ -29,20 +29,22 @@ _TICKS = {SweepKind.ALLOCATION: Metric.ALLOCATION_TICKS, SweepKind.EXPIRY: Metri
 
 REMINDER_AGES = frozenset({timedelta(0), timedelta(hours=1), timedelta(days=1)})
 """The ages of a midnight at which users are reminded of credits that expire soon: at once, and
-twice more to make up for losses. Each repetition checks every user again, so there are fewer than
-re-sweeps."""
+twice more to make up for losses. Each repetition checks every user again, so there are fewer of
+them than of re-sweeps."""
 
 
 def start_sweeps(services: Services, kind: SweepKind, event: object) -> dict[str, Any]:
-    """Enqueues one sweep for each timezone whose midnight is as old as a sweep is due.
+    """Enqueues a sweep for each timezone whose midnight has an age at which a sweep is due.
 
-    The expiry tick starts the reminders of what expires soon, too. The allocation tick is about
-    midnights of the 1st, if months of any plan begin then; and if months of any plan begin on
-    anniversaries, about every midnight: it starts a sweep for each day of the month that begins.
+    The expiry tick also starts the reminders of credits that expire soon. If months of any plan
+    begin on the 1st, the allocation tick is about midnights of the 1st. If months of any plan begin
+    on anniversaries, it is about every midnight, and starts a sweep for each day of the month that
+    begins.
 
     ``event`` is EventBridge's, or ``{"time": "2027-02-01T05:00:00Z", "zones": ["Europe/Paris"]}``
-    to replay a moment, for all zones or some. Answers what was started, or the refusal. All that
-    follows from EventBridge's event has its id, and from a replay that of the invocation.
+    to replay a moment, for all zones or some. Returns what was started, or the refusal. Everything
+    that follows from EventBridge's event has its id; everything that follows from a replay, the
+    invocation's.
     """
     with correlated(event.get("id") if is_from_eventbridge(event) else None):
         try:
@@ -80,7 +82,7 @@ def _start(
 
 
 class Swept(NamedTuple):
-    """What a sweep goes through: a timezone, or those of it whose anniversary is a ``day``."""
+    """The scope of a sweep: a timezone, or its users whose anniversary is a ``day``."""
 
     kind: SweepKind
     timezone: str
@@ -90,7 +92,7 @@ class Swept(NamedTuple):
 def sweeps_of(
     catalogue: PlanCatalogue, kind: SweepKind, tick: datetime, zones: list[str] | None
 ) -> Iterator[tuple[Swept, datetime]]:
-    """What a tick starts sweeps of, each with a midnight that they are about."""
+    """The scopes of the sweeps that a tick starts, each with its midnight."""
     if kind is SweepKind.EXPIRY:
         due = calendar.sweeps_due(tick, Turn.DAY, zones)
         yield from ((Swept(kind, each.timezone), each.midnight) for each in due)

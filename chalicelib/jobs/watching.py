@@ -1,9 +1,9 @@
 """The second reader of the ledger's stream: it reports forbidden changes and keeps the anchors.
 
-Entries, markers and links are written once. A change or a removal is the work of a person, an
-erasure or something worse, and is reported at once. A new entry becomes an anchor within five
-minutes. At most two readers may read a stream at once, or they are throttled.
-(Amazon DynamoDB Developer Guide, "Change data capture for DynamoDB Streams",
+Entries, markers and links are written once. Only people change or remove them, in an erasure or
+something worse, so that is reported at once. A new entry becomes an anchor within five minutes. At
+most two readers may read a stream at once, or they are throttled. (Amazon DynamoDB Developer Guide,
+"Change data capture for DynamoDB Streams",
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html)
 """
 
@@ -20,7 +20,7 @@ from .records import Event
 def watch_ledger(services: Services, event: Event) -> None:
     """Reports every change, and keeps the heads of a batch of records.
 
-    Raises when S3 does not take them: then the stream delivers the same records again, and the
+    Raises when S3 does not accept them: then the stream delivers the same records again, and the
     changes are reported again.
     """
     heads: dict[str, Head] = {}

@@ -1,7 +1,7 @@
 """The workers: post the allocations and expirations of the users in a message.
 
-However often a message comes, the workers decide from the subscription and the last ledger entry of
-each user whether something is due. So a delivery is safe to repeat.
+For each user, the workers decide from the subscription and the last ledger entry whether something
+is due. So a message can safely come several times.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ from .records import Answer, Event, handle_records, handling_users
 
 
 def allocate_accounts(services: Services, event: Event, context: Any) -> Answer:
-    """Grants every period that is due to the users in an SQS event; returns the failed records."""
+    """Grants all periods due to the users in an SQS event; returns the failed records."""
     url = services.settings.allocations_queue_url
     return handle_records(
         services, url, event, context, UsersMessage.parse, partial(_allocate, services)
@@ -97,7 +97,7 @@ def _post(
             # A user who missed several months gets another entry.
             drafts = users.each(appended, lambda each: draft(each.account, decide), _user_of)
             throttled = [each for batch in inserted for each in batch.throttled]
-            # Shorter pauses as long as most of it gets through.
+            # The pause grows only while most entries are throttled.
             waits = waits + 1 if len(throttled) > len(appended) else 1
             again = users.once_there_is_room(waits, throttled, _user_of)
             wanted = [*again, *(each for each in drafts if each)]

@@ -2,10 +2,10 @@
 
 CreditsError
 └── MailNotSent
-    ├── MailPostponed     SES takes no mail at the moment: try again later
-    ├── MailRefused       SES refuses this mail, and will again until somebody mends something
+    ├── MailPostponed     SES accepts no email at the moment: try again later
+    ├── MailRefused       SES refuses this email, and will again until somebody fixes something
     ├── MailInDoubt       unknown whether it was sent: it must not be sent again
-    └── MailsUnrecorded   the table of mails did not answer: later, or in doubt, as it then says
+    └── MailsUnrecorded   the table of emails did not answer: later, or in doubt, as it then says
 """
 
 from chalicelib.domain.errors import CreditsError
@@ -18,19 +18,19 @@ class MailNotSent(CreditsError):
 
 
 class MailPostponed(MailNotSent):
-    """SES takes no mail at the moment; this one was certainly not sent."""
+    """SES accepts no email at the moment; this one was certainly not sent."""
 
     code = "mail_postponed"
 
 
 class MailRefused(MailNotSent):
-    """SES refuses this mail; it was certainly not sent."""
+    """SES refuses this email; it was certainly not sent."""
 
     code = "mail_refused"
 
 
 class MailInDoubt(MailNotSent):
-    """The mail may have been sent."""
+    """The email may have been sent."""
 
     code = "mail_in_doubt"
 

@@ -1,13 +1,13 @@
 """The facts for the texts of each kind of email: amounts as numbers, dates as dates.
 
 An email about an entry says what the entry says, whenever it is sent. By the time of a redelivery
-the subscription, the catalogue and the credits may have changed; the entry has not. The emails word
-facts about the future, or about the time of sending, as such.
+the subscription, the catalogue and the credits may have changed; the entry has not. Where an email
+states facts about the future, or about the time of sending, its words say so.
 
 Dates are local dates of the zone in which the credits were granted: the grant names that zone
 wherever credits can expire. The date of an expiry is the ``last_day`` on which they can be used;
-the API's ``expires_at`` is the midnight after it. Everything is ``told_on`` a date, a UTC one:
-others that are near it are written without a year.
+the API's ``expires_at`` is the midnight after it. ``told_on`` is the UTC date of an email: other
+dates near it are written without a year.
 """
 
 from collections.abc import Mapping
@@ -30,11 +30,10 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def of_allocation(entry: LedgerEntry) -> Facts:
-    """``amount``, ``period``, ``balance``, ``expiry`` (or none), and what is special.
+    """``amount``, ``period``, ``balance``, ``expiry`` (or none), and special cases.
 
-    ``is_first``: of a new subscriber, for the period in which they signed up. Where credits were
-    ``left_out``, the others filled up what the user has, held credits among it, to the
-    ``balance_cap``.
+    ``is_first``: for the period in which a new subscriber signed up. If credits were ``left_out``,
+    the others filled the user's balance, including held credits, up to the ``balance_cap``.
     """
     return {
         "told_on": entry.posted_at.date(),
@@ -89,7 +88,7 @@ def of_refund(entry: LedgerEntry) -> Facts:
 def of_expiration(entry: LedgerEntry, grants: Mapping[int, LedgerEntry]) -> Facts:
     """``amount`` in all, ``last_day``, ``batches`` (``amount``, ``granted_on``), ``balance``.
 
-    ``grants``: by number, the entries that granted what has expired. The last day is that of the
+    ``grants``: by number, the entries that granted the expired credits. The last day is that of the
     batch that expired last: the entry was due then.
     """
     expired = [(leg.amount, _expiring(grants[leg.batch])) for leg in entry.legs]
@@ -108,9 +107,9 @@ def of_expiration(entry: LedgerEntry, grants: Mapping[int, LedgerEntry]) -> Fact
 def of_credits_expiring_soon(
     amount: int, grant: LedgerEntry, account: Account, now: datetime
 ) -> Facts:
-    """``amount``, ``expiry``, ``balance``: what is left when the mail is sent.
+    """``amount``, ``expiry``, ``balance``: what is left when the email is sent.
 
-    ``grant``: the entry that granted them, or the oldest of those that did.
+    ``grant``: the entry that granted them, or the oldest of several.
     """
     return {
         "told_on": now.date(),
@@ -130,8 +129,8 @@ def of_low_balance(
     """``balance``, ``metadata`` (of the usage), ``next`` and ``pace``.
 
     ``next`` (``amount`` and ``on``, or none to come) is as known when the email is sent;
-    ``is_capped``: it can be less. ``pace``: see `_pace`; ``spending`` is what there was of it
-    when the entry was posted, None if no rate is justified.
+    ``is_capped``: it can be less. ``pace``: see `_pace`; ``spending`` is as of when the entry was
+    posted, None if no rate is justified.
     """
     upcoming = next_allocation(subscription, catalogue, entry.allocated_through, now)
     comes_on = upcoming.on if upcoming else None
@@ -160,11 +159,11 @@ def _pace(
     """``days``, and ``runs_out_on``: none if the credits last until the next ones come.
 
     It counts from the entry on, so a redelivery says the same. None if there is nothing to say: no
-    credits are left, they last longer than anybody can foresee, or that day is over.
+    credits are left, they last longer than a forecast, or that day is over.
     """
     if spending.rate is None or not entry.available_balance():
         return None
-    # Loaded by the one kind of email that needs it.
+    # Only one kind of email needs it.
     from chalicelib.domain.forecasts import forecast
 
     account = Account(entry.user_id, entry)

@@ -1,6 +1,6 @@
-"""Unsubscribe links: they work without a login because they are signed, and for ever.
+"""Unsubscribe links: they work without a login because they are signed, and never expire.
 
-A token is the user and the kind of mail it is about, with their HMAC-SHA256 under a key that only
+A token is the user and the kind of email it is about, with their HMAC-SHA256 under a key that only
 the sender and the API can read (Secrets Manager made it; no person has seen it).
 """
 
@@ -27,12 +27,12 @@ class Unsubscription(NamedTuple):
 
 
 def read_key(region: str, secret: str) -> bytes:
-    """The key, from Secrets Manager: once per process."""
+    """The key, from Secrets Manager: read it once per process."""
     return aws.read_secret(region, secret).encode()
 
 
 class UnsubscribeLinks:
-    """Makes the links under one key, and reads them."""
+    """Makes and reads the links, with one key."""
 
     def __init__(self, key: bytes, url: str) -> None:
         if len(key) < 32:
@@ -41,11 +41,11 @@ class UnsubscribeLinks:
         self._url = url
 
     def link(self, user_id: str, kind: MailKind | None) -> str:
-        """The link that ends the mails of a kind, or all of them."""
+        """The link that ends the emails of a kind, or all emails."""
         return f"{self._url}?token={self.token(user_id, kind)}"
 
     def token(self, user_id: str, kind: MailKind | None) -> str:
-        """What the link is worth."""
+        """The token in the link."""
         payload = f"{kind.value if kind else _EVERYTHING} {user_id}".encode()
         return f"{_encode(payload)}.{_encode(self._signature(payload))}"
 

@@ -1,8 +1,8 @@
 """Turns facts into an email, and a question into the page behind its link.
 
-The words are in ``templates/<language>.toml``, one file for each language, by kind; what they look
-like is in ``mail.html``, ``mail.txt`` and ``page.html``. The words can use the values from `facts`.
-Values are always escaped in HTML. A misspelt name is an error, not a gap.
+The words are in ``templates/<language>.toml``, one file for each language, by kind; the layouts are
+``mail.html``, ``mail.txt`` and ``page.html``. The words can use the values from `facts`. Values are
+always escaped in HTML. A misspelt name is an error, not a gap.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ from chalicelib.toml_file import FileError
 TEMPLATES = Path(__file__).parent / "templates"
 
 _PLACES = ("subject", "preheader", "lead", "quote", "closing")
-"""What an email can say besides its rows and notes."""
+"""The parts of an email besides its rows and notes."""
 
 _HALF_A_YEAR = timedelta(days=183)
 
@@ -40,7 +40,7 @@ _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail, ready to be sent to somebody."""
+    """An email, ready to be sent to somebody."""
 
     kind: MailKind
     subject: str
@@ -50,10 +50,11 @@ class Mail:
 
 
 class Frame(NamedTuple):
-    """What surrounds the facts: whose email it is, in which language, and how to end such emails.
+    """What an email has besides the facts: the recipient, the language, and the unsubscribe link.
 
-    ``witness``: the number and the first digits of the hash of the last entry that it tells of, by
-    which it can be shown later what the ledger was. None of it changes which email it is.
+    ``witness``: the number and the first digits of the hash of the last entry that the email
+    mentions. With them one can prove later what the ledger was. Nothing here changes the identity
+    of the email.
     """
 
     product: Product
@@ -71,7 +72,7 @@ class Button(NamedTuple):
 
 
 def render(kind: MailKind, facts: Mapping[str, object], frame: Frame) -> Mail:
-    """The mail of a kind about some facts."""
+    """The email of a kind about some facts."""
     shared = {**frame._asdict(), "language": frame.language.value}
     text, html = (
         shared | _writer(frame.language, space).words_of(kind, facts, frame)
@@ -81,19 +82,19 @@ def render(kind: MailKind, facts: Mapping[str, object], frame: Frame) -> Mail:
         kind,
         text["subject"],
         _layouts().get_template("mail.txt").render(text).strip() + "\n",
-        # Mail programs shorten a subject as they like, and find it by its spaces.
+        # Email programs shorten a subject as they like, and find it by its spaces.
         _layouts().get_template("mail.html").render(html, title=text["subject"]),
         frame.unsubscribe_url,
     )
 
 
 def subject_of(kind: MailKind, facts: Mapping[str, object], language: Language) -> str:
-    """The subject of the mail of a kind about some facts."""
+    """The subject of the email of a kind about some facts."""
     return _writer(language, " ").write(texts_of(language)[kind.value]["subject"], facts)
 
 
 def page_words(name: str, language: Language, kind: MailKind | None = None) -> str:
-    """Words of the pages behind the links in emails, which can be about a kind of email."""
+    """The words of a page behind a link in an email, which can be about a kind of email."""
     writer = _writer(language, " ")
     about = {"about": about_in_words(kind, language)} if kind else {}
     return writer.write(texts_of(language)["page"][name], about)
@@ -119,7 +120,7 @@ def render_page(
 
 @cache
 def texts_of(language: Language) -> dict[str, Any]:
-    """The texts of a language, as its file has them."""
+    """The texts of a language, as in its file."""
     file = TEMPLATES / f"{language.value}.toml"
     return toml_file.read(file.read_text(encoding="utf-8"), file.name, lambda *_: (), FileError)
 
@@ -138,7 +139,7 @@ def credits_in_words(amount: int, language: Language = DEFAULT, space: str = " "
 
 
 def day_in_words(day: date, told_on: date, language: Language = DEFAULT, space: str = " ") -> str:
-    """``30 May``; with the year, if that is not plain from when it is told."""
+    """``30 May``; with the year, unless that is clear on the day ``told_on``."""
     writing = texts_of(language)["writing"]
     form = writing["day" if _is_near(day, told_on) else "day_of_year"]
     month = writing["months"][day.month - 1]
@@ -148,7 +149,7 @@ def day_in_words(day: date, told_on: date, language: Language = DEFAULT, space: 
 def month_in_words(
     period: Period, told_on: date, language: Language = DEFAULT, space: str = " "
 ) -> str:
-    """``May``; with the year, if that is not plain from when it is told."""
+    """``May``; with the year, unless that is clear on the day ``told_on``."""
     writing = texts_of(language)["writing"]
     month: str = writing["months"][period.month - 1]
     if _is_near(period.first_day, told_on):
@@ -157,7 +158,7 @@ def month_in_words(
 
 
 class _Writer:
-    """Writes the texts of a language; dates and amounts have a ``space`` of their own in them."""
+    """Writes the texts of a language; dates and amounts contain ``space`` as their space."""
 
     def __init__(self, language: Language, space: str) -> None:
         self._language, self._texts = language, texts_of(language)
@@ -177,7 +178,7 @@ class _Writer:
         self._compiled: dict[str, Template] = {}
 
     def words_of(self, kind: MailKind, facts: Mapping[str, object], frame: Frame) -> dict[str, Any]:
-        """Everything that an email says, by its place in the layouts."""
+        """The whole content of an email, by its place in the layouts."""
         texts = self._texts[kind.value]
         about = {
             "about": about_in_words(kind, self._language),
@@ -192,7 +193,7 @@ class _Writer:
         }
 
     def write(self, text: str, values: Mapping[str, object]) -> str:
-        """A text with its values in it."""
+        """A text with its values filled in."""
         if text not in self._compiled:
             self._compiled[text] = self._environment.from_string(text)
         return self._compiled[text].render(values).strip()
@@ -200,7 +201,7 @@ class _Writer:
     def _rows(
         self, rows: Sequence[Sequence[str]], facts: Mapping[str, Any]
     ) -> Iterator[tuple[str, str]]:
-        """Labels and values. A third word names the facts of which each gets a row: an ``item``."""
+        """Labels and values. A third word names facts that get a row each: each is an ``item``."""
         for label, value, *each in rows:
             for item in facts[each[0]] if each else (None,):
                 values = {**facts, "item": item}

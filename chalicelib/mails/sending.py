@@ -1,7 +1,7 @@
 """Sends emails through SES, no faster than the account's rate.
 
 SES refuses emails above the rate and does not queue them. It has no idempotency: a request whose
-answer is lost may have been carried out, so nothing here is ever tried a second time.
+answer is lost may have been carried out, so nothing here is retried.
 """
 
 import threading
@@ -52,9 +52,9 @@ _NOT_NOW = frozenset(
 )
 
 _NOT_VERIFIED = "is not verified"
-"""What SES says of an identity that waits for its DNS entries, and in the sandbox of a recipient
-who is not verified: "Email address is not verified. The following identities failed the check"
-(SES Developer Guide, Amazon SES email sending errors). Both are mended by people, not by the mail.
+"""SES's words for an identity that waits for its DNS entries and, in the sandbox, for an unverified
+recipient: "Email address is not verified. The following identities failed the check" (SES Developer
+Guide, Amazon SES email sending errors). People must fix both; another email would fail, too.
 """
 
 _LONGEST_IDLE_SECONDS = 5.0
@@ -65,7 +65,7 @@ CORRELATION_TAG = "correlation"
 
 
 class Pace:
-    """Lets callers of all threads pass at a steady rate, so many a second."""
+    """Lets callers of all threads pass at a steady rate per second."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Pace:
 
 
 class Mailer:
-    """Sends mails in the product's name."""
+    """Sends emails in the product's name."""
 
     def __init__(self, settings: Settings, client: Any = None, pace: Pace | None = None) -> None:
         self._settings = settings
@@ -102,7 +102,7 @@ class Mailer:
         )
 
     def drop_old_connections(self) -> None:
-        """Call it before the first mail of an event, while nothing is under way.
+        """Call it before the first email of an event, while no request is under way.
 
         A function sleeps between two events, and SES may close the connection meanwhile. An email
         sent into a dead connection would be in doubt.
@@ -125,8 +125,8 @@ class Mailer:
                 ReplyToAddresses=[product.replies_to] if product.replies_to else [],
                 Destination={"ToAddresses": [address]},
                 ConfigurationSetName=self._settings.mail_configuration_set,
-                # These tags come back with a bounce: whose email it was, so that we need not look
-                # the address up, and its operation.
+                # These tags come back with a bounce: the operation, and the user, so that we need
+                # not look the address up.
                 EmailTags=[
                     {"Name": name, "Value": value}
                     for name, value in (
@@ -158,7 +158,7 @@ class Mailer:
 
 
 def user_of_tag(value: str) -> str:
-    """The user id in a tag that SES sends back. Raises ValueError for one that is not ours."""
+    """The user id in a tag that SES sends back. Raises ValueError for a malformed one."""
     user_id = bytes.fromhex(value).decode()
     try:
         return parse_user_id("tag", user_id)
@@ -171,7 +171,7 @@ def _text(value: str) -> dict[str, str]:
 
 
 def _headers(mail: Mail) -> list[dict[str, str]]:
-    # RFC 2369 and RFC 8058: mail programs show a button, and post to the link when it is pressed.
+    # RFC 2369 and RFC 8058: email programs show a button, and post to the link when it is pressed.
     return [
         {"Name": "List-Unsubscribe", "Value": f"<{mail.unsubscribe_url}>"},
         {"Name": "List-Unsubscribe-Post", "Value": "List-Unsubscribe=One-Click"},

@@ -1,4 +1,4 @@
-"""What those are told who count whether everybody got their credits."""
+"""The messages of the monthly count, which checks that everybody got their credits."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ from chalicelib.domain.ranges import WHOLE, Range
 from .texts import decode, encode
 
 UNKNOWN_ZONES = "unknown"
-"""Stands in a count for all zones that the database does not have."""
+"""Stands for all zones that are not in the database."""
 
 
 @dataclass(frozen=True, slots=True)
 class ZoneCheck:
-    """Counts one zone, or a range of it, for a period; a run counts ``zones`` zones.
+    """Asks to count one zone, or a range of it, for a period; a run counts ``zones`` zones.
 
-    ``timezone`` can be `UNKNOWN_ZONES`, for users in zones that the database has no longer.
+    ``timezone`` can be `UNKNOWN_ZONES`, for users in zones that are no longer in the database.
     """
 
     run: str
@@ -52,7 +52,7 @@ class ZoneCheck:
         zones = fields.required("zones", _parse_zones)
         range_ = fields.optional("range", Range.parse) or WHOLE
         correlation_id = fields.optional("correlation_id", parse_correlation_id)
-        # From a release that went through a zone in one chain: the zone is counted again.
+        # From a release that counted a zone in one chain: the zone is counted again.
         fields.optional("after", parse_user_id)
         fields.optional("tally", Tally.parse)
         fields.finish()

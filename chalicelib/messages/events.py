@@ -1,4 +1,4 @@
-"""What goes to the stage's bus."""
+"""The messages with events for the stage's bus."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from .texts import decode, encode
 
 @dataclass(frozen=True, slots=True)
 class ToPublish:
-    """An event for the stage's bus, with all that it says."""
+    """A complete event for the stage's bus."""
 
     event: CreditEvent
     correlation_id: str | None = None

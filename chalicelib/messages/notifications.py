@@ -1,4 +1,4 @@
-"""What the senders of emails are told; they read the content when they send it."""
+"""The messages that request emails; the sender reads the content when it sends the email."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,7 +53,7 @@ class StrangeRecord:
 
 @dataclass(frozen=True, slots=True)
 class ExpiringSoon:
-    """Credits of a user expire at an instant unless they are used before; as of a tick's time."""
+    """A user's credits expire at an instant unless they are used before; as of a tick's time."""
 
     user_id: str
     expires_at: datetime

@@ -11,7 +11,7 @@ def encode(values: dict[str, object]) -> str:
 
 
 def decode(body: str) -> object:
-    """What is in the text of a message. Raises `InvalidInput` if that is no JSON."""
+    """The content of a message. Raises `InvalidInput` if the text is not JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:

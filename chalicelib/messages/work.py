@@ -1,4 +1,4 @@
-"""What sweeps and workers are told: a zone to go through, and users to allocate or expire for."""
+"""The messages for sweeps and workers: a zone to sweep, and users to allocate or expire for."""
 
 import re
 from datetime import datetime
@@ -20,7 +20,7 @@ from chalicelib.domain.ranges import WHOLE, Range
 from .texts import decode, encode
 
 USERS_A_MESSAGE = 100
-"""How many users one worker message carries: as many as one batch read of subscriptions takes."""
+"""How many users one worker message names: as many as one batch read of subscriptions takes."""
 
 
 class SweepKind(StrEnum):
@@ -37,8 +37,8 @@ class Sweep(NamedTuple):
     It covers the midnights from ``first_midnight`` to ``midnight``. They differ if a zone is due
     for several days at one tick. ``as_of`` is the tick's instant: the sweep handles what is due by
     then. ``range`` is a part of the zone that an earlier invocation made. ``cursor`` is the place
-    in the range where that invocation stopped; it begins with the timezone's own name. ``day``, 1
-    to 31: an allocation sweep of those whose subscriptions started on it, and of nobody else.
+    in the range where that invocation stopped; it begins with the timezone's name. ``day``, 1 to
+    31: the sweep allocates only to users whose subscriptions started on that day.
     """
 
     kind: SweepKind
@@ -88,7 +88,7 @@ class Sweep(NamedTuple):
         if cursor is not None and not cursor.startswith(f"{timezone} "):
             raise InvalidInput.of("cursor", f"is of another zone than {timezone}: {shown(cursor)}")
         if range_.is_whole:
-            # From a release whose index had another order: its cursor has no meaning here.
+            # From a release with another order of the index: its cursor has no meaning here.
             cursor = None
         return cls(
             kind, timezone, first_midnight, midnight, as_of, cursor, correlation_id, range_, day
@@ -114,7 +114,7 @@ class UsersMessage(NamedTuple):
 
     @classmethod
     def parse(cls, body: str) -> "UsersMessage":
-        """Reads a message. Raises `InvalidInput` naming every wrong field, of the ids the first."""
+        """Reads a message. Raises `InvalidInput` naming all wrong fields, but only the first id."""
         fields = FieldReader(decode(body))
         as_of = fields.required("as_of", parse_instant)
         user_ids = fields.required("user_ids", _parse_user_ids)

@@ -1,1 +1,1 @@
-"""What the API, the jobs and the commands do: the domain decides, the store keeps it."""
+"""What the API, the jobs and the commands do: the domain decides, the store writes."""

@@ -55,15 +55,15 @@ class Adjustment:
         return self.amount > 0
 
     def described(self, actor: str) -> dict[str, object]:
-        """What the same adjustment again must ask for, too."""
+        """What another request must say to count as the same adjustment."""
         return {
             "user_id": self.user_id,
             "amount": self.amount,
-            # Its former name: keys of the release that called it so stay good.
+            # The field's former name, so that keys of the release that used it stay valid.
             "reason": self.description,
             "actor": actor,
             "expires_in_days": self.expires_in_days if self.is_grant else None,
-            # Only where they are not the default: keys from before there were these stay good.
+            # Only if they are not the default, so that keys from before these fields stay valid.
             **({} if self.notify else {"notify": False}),
             **({"up_to_available": True} if self.up_to_available else {}),
             **({"including_held": True} if self.including_held else {}),
@@ -89,7 +89,7 @@ def read_adjustment(fields: FieldReader) -> Adjustment:
         including_held=fields.optional("including_held", parse_boolean) is True,
         metadata=fields.optional("metadata", parse_metadata) or (),
     )
-    amount: int | None = adjustment.amount  # None where it could not be read
+    amount: int | None = adjustment.amount  # None if it could not be read
     if amount is not None and amount > 0:
         if adjustment.up_to_available:
             fields.reject(
@@ -107,7 +107,7 @@ def read_adjustment(fields: FieldReader) -> Adjustment:
 
 
 def parse_source(field: str, value: object) -> Source:
-    """What a grant by hand may say that its credits come from."""
+    """What a manual grant may name as the source of its credits."""
     source = parse_choice(Source)(field, value)
     if source not in _GRANTED_BY_HAND:
         words = " or ".join(_GRANTED_BY_HAND)
@@ -116,7 +116,7 @@ def parse_source(field: str, value: object) -> Source:
 
 
 def operation_of(caller: str, key: str) -> str:
-    """The business name of an adjustment: done once under it."""
+    """The name of an adjustment's operation: performed once."""
     return f"manual#{caller}#{key}"
 
 
@@ -131,10 +131,9 @@ def adjust(
 ) -> Outcome:
     """Performs an adjustment in an admin's name, once for each key of a caller.
 
-    The user is told by email unless ``notify`` is false. A ``dry_run`` only says what it would do,
-    and writes nothing. Raises `NotFound` for an unknown user,
-    `InvalidInput` for a grant above the cap of their plan, and `InsufficientCredits` for a
-    claw-back the balance cannot cover.
+    The user gets an email unless ``notify`` is false. A ``dry_run`` only returns what it would do,
+    and writes nothing. Raises `NotFound` for an unknown user, `InvalidInput` for a grant above the
+    cap of their plan, and `InsufficientCredits` for a claw-back the balance cannot cover.
     """
     request = Request(
         operation_of(caller, key),

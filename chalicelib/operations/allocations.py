@@ -1,7 +1,7 @@
-"""What is due to an account, and runs of the monthly allocation that an admin asks for.
+"""What is due to an account, and runs of the monthly allocation on an admin's request.
 
-The workers grant what `next_due_allocation` decides, and a preview shows what it would decide:
-there is no second opinion.
+The workers grant what `next_due_allocation` decides, and a preview shows its decision: only this
+function decides.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from chalicelib.domain.edits import Editor
 
 MOST_QUERIES = 100
-"""Queries of the timezone index for one page of a preview: most zones have no users at all."""
+"""The most queries of the timezone index for a page of a preview: most zones have no users at all.
+"""
 
 
 class Zones(NamedTuple):
@@ -62,7 +63,7 @@ class Position(NamedTuple):
 
 
 class NotJudged(NamedTuple):
-    """A user of whom nobody can say what is due, and why."""
+    """A user for whom nobody can say what is due, and why."""
 
     user_id: str
     timezone: str
@@ -85,7 +86,7 @@ def next_due_allocation(
     as_of: datetime,
     now: datetime,
 ) -> LedgerEntry | None:
-    """The oldest allocation still due to an account, None when nothing is."""
+    """The oldest allocation still due to an account; None when nothing is due."""
     catalogue = services.catalogue
     entry = due_allocation(catalogue, account, subscription, as_of, now)
     if entry and entry.begins_period and subscription.allocation_amount is not None:
@@ -115,24 +116,24 @@ def save_subscription(
     *,
     is_repeated: bool = False,
 ) -> Saved:
-    """Writes what ``decide`` makes of a subscription, and posts what is due to it from then on.
+    """Writes what ``decide`` makes of a subscription, and posts what is now due to it.
 
-    Sweeps end a week after a month's start: what an edit makes due would wait for the next month.
-    If it cannot be posted, the edit stands, and the next sweep of the zone posts it.
+    Sweeps end a week after a month's start, so what an edit makes due would wait for the next
+    month. If it cannot be posted, the edit stands, and the next sweep of the zone posts it.
 
-    ``is_repeated``: whether the caller repeats the edit until it succeeds. Then this fails where
+    ``is_repeated``: whether the caller repeats the edit until it succeeds. Then this raises if
     DynamoDB does not answer or others write too often: the repetition finds the edit made, and
     posts.
     """
-    # Not imported by those who only read.
+    # Readers need not import it.
     from chalicelib.store.errors import faults
 
     subscription = services.subscriptions.change(user_id, decide, by, services.now())
     posted: list[LedgerEntry] = []
     now = services.now()
     try:
-        # Where no period is open, whatever the ledger says, it need not be read: of a user who is
-        # new, say, or paused.
+        # If no period can be due, whatever the ledger says, it need not be read: for new or paused
+        # users, for example.
         if subscription.raised or due_periods(subscription, services.catalogue, None, now, now):
             posted = services.ledger.post(
                 user_id,
@@ -148,9 +149,9 @@ def save_subscription(
 def due_at_once(
     services: Services, account: Account, subscription: Subscription
 ) -> list[LedgerEntry]:
-    """What `save_subscription` would post after an edit, as things stand now."""
+    """What `save_subscription` would post after an edit, as things are now."""
     now = services.now()
-    with suppress(CreditsError):  # the edit stands, whatever keeps what is due from being posted
+    with suppress(CreditsError):  # the edit stands, whatever prevents the posting
         return list(_all_due(services, account, subscription, now, now))
     return []
 
@@ -179,9 +180,9 @@ def zones_of_run(services: Services, period: Period, zones: Sequence[str] | None
 
 
 def start_run(services: Services, period: Period, zones: Sequence[str]) -> int:
-    """Enqueues a sweep of each zone for the period and all before it; answers how many.
+    """Enqueues a sweep of each zone for the period and all before it; returns how many.
 
-    What was allocated before is not allocated again, so a run can be repeated at will.
+    Past allocations are not repeated, so a run can be repeated at will.
     """
     starts = ((timezone, calendar.month_start(timezone, period)) for timezone in zones)
     return services.queues.send_sweeps(
@@ -198,11 +199,12 @@ def start_run(services: Services, period: Period, zones: Sequence[str]) -> int:
 
 
 def _as_of_run(services: Services, period: Period, timezone: str) -> datetime:
-    """The instant that a run of a period is about in a zone where its month has begun.
+    """The instant that a run of a period uses in a zone where its month has begun.
 
-    By then the period has begun for everybody there, and the next one for nobody: it is the start
-    of the month or, if months of any plan begin on anniversaries, the last of these. Those that are
-    still to come are not of the run: nothing is due that has not begun by the clock.
+    By then the period has begun for everybody there, and the next one for nobody. It is the start
+    of the month or, if months of any plan begin on anniversaries, the last anniversary. A run does
+    not include anniversaries that have not come yet: nothing is due that has not begun by the
+    clock.
     """
     has_anniversaries = services.catalogue.allocates_on(AllocateOn.ANNIVERSARY)
     return calendar.period_start(timezone, period, 31 if has_anniversaries else 1)
@@ -217,7 +219,7 @@ def preview_run(
 ) -> PreviewPage:
     """What a run would post to the next ``limit`` users; writes nothing.
 
-    A page can hold less than there are users, even nothing, and still not be the last.
+    A page can have fewer users than the limit, even none, without being the last.
     """
     due: list[Due] = []
     not_judged: list[NotJudged] = []
@@ -244,7 +246,7 @@ def _due_to(
 ) -> Iterator[Due | NotJudged]:
     as_of = _as_of_run(services, period, timezone)
     now = services.now()
-    # Not imported by those who only read.
+    # Readers need not import it.
     from chalicelib.store.subscriptions import read_subscription
 
     for user_id, item in services.subscriptions.get_many(user_ids).items():
@@ -269,7 +271,7 @@ def _not_judged(
 def run_of_user(
     services: Services, period: Period, subscription: Subscription, *, dry_run: bool
 ) -> PreviewPage:
-    """Posts to one user what a run of a period would; a ``dry_run`` only says what that is."""
+    """Posts to one user what a run of a period would; a ``dry_run`` only returns it."""
     user_id, timezone = subscription.user_id, subscription.timezone
     as_of, now = _as_of_run(services, period, timezone), services.now()
     reason = not_allocated_because(subscription, services.catalogue)

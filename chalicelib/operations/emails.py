@@ -1,6 +1,6 @@
-"""The emails about a user's entries: what each says, and what is recorded of it.
+"""The emails about a user's entries: the content of each, and what is recorded of it.
 
-The job that sends an email and those who answer users see the same: there is no second opinion.
+The job that sends emails and support staff use the same functions, so both see the same.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,14 +34,14 @@ _OF_ENTRY_ALONE: Mapping[MailKind, Callable[[LedgerEntry], Facts]] = {
 """The kinds whose facts are all in the entry."""
 
 LINES_OF_A_PACE = 250
-"""The most lines that are read for a low balance's pace. Of more in its days, these make it."""
+"""The most lines that are read for a low balance's pace. If there are more, the newest are used."""
 
 LINES_A_READ = 50
-"""How many of them one query reads: as many as most users have in some months."""
+"""How many lines one query reads: as many as most users have in some months."""
 
 DEAD_LINK = "https://unsubscribe.invalid/"
-"""In the place of the unsubscribe links of an email that is only looked at: it leads nowhere, for
-nobody but the user may end their emails (RFC 2606: there is no domain ``invalid``)."""
+"""Replaces the unsubscribe links of an email that is only viewed: it leads nowhere, because only
+the user may end their emails (RFC 2606: there is no domain ``invalid``)."""
 
 
 class EmailState(StrEnum):
@@ -54,9 +54,9 @@ class EmailState(StrEnum):
 
 
 class Email(NamedTuple):
-    """An email that an entry calls for, or a reminder of when the credits it granted expire.
+    """An email that an entry needs, or a reminder of when the credits it granted expire.
 
-    ``subject``: None where the entry alone does not tell it. ``sent_at``: as text; None if it was
+    ``subject``: None if the entry alone does not determine it. ``sent_at``: as text; None if it was
     not sent, or by a release that did not record it.
     """
 
@@ -68,12 +68,12 @@ class Email(NamedTuple):
 
 
 def called_for(services: Services, entry: LedgerEntry, of: Subscription | None) -> MailKind | None:
-    """The kind of email that an entry calls for on the plan of its user; None for none."""
+    """The kind of email that an entry needs on its user's plan; None if it needs no email."""
     return kind_of(entry, _low_balance_threshold(services, of))
 
 
 def identity_of(kind: MailKind, entry: LedgerEntry) -> str:
-    """What the email that an entry calls for is known by."""
+    """The identity of the email that an entry needs."""
     if kind is MailKind.LOW_BALANCE:
         return notifications.of_low_balance(entry)
     return notifications.of_entry(kind, entry)
@@ -87,10 +87,10 @@ def facts_of(
     *,
     in_full: bool = True,
 ) -> Facts:
-    """The facts of the email that an entry calls for. Raises `NotFound` if its user is gone.
+    """The facts of the email that an entry needs. Raises `NotFound` if its user is unknown.
 
-    Only what a low balance is told with, the next credits and how long those left will last, is
-    as the plan and the subscription are at present. ``in_full``: with what no subject says.
+    Only a low balance's extra facts (the next credits, and how long the rest will last) follow the
+    current plan and subscription. ``in_full``: include facts that no subject uses.
     """
     if kind in _OF_ENTRY_ALONE:
         return _OF_ENTRY_ALONE[kind](entry)
@@ -104,11 +104,11 @@ def facts_of(
 
 
 def _spending_before(services: Services, usage: LedgerEntry) -> "Spending | None":
-    """What makes the pace at which a user was spending, a usage included; None if nothing does.
+    """The spending that gives a user's pace, including a usage; None if there is no pace.
 
-    A line that cannot be read stops no email: then there is no pace.
+    If a line cannot be read, the email is still sent: then there is no pace.
     """
-    # Loaded by the one kind of email that needs it.
+    # Only one kind of email needs it.
     from chalicelib.domain.forecasts import LONGEST_PACE, pace_of
 
     since = usage.posted_at - LONGEST_PACE
@@ -122,27 +122,27 @@ def _spending_before(services: Services, usage: LedgerEntry) -> "Spending | None
 
 
 def grants_of(services: Services, user_id: str, batches: Sequence[int]) -> dict[int, LedgerEntry]:
-    """The entries that granted some batches: a batch bears the number of its grant."""
+    """The entries that granted some batches: a batch has the number of its grant."""
     items = services.ledger.entries((user_id, number) for number in batches)
     return {number: entry_among(items, user_id, number) for number in batches}
 
 
 def account_among(items: Mapping[tuple[str, int], Item], user_id: str, number: int) -> Account:
-    """The account as an entry among those that were read left it. Raises `NotFound`."""
+    """The account after an entry, from those that were read. Raises `NotFound`."""
     if (user_id, number) not in items:
         raise NotFound(f"user {user_id} has no transaction {user_id}-{number}")
     return account_of(items[user_id, number])
 
 
 def entry_among(items: Mapping[tuple[str, int], Item], user_id: str, number: int) -> LedgerEntry:
-    """An entry among those that were read. Raises `NotFound`."""
+    """An entry, from those that were read. Raises `NotFound`."""
     return account_among(items, user_id, number).entry
 
 
 def preview(services: Services, account: Account, subscription: Subscription | None) -> Mail:
     """The email about the last entry of an account, which has one, as it is or was sent.
 
-    Only its links are others. Raises `NotFound`.
+    Only its links differ. Raises `NotFound`.
     """
     entry = account.entry
     kind = called_for(services, entry, subscription)
@@ -155,7 +155,7 @@ def preview(services: Services, account: Account, subscription: Subscription | N
 
 
 def _language_of(subscription: Subscription | None) -> Language:
-    """The language of a user's emails; of one who is gone nobody knows it any more."""
+    """The language of a user's emails; the default if the user was removed."""
     return subscription.language if subscription else DEFAULT
 
 
@@ -164,7 +164,7 @@ def emails_about(
 ) -> list[Email]:
     """The emails about some entries of a user, in the order of the entries.
 
-    Those that the entries call for are all there, sent or not; a reminder only if it is recorded.
+    The emails that entries need are all included, sent or not; reminders only if recorded.
     """
     wanted: dict[str, tuple[MailKind, LedgerEntry]] = {}
     for entry in entries:
@@ -196,7 +196,7 @@ def _email(
         try:
             told = facts_of(services, kind, entry, subscription, in_full=False)
         except CreditsError:
-            pass  # the user is gone, or what their credits were granted by cannot be read
+            pass  # the user was removed, or a grant of their credits cannot be read
         else:
             subject = subject_of(kind, told, _language_of(subscription))
     return Email(kind, entry, subject, state, sent_at)
@@ -219,4 +219,4 @@ def _low_balance_threshold(services: Services, subscription: Subscription | None
     try:
         return services.catalogue.get(subscription.plan).low_balance_threshold
     except InvalidInput:
-        return None  # the plan has left the catalogue: nothing says what is low on it
+        return None  # the plan has left the catalogue: its threshold is unknown

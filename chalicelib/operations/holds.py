@@ -1,7 +1,7 @@
 """Holds on request: set credits aside under a key; capture or release them once, without a key.
 
-A hold ends once, so all its ends are one operation, ``end#<hold id>``: the same end again gets the
-first answer, another end is refused and told how the hold ended.
+A hold ends once, so all its ends are one operation, ``end#<hold id>``. Repeating an end returns the
+first answer; another end is refused with how the hold ended.
 """
 
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class End:
 
     @property
     def operation(self) -> str:
-        """Its business name: all ends of a hold are one operation."""
+        """The operation's name: all ends of a hold are one operation."""
         return f"end#{self.hold_id}"
 
     @property
@@ -84,7 +84,7 @@ class End:
         return place_of(self.hold_id, "hold")
 
     def described(self) -> dict[str, object]:
-        """What the same end again must ask for, too."""
+        """What another request must say to count as the same end."""
         return {
             "amount": self.amount,
             **({"description": self.description} if self.description else {}),
@@ -94,10 +94,11 @@ class End:
 
 
 def end_hold(services: Services, end: End, *, dry_run: bool = False) -> Outcome:
-    """Captures or releases a hold, once; a ``dry_run`` only says what it would do.
+    """Captures or releases a hold, once; a ``dry_run`` only returns what it would do.
 
-    Raises `NotFound` for no hold, `HoldEnded` for one that has ended otherwise, `NotAllowed` for
-    more than it holds, and `InsufficientCredits` if it may go beyond and the rest is not covered.
+    Raises `NotFound` for an unknown hold, `HoldEnded` for one that ended in another way,
+    `NotAllowed` for more than it holds, and `InsufficientCredits` if it may go beyond and the rest
+    is not covered.
     """
     user_id, number = end.place
     what = "Capture" if end.amount else "Release"
@@ -106,7 +107,7 @@ def end_hold(services: Services, end: End, *, dry_run: bool = False) -> Outcome:
     now = services.now()
 
     def timezone() -> str:
-        # Not the user's of today: they may be erased. A hold that outlives a batch names its zone.
+        # Not the user's of today, who may be erased. A hold that outlives a batch names its zone.
         zone = services.ledger.entry(user_id, number).expiry_timezone
         if zone is None:
             raise ValueError(f"hold {end.hold_id} names no timezone")
@@ -128,7 +129,7 @@ def end_hold(services: Services, end: End, *, dry_run: bool = False) -> Outcome:
 
 
 def _not_active(services: Services, end: End) -> NotFound | HoldEnded:
-    """Why a hold is not in its account: there is none, or it lapsed. `perform` knows other ends."""
+    """Why a hold is not in its account: unknown or lapsed. `perform` knows the other ends."""
     user_id, number = end.place
     try:
         opened = services.ledger.entry(user_id, number).opened_hold
@@ -140,7 +141,7 @@ def _not_active(services: Services, end: End) -> NotFound | HoldEnded:
 
 
 def _ended_otherwise(services: Services, end: End) -> HoldEnded:
-    """How a hold ended that another request has ended."""
+    """How a hold ended, when another request ended it."""
     ended = services.ledger.performed_before({end.operation: end.described()})[end.operation]
     if isinstance(ended, Unreadable):
         raise ended

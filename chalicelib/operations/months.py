@@ -1,4 +1,4 @@
-"""How a month went, as it was counted last: who was due, and who was allocated.
+"""The latest count of a month: who was due, and who was allocated.
 
 The count (`jobs.completeness`) writes a report; nothing is counted here.
 """
@@ -22,14 +22,14 @@ def key_of(period: Period) -> str:
 
 
 class Instant(NamedTuple):
-    """The zones with users in which a month begins at an instant; None for zones nobody knows."""
+    """The zones with users in which a month begins at an instant; None for unknown zones."""
 
     at: datetime | None
     zones: dict[str, Tally]
 
 
 class Month(NamedTuple):
-    """The count of a month, in the order of its beginnings."""
+    """The count of a month, in the order in which it begins."""
 
     counted_at: datetime
     together: Tally

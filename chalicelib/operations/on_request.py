@@ -1,6 +1,6 @@
-"""The operations on request: what a person or a product asks for, done once per idempotency key.
+"""The operations that a person or a product requests, done once per idempotency key.
 
-Every operation is named ``<type>#<caller>#<key>``: two callers can use the same key, one caller
+Every operation is named ``<type>#<caller>#<key>``: two callers can use the same key, but one caller
 cannot use it for two requests.
 """
 
@@ -34,14 +34,14 @@ class Void(NamedTuple):
 
     @property
     def operation(self) -> str:
-        """Its business name: done once under it."""
+        """The operation's name: performed once."""
         return f"{ledger.VOID}{self.caller}#{self.key}"
 
     def described(self) -> dict[str, object]:
-        """What the same void again must ask for, too."""
+        """What another request must say to count as the same void."""
         described = self._asdict()
         if not self.including_held:
-            del described["including_held"]  # keys from before there was this stay good
+            del described["including_held"]  # keys from before this field stay valid
         return described
 
     def decide(self, services: Services, account: Account) -> LedgerEntry:
@@ -55,7 +55,7 @@ class Void(NamedTuple):
 
 
 def void_batch(services: Services, void: Void, *, dry_run: bool = False) -> Outcome:
-    """Takes back all that remains of one credit batch; a ``dry_run`` only says what it would do.
+    """Takes back all that remains of a batch; a ``dry_run`` only returns what it would do.
 
     Raises `NotFound` when the user was never granted such a batch, and `NotAllowed` when nothing
     usable remains of it.
@@ -70,7 +70,7 @@ def void_batch(services: Services, void: Void, *, dry_run: bool = False) -> Outc
 
 
 class CarryOver(NamedTuple):
-    """Asks to take over what is left of a batch of another system; see `domain.ledger.carry_over`.
+    """Asks to take over the rest of a batch of another system; see `domain.ledger.carry_over`.
 
     ``key`` is the batch's name there. No email: these are existing credits.
     """
@@ -86,18 +86,18 @@ class CarryOver(NamedTuple):
 
     @property
     def operation(self) -> str:
-        """Its business name: done once under it."""
+        """The operation's name: performed once."""
         return f"manual#{self.caller}#{self.key}"
 
     def described(self) -> dict[str, object]:
-        """What the same batch again must be."""
+        """What another request must say to count as the same batch."""
         return {
             "user_id": self.user_id,
             "amount": self.amount,
             "granted_at": format_instant(self.granted_at),
             "expires_at": self.expires_at and format_instant(self.expires_at),
             "description": self.description,
-            # Only where it is not the default: keys from before there was this stay good.
+            # Only if it is not the default, so that keys from before this field stay valid.
             **({} if self.priority == DEFAULT_PRIORITY else {"priority": self.priority}),
         }
 
@@ -126,7 +126,7 @@ def carry_over(services: Services, batch: CarryOver) -> Outcome:
 def _use_described(
     user_id: str, amount: int, description: str, metadata: Metadata
 ) -> dict[str, object]:
-    """What the same use again must ask for, too, by whichever route."""
+    """What another request must say to count as the same use, by any route."""
     return {
         "user_id": user_id,
         "amount": amount,
@@ -167,7 +167,7 @@ def use_credits(
 
 
 class Charged(NamedTuple):
-    """What became of several usages, by their keys.
+    """The result of several usages, by their keys.
 
     ``entry``: books those that were charged now; None if there are none. ``already``: the names of
     the transactions that charged the others. ``balance``: what is available after all of it.
@@ -182,10 +182,10 @@ class Charged(NamedTuple):
 def use_many(
     services: Services, user_id: str, items: Sequence[UsageItem], *, caller: str
 ) -> Charged:
-    """Spends what several usages come to, in one entry; those charged before cost nothing.
+    """Spends the sum of several usages in one entry; those charged before cost nothing.
 
-    Each key is one of `use_credits`, too. Raises `InsufficientCredits` when what is new is not
-    covered: then nothing is charged. Raises `NotFound` for an unknown user.
+    A key here is the same as a key of `use_credits`. Raises `InsufficientCredits` when the new
+    usages are not covered: then nothing is charged. Raises `NotFound` for an unknown user.
     """
     operations = {f"usage#{caller}#{item.key}": item for item in items}
     now = services.now()
@@ -227,9 +227,9 @@ def reverse_usage(  # noqa: PLR0913 - what is asked for, by whom, and whether in
 ) -> Outcome:
     """Gives a usage back to the batches it came from: ``amount`` of it, or all that is left.
 
-    A ``dry_run`` only says what it would do, and writes nothing.
-    Raises `NotFound` for a transaction the user does not have, and `NotAllowed` for one that is no
-    usage, and for more than was used over all its reversals.
+    A ``dry_run`` only returns what it would do, and writes nothing. Raises `NotFound` for a
+    transaction the user does not have, and `NotAllowed` for one that is not a usage, and if all its
+    reversals would exceed it.
     """
     owner, _, number = transaction_id.rpartition("-")
     if owner != user_id or not ENTRY_NUMBER.fullmatch(number):

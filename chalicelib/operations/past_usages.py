@@ -1,9 +1,9 @@
-"""Usages of the past: what another system has let a user spend, spent here as it was then.
+"""Past usages: what a user spent in another system, spent here at its original time.
 
-A shadow follows the system that it stands beside in this way. The entry is posted at the instant of
-the usage, so it meets the batches that were usable then, whatever has expired since. Time never
-runs backwards in a ledger: where something was posted later already, the entry comes at the instant
-of that. Its ``effective_at`` is the usage's own all the same.
+A shadow stage follows the old system in this way. The entry is posted at the instant of the usage,
+so it takes from the batches that were usable then, whatever has expired since. Time never runs
+backwards in a ledger: if something later is posted already, the entry gets that instant. Its
+``effective_at`` is always the usage's own.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from chalicelib.store.ledger import Outcome
 
 @dataclass(frozen=True, slots=True)
 class PastUsage:
-    """Asks to spend what was spent elsewhere at that instant; ``key`` is the usage's name there."""
+    """Asks to spend what was spent elsewhere at an instant; ``key`` is the usage's name there."""
 
     user_id: str
     amount: int
@@ -31,11 +31,11 @@ class PastUsage:
 
     @property
     def operation(self) -> str:
-        """Its business name: done once under it."""
+        """The operation's name: performed once."""
         return f"usage#{self.caller}#{self.key}"
 
     def described(self) -> dict[str, object]:
-        """What the same usage again must be."""
+        """What another request must say to count as the same usage."""
         return {
             "user_id": self.user_id,
             "amount": self.amount,

@@ -1,8 +1,9 @@
 """Purchases and refunds: a payment buys credits once, and its refunds take them back.
 
-The payment is the key, for ever, whichever route or webhook brings it: the operation of a purchase,
-``purchase#<payment_id>``, has no caller. A refund says what was refunded of a payment in all, so it
-needs no key: the same report again changes nothing, and less than before gives back.
+The payment is the key, for ever, whichever route or webhook reports it: the operation of a
+purchase, ``purchase#<payment_id>``, has no caller. A refund reports the total refunded of a
+payment, so it needs no key: repeating a report changes nothing, and a smaller total gives credits
+back.
 
     purchase  +500   batch 7: 500   of payment pi_3
     usage     -450   batch 7:  50
@@ -26,11 +27,11 @@ from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
 
 CREDITS_BOUGHT = "Credits bought"
-"""The description of a purchase that has none of its own."""
+"""The default description of a purchase."""
 
 
 def operation_of(payment_id: str) -> str:
-    """The business name of the purchase that a payment made."""
+    """The name of the operation of a payment's purchase."""
     return f"purchase#{payment_id}"
 
 
@@ -39,7 +40,7 @@ class Purchase:
     """Asks to grant what a payment has bought.
 
     ``expires_in_days``: in local days of the user; None for credits that never expire, whatever the
-    user's plan says.
+    user's plan is.
     """
 
     user_id: str
@@ -52,9 +53,9 @@ class Purchase:
     metadata: Metadata = ()
 
     def described(self) -> dict[str, object]:
-        """What the same payment must ask for, by whichever way it comes again.
+        """What another report of the payment must say to count as the same purchase.
 
-        That is who got how much. Two ways may well word it, or date it, differently.
+        That is the user and the amount. Texts and dates may differ between two reporters.
         """
         return {"user_id": self.user_id, "amount": self.amount}
 
@@ -104,7 +105,7 @@ def _place_of(services: Services, payment_id: str) -> tuple[str, int]:
 class Refund:
     """Reports what was refunded of a payment.
 
-    ``amount``: in all by now, in credits; less than before if a dispute was won, say.
+    ``amount``: the total so far, in credits; less than before if a dispute was won, for example.
     ``observed_at``: when that was seen; None if it is not known.
     """
 
@@ -117,12 +118,12 @@ class Refund:
 def refund(services: Services, report: Refund, *, actor: str, dry_run: bool = False) -> Outcome:
     """Takes back what was refunded of a purchase, or gives back what was refunded too much.
 
-    A ``dry_run`` only says what it would do, and writes nothing.
+    A ``dry_run`` only returns what it would do, and writes nothing.
 
-    See `domain.ledger.refund`. The entry's ``refund`` says how the purchase stands; its amount is
-    what was taken (negative) or given back. Needs no subscription: the user may be erased. Raises
+    See `domain.ledger.refund`. The entry's ``refund`` is the purchase's state; its amount is what
+    was taken (negative) or given back. Needs no subscription: the user may be erased. Raises
     `NotFound` for an unknown payment, `NotAllowed` for more than it bought, and `OutdatedEdit` for
-    a report that saw what it says before the newest one did.
+    a report with an older observation than the newest one.
     """
     user_id, number = _place_of(services, report.payment_id)
     request = Request(f"refund#{report.payment_id}", actor, report.description)
@@ -140,11 +141,11 @@ def refund(services: Services, report: Refund, *, actor: str, dry_run: bool = Fa
 def refund_what_is_known(
     services: Services, payment_id: str, *, description: str, actor: str
 ) -> None:
-    """Takes back what is known to be taken back of a purchase, or gives back what is not any more.
+    """Refunds a purchase up to the known total, or gives back what exceeds it.
 
-    That is what the provider's events have added up to in the table of payments, in money: the same
-    part of the credits is taken back. Raises `NotFound` for a payment that has bought nothing, and
-    `NotAllowed`. Where the events have told nothing, what others have reported stands.
+    The total is the sum of the provider's events in the table of payments, in money: the same share
+    of the credits is taken back. Raises `NotFound` for a payment that has bought nothing, and
+    `NotAllowed`. If there are no such events, refunds reported by others stay.
     """
     user_id, number = _place_of(services, payment_id)
     known = services.stripe.payment(payment_id)

@@ -1,1 +1,1 @@
-"""What is kept in AWS, in tables and buckets: nothing else knows a key or a condition."""
+"""Everything stored in AWS, in tables and buckets: nothing else knows a key or a condition."""

@@ -41,7 +41,7 @@ _DIGESTS = "digests/"
 
 
 class Anchored(NamedTuple):
-    """The anchors of some users by their ids, and when they were taken; None without a digest."""
+    """The anchors of some users by their ids, and when they were taken (None without a digest)."""
 
     taken_at: datetime | None
     anchors: Mapping[str, Anchor]
@@ -64,7 +64,7 @@ class Anchors:
     def keep(self, heads: Iterable[Head], now: datetime) -> None:
         """Keeps the heads of a batch.
 
-        The same batch again makes one more object, which changes nothing.
+        Keeping a batch again makes one more object, which changes nothing.
         """
         lines = "".join(head.line() for head in sorted(heads)).encode()
         name = hashlib.sha256(lines).hexdigest()[:16]
@@ -74,7 +74,7 @@ class Anchors:
     def fold(self, until: datetime) -> Folded:
         """Makes the digest of an instant, of all heads kept before it.
 
-        It is made once: if it exists, or a later one does, nothing happens.
+        A digest is made once: if it or a later one exists, nothing happens.
         """
         digests = self._objects(_DIGESTS)
         newest = max(digests, default=None)
@@ -102,7 +102,7 @@ class Anchors:
         )
 
     def newest(self, before: datetime | None = None) -> tuple[datetime | None, Iterable[Head]]:
-        """When the newest digest was made (from before an instant), and its heads, in order."""
+        """The instant of the newest digest (from before an instant), and its heads, in order."""
         digests = self._objects(_DIGESTS)
         bound = f"{_DIGESTS}{format_instant(before)}" if before else None
         key = max((key for key in digests if bound is None or key < bound), default="")
@@ -139,17 +139,17 @@ class Anchors:
             yield path
 
     def _objects(self, prefix: str) -> dict[str, str]:
-        """The oldest version of each object whose key begins so, in the order of their keys."""
+        """The oldest version of each object with this key prefix, in the order of their keys."""
         pages = self._client.get_paginator("list_object_versions").paginate(
             Bucket=self._bucket, Prefix=prefix
         )
-        # Of a key S3 names the newest version first.
+        # S3 lists the newest version of a key first.
         return {
             found["Key"]: found["VersionId"] for page in pages for found in page.get("Versions", ())
         }
 
     def _read(self, key: str, version: str) -> Iterator[Head]:
-        """Raises `AnchorUnreadable`, when it comes to it."""
+        """Raises `AnchorUnreadable` while it is iterated."""
         answer = self._client.get_object(Bucket=self._bucket, Key=key, VersionId=version)
         try:
             yield from _heads_of(answer["Body"])
@@ -191,6 +191,6 @@ def _read_file(path: Path) -> Iterator[Head]:
 
 
 def _write_file(path: Path, heads: Iterable[Head]) -> None:
-    """The same heads are the same bytes, whenever they are written."""
+    """The same heads give the same bytes, whenever they are written."""
     with path.open("wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as lines:
         lines.writelines(head.line().encode() for head in heads)

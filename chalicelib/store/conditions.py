@@ -1,6 +1,7 @@
 """The conditions and changes of the few writes that are not statements, composed by PynamoDB.
 
-Import it where such a write is made, and PynamoDB with it: reading and spending need neither.
+Import it only where such a write is made: it imports PynamoDB, which reading and spending do not
+need.
 """
 
 from collections.abc import Sequence
@@ -19,12 +20,12 @@ def when(condition: Condition) -> Request:
 
 
 def changing(actions: Sequence[Action], condition: Condition) -> Request:
-    """The parameters that change some attributes of an item on a condition."""
+    """The parameters that change some attributes of an item under a condition."""
     return _named({"UpdateExpression": Update(*actions), "ConditionExpression": condition})
 
 
 def is_still(item: Item | None) -> Condition:
-    """That an item is of the version that was read, or still not there; it may lack a version."""
+    """That an item still has the version that was read (if any), or still does not exist."""
     version = Path("version")
     there = item is not None and "version" in item
     return version == item["version"] if item and there else version.does_not_exist()

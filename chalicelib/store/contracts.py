@@ -1,4 +1,4 @@
-"""The contracts of a subscription as its item keeps them: one text of JSON, without names.
+"""The contracts of a subscription as its item stores them: one JSON text, without names.
 
 [["sub_1", 1798761600000, [["evt_7", ["pro", "yearly", "active", 1798761600000, null], null]]]]
 """
@@ -36,9 +36,9 @@ def contracts_text(contracts: Sequence[Contract]) -> str:
 
 
 def as_contracts(attribute: Attribute) -> tuple[Contract, ...]:
-    """The contracts of an attribute. Raises what `damage.value_of` expects of a reader."""
+    """The contracts of an attribute. Raises the errors that `damage.value_of` expects."""
     contracts = json.loads(as_text(attribute))
-    if not isinstance(contracts, list):  # else nothing would be told of an empty object
+    if not isinstance(contracts, list):  # an empty object would otherwise go unnoticed
         raise Damage("is no list")
     return tuple(_contract(*each) for each in contracts)
 

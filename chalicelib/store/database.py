@@ -1,7 +1,8 @@
 """The one client of DynamoDB in a process, and the functions that all stores share.
 
-Requests are written out here and in the stores as DynamoDB's API has them, and go by our own wire:
-the SDK takes ten times as long to send one, and as long again to be imported (bench/README.md).
+Here and in the stores, requests are written as DynamoDB's API has them. They go through our own
+wire: the SDK takes ten times as long to send one, and as long again to be imported
+(bench/README.md).
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,7 +40,7 @@ def connect(
     access_key: str | None = None,
     secret_key: str | None = None,
 ) -> Client:
-    """A client for so many threads.
+    """A client for a number of threads.
 
     Endpoint and credentials are found as the SDK finds them, unless they are given.
     """
@@ -54,7 +55,7 @@ def connect(
 
 
 def races(pause: Pause) -> Iterator[int]:
-    """Bounded attempts at a race with other writers; every lost race is counted."""
+    """Bounded attempts to win a race with other writers; every lost race is counted."""
     for attempt in attempts(pause):
         if attempt:
             count(Metric.CONFLICTS_RETRIED)
@@ -72,7 +73,7 @@ def number(value: int) -> dict[str, str]:
 
 
 def read_item(client: Client, table: str, key: Item) -> Item | None:
-    """The item of a key as of now (strongly consistent); None if there is none."""
+    """The item of a key as of now (strongly consistent); None if there is no such item."""
     response = client.call(
         "GetItem",
         {
@@ -92,7 +93,7 @@ def delete_item(client: Client, table: str, key: Item, condition: Request | None
 
 
 def every_item(client: Client, operation: str, request: Request) -> Iterator[Item]:
-    """The items of a ``Query`` or a ``Scan``; no page is read before its first item is wanted."""
+    """The items of a ``Query`` or a ``Scan``; each page is read when its first item is wanted."""
     request = {**request, "ReturnConsumedCapacity": "TOTAL"}
     while True:
         response = client.call(operation, request)
@@ -104,12 +105,12 @@ def every_item(client: Client, operation: str, request: Request) -> Iterator[Ite
 
 
 def every_item_from(client: Client, start: Item, request: Request) -> Iterator[Item]:
-    """Every item of a scan once, in the table's own order, beginning behind the key ``start``.
+    """Every item of a scan once, in the table's own order, beginning after the key ``start``.
 
     No item needs to have that key: it only says where in the table to begin.
     """
     seen: set[tuple[str, ...]] = set()
-    # From that place to the end of the table, and then from its beginning.
+    # From that place to the end of the table, then from its beginning.
     for place in ({"ExclusiveStartKey": start}, {}):
         for item in every_item(client, "Scan", request | place):
             key = tuple(item[name]["S"] for name in start)
@@ -129,7 +130,8 @@ def read_many(
 ) -> Iterator[Item]:
     """The existing items of some keys, in no order. ``called``: a word for these items.
 
-    Keys that DynamoDB leaves unprocessed are read again. Raises `Contention` if it never answers.
+    Keys that DynamoDB leaves unprocessed are read again. Raises `Contention` if some stay
+    unprocessed.
     """
     for start in range(0, len(keys), MOST_KEYS_A_BATCH):
         missing = keys[start : start + MOST_KEYS_A_BATCH]

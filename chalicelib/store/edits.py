@@ -3,7 +3,7 @@
 Keys of table ``edits``: partition ``user_id``, sort ``edit``, which is ``<version>#<id>``, the
 version as 12 digits. The newest record is the last, and each attempt at an edit has its own key.
 The record is inserted in the transaction that makes the edit (`store.subscriptions`), so an edit
-was made exactly if its record exists.
+was made if and only if its record exists.
 """
 
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ class EditStore:
         return read_item(self._client, self._table, _key(user_id, key)) is not None
 
     def newest_first(self, user_id: str, before: str | None, limit: int) -> EditsPage:
-        """A page of a user's edits, those before one of them; for `read_edit` to read."""
+        """A page of a user's edits before a given one, as stored; for `read_edit` to read."""
         request = self._newest_first(user_id) | {"Limit": limit, "ReturnConsumedCapacity": "TOTAL"}
         if before:
             request["ExclusiveStartKey"] = _key(user_id, before)
@@ -59,7 +59,7 @@ class EditStore:
     def erase(self, user_id: str) -> Iterator[str]:
         """Removes a user's records one by one; yields the key of each. Doing it again is safe.
 
-        No condition is needed that a record is still the one that was read: records never change.
+        Records never change, so no condition on their content is needed.
         """
         for item in self.items(user_id):
             delete_item(self._client, self._table, _key(user_id, item["edit"]["S"]))

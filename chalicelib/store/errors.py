@@ -1,4 +1,4 @@
-"""The faults of a call to AWS, and the service's codes for them.
+"""The faults of calls to AWS, and the service's codes for them.
 
 Refusals of a decision are in the tree of `domain.errors`, and so is `Contention`.
 """
@@ -13,10 +13,10 @@ class OutOfTime(Exception):
 
 
 def faults(*others: type[Exception]) -> tuple[type[Exception], ...]:
-    """The errors of a call to AWS, faults of the world, to report and retry; behind ``others``.
+    """The errors of calls to AWS, external faults to report and retry; after ``others``.
 
-    Those of the SDK are among them once something has imported it: before, nothing can raise them,
-    and a function that needs no SDK does not load one to say so.
+    They include the SDK's only after something has imported it: before, nothing can raise them, and
+    a function that needs no SDK does not have to load it for them.
     """
     sdk = sys.modules.get("botocore.exceptions")
     return (*others, WireError, OutOfTime, *((sdk.BotoCoreError, sdk.ClientError) if sdk else ()))

@@ -1,13 +1,12 @@
 """The ledger table: appends entries exactly once and reads them back.
 
-Every write is PartiQL's `INSERT`, alone, in a batch or in a transaction: it refuses a key that
-exists
-(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.insert.html). For an
-entry that is the optimistic lock (only one writer gets number n+1), the order, and for scheduled
-work the idempotency; for work on request the marker in the same transaction adds it. No writer
-leaves the condition out by mistake or on purpose: the right to insert, `dynamodb:PartiQLInsert`, is
-the only one to write that our functions have. The exception is `erase`, which takes the texts out
-of the entries of a person: an operator runs it with their own rights.
+Every write is PartiQL's `INSERT`, alone, in a batch or in a transaction. It refuses a key that
+exists (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.insert.html).
+For an entry this is the optimistic lock (only one writer gets number n+1) and the order. For
+scheduled work it is also the idempotency; for work on request the marker in the same transaction
+provides that. No writer can leave the condition out, by mistake or on purpose: the only right to
+write that our functions have is the right to insert, `dynamodb:PartiQLInsert`. The exception is
+`erase`, which takes the texts out of a person's entries: an operator runs it with their own rights.
 
     writer A                      writer B
     reads entry 7                 reads entry 7
@@ -75,7 +74,7 @@ class Outcome(NamedTuple):
     """The result of an operation on request.
 
     ``replayed``: the entry existed before, because this request repeats an earlier one.
-    ``expired``: in a reversal or a refund, the credits that could not return because their batch
+    ``expired``: in a reversal or a refund, how many credits could not return because their batch
     expired.
     """
 
@@ -85,7 +84,7 @@ class Outcome(NamedTuple):
 
 
 class Performed(NamedTuple):
-    """The entry of an operation that was performed before, and whether by the same request."""
+    """The entry of an operation performed before, and whether the same request performed it."""
 
     entry: LedgerEntry
     is_same: bool
@@ -94,8 +93,8 @@ class Performed(NamedTuple):
 class ManyPerformed(NamedTuple):
     """The result of several operations that share an entry.
 
-    ``entry``: of those that were performed now; None if all were before. ``account``: as it was
-    then. ``before``: the markers of those that were performed before, by operation.
+    ``entry``: of those performed now; None if all were performed before. ``account``: as it was
+    then. ``before``: the markers of those performed before, by operation.
     """
 
     entry: LedgerEntry | None
@@ -104,7 +103,7 @@ class ManyPerformed(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """A decided entry that is not written yet, and its item for the table."""
+    """A decided but unwritten entry, and its item for the table."""
 
     entry: LedgerEntry
     item: Item
@@ -132,7 +131,7 @@ class _Posting(NamedTuple):
 
 
 def draft(account: Account, decide: DecideOrStop) -> Draft | None:
-    """The entry that ``decide`` wants next, ready to be written; None when it wants none."""
+    """The entry that ``decide`` wants next, ready to be written; None if it wants none."""
     decided = decide(account)
     if decided is None:
         return None
@@ -141,7 +140,7 @@ def draft(account: Account, decide: DecideOrStop) -> Draft | None:
 
 
 def _correlated(entry: LedgerEntry) -> LedgerEntry:
-    """The entry with the id of the current operation, which joins the ledger to the logs."""
+    """The entry with the current operation's correlation id, which connects ledger and logs."""
     return replace(entry, correlation_id=correlation_id())
 
 
@@ -158,7 +157,7 @@ def _marker_item(operation: str, request_hash: str, entry: LedgerEntry, expired:
 
 
 def fingerprint(request: Mapping[str, object]) -> str:
-    """A digest that distinguishes requests under the same idempotency key."""
+    """A digest that distinguishes different requests under one idempotency key."""
     canonical = json.dumps(request, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -169,7 +168,7 @@ class LedgerStore(LedgerReader):
     def post(
         self, user_id: str, decide: DecideOrStop, tried: Draft | None = None
     ) -> list[LedgerEntry]:
-        """Scheduled work: appends what ``decide`` says until it says None.
+        """Scheduled work: appends the entries that ``decide`` returns, until it returns None.
 
         Idempotent by state: ``decide`` sees earlier work in the account. Returns the appended
         entries, including one that was refused because it existed already (its answer was lost).
@@ -191,7 +190,7 @@ class LedgerStore(LedgerReader):
         raise Contention(f"the ledger of user {user_id} is written too often at the moment")
 
     def insert(self, drafts: Sequence[Draft]) -> Inserted:
-        """Appends entries of as many users, at most `INSERTS_A_REQUEST`, in one request.
+        """Appends entries, each of another user, at most `INSERTS_A_REQUEST`, in one request.
 
         This is not a transaction: each entry is inserted if its number is free, independently of
         the others. An entry that lost a race, or failed, is refused: `post` then decides it again
@@ -210,7 +209,7 @@ class LedgerStore(LedgerReader):
             elif error["Code"] in THROTTLES:
                 inserted.throttled.append(each)
             else:
-                # A lost race; or what no other try mends: `post` then meets it for this user alone.
+                # A lost race, or a permanent fault, which `post` then meets for this user alone.
                 inserted.refused.append(each)
         if inserted.refused:
             count(Metric.CONFLICTS_RETRIED, len(inserted.refused))
@@ -227,9 +226,9 @@ class LedgerStore(LedgerReader):
     ) -> Outcome:
         """Work on request, once per ``operation``: a repeated request returns the first entry.
 
-        A ``dry_run`` returns, or raises, the same as things stand now, and writes nothing.
-        Raises what ``decide`` raises, `IdempotencyKeyReused` for another request under the same
-        operation, and `Contention` when bounded retries do not suffice.
+        A ``dry_run`` returns or raises what the request would now, and writes nothing. Raises what
+        ``decide`` raises, `IdempotencyKeyReused` for another request under the same operation, and
+        `Contention` when the bounded retries fail.
         """
         return self._perform(
             user_id,
@@ -245,12 +244,12 @@ class LedgerStore(LedgerReader):
         requests: Mapping[str, Mapping[str, object]],
         decide: Callable[[Account, Collection[str]], LedgerEntry],
     ) -> ManyPerformed:
-        """Several operations on request in one entry, each once, whichever way it is asked for.
+        """Several operations on request in one entry, each performed at most once.
 
         ``requests`` by operation. ``decide`` is told which of them were not performed before. An
         operation can also be performed by itself, with `perform`: its marker is the same. Raises
         what ``decide`` raises, `IdempotencyKeyReused` for another request under the same operation,
-        and `Contention` when bounded retries do not suffice.
+        and `Contention` when the bounded retries fail.
         """
         before: dict[str, Marker] = {}
         for attempt in races(self._pause):
@@ -262,7 +261,7 @@ class LedgerStore(LedgerReader):
             try:
                 entry = _correlated(decide(account, new))
             except CreditsError:
-                # Refused as things stand now; but some may have been performed, and cost nothing.
+                # Refused as things are now; but some may have been performed, and cost nothing.
                 found = self._performed_among(requests, new)
                 if not found:
                     raise
@@ -307,9 +306,9 @@ class LedgerStore(LedgerReader):
     ) -> dict[str, Performed | Unreadable]:
         """The results of those operations that were performed before; ``requests`` by operation.
 
-        An operation that is just being performed may be missing: performing it again then meets
-        the marker. If a marker or an entry cannot be read, the reason stands in its place. Raises
-        `Contention` if DynamoDB never answers.
+        An operation that is being performed right now may be missing: performing it again then
+        meets the marker. If a marker or an entry cannot be read, the error is in its place. Raises
+        `Contention` if some keys stay unprocessed.
         """
         operations = {marker_key(operation_digest(operation)): operation for operation in requests}
         found: dict[str, Performed | Unreadable] = {}
@@ -341,7 +340,7 @@ class LedgerStore(LedgerReader):
         *,
         dry_run: bool = False,
     ) -> Outcome:
-        """Gives a usage back, wholly (``amount`` None) or partly; see `domain.ledger.reverse`.
+        """Gives a usage back, fully (``amount`` None) or partly; see `domain.ledger.reverse`.
 
         A ``dry_run`` writes nothing; see `perform`.
         """
@@ -355,11 +354,11 @@ class LedgerStore(LedgerReader):
 
         def decide(account: Account) -> _Posting:
             usage = self.entry(user_id, usage_number)
-            # Entry 1 cannot be a usage: the domain refuses it before it looks at the one before.
+            # Entry 1 cannot be a usage: the domain refuses it before it looks at the entry before.
             before = self.entry(user_id, usage_number - 1) if usage_number > 1 else usage
             last = self._last_link(user_id, usage_number)
             reversal = ledger.reverse(account, usage, before, last.in_all, amount, request, now)
-            # Its own condition makes a reversal fail that has not seen the one before it.
+            # The condition of its insert makes a reversal fail that has not seen the one before it.
             link = Link(usage_number, last.sequence + 1, reversal.reversed_in_all)
             return _Posting(reversal.entry, (item_of_link(user_id, link),), reversal.expired)
 
@@ -380,13 +379,12 @@ class LedgerStore(LedgerReader):
     ) -> Outcome:
         """Takes a purchase back, or gives back what was taken; see `domain.ledger.refund`.
 
-        ``report`` says what was refunded in all. It is asked once it is known how the purchase
-        stands, and again after a lost race: what it reads is then no older than what is changed.
+        ``report`` says what was refunded in all. It is called after the state of the purchase was
+        read, and again after a lost race: so its data is never older than the state it changes.
 
-        Idempotent by state: the last link of the purchase names the refund that says how it stands.
-        A report that says nothing new returns that refund. A ``dry_run`` writes nothing. Raises
-        what the decision raises, and
-        `Contention` when bounded retries do not suffice.
+        Idempotent by state: the last link of the purchase names the latest refund, and so its
+        state. A report that says nothing new returns that refund. A ``dry_run`` writes nothing.
+        Raises what the decision raises, and `Contention` when the bounded retries fail.
         """
         for attempt in races(self._pause):
             account = self.account(user_id)
@@ -418,11 +416,11 @@ class LedgerStore(LedgerReader):
         raise Contention(f"the ledger of user {user_id} is written too often at the moment")
 
     def is_refunded(self, user_id: str, purchase_number: int) -> bool:
-        """Whether any refund of a purchase was ever reported."""
+        """Whether a refund of a purchase was ever reported."""
         return self._last_link(user_id, purchase_number).sequence > 0
 
     def _batch(self, account: Account, number: int) -> CreditBatch:
-        """A batch of an account, though it may be closed: then as it was granted."""
+        """A batch of an account; if it is closed, as it was granted."""
         found = next((batch for batch in account.batches if batch.number == number), None)
         batch = found or self.entry(account.user_id, number).granted_batch
         if batch is None:
@@ -430,12 +428,12 @@ class LedgerStore(LedgerReader):
         return batch
 
     def erase(self, user_id: str, names: Collection[str] = ()) -> Iterator[bool]:
-        """Takes the texts out of a ledger, entry by entry; whether each was changed by this.
+        """Takes the texts out of a ledger, entry by entry; yields whether it changed each.
 
         See `domain.entries.without_texts` for ``names``. Entries erased before stay unchanged, so
         you can finish a killed erasure by running it again. Amounts, numbers and the hash that
         chains the next entry stay. Writers may go on meanwhile. Raises `LedgerCorrupt` before
-        anything is changed: an erasure must not seal what somebody tampered with.
+        anything is changed: an erasure must not seal a tampered ledger.
         """
         self.verify(user_id)
         previous_hash = FIRST_HASH
@@ -482,7 +480,7 @@ class LedgerStore(LedgerReader):
             try:
                 posting = decide(account)
             except CreditsError:
-                # Refused as things stand now, but it may have been granted before: then replay.
+                # Refused as things are now, but it may have been granted before: then replay.
                 marker = self._marker(operation)
                 if marker:
                     return self._replay(operation, request_hash, marker)
@@ -499,7 +497,8 @@ class LedgerStore(LedgerReader):
                 self._transact(items)
             except ServiceError as error:
                 codes = partiql.cancelled_for(error)
-                # What is there already is not said: an entry of others, or this very operation.
+                # DynamoDB does not say which key exists: another writer's entry, or this very
+                # operation.
                 marker = self._marker(operation) if codes & partiql.TAKEN else None
                 if marker:
                     return self._replay(operation, request_hash, marker)
@@ -518,7 +517,7 @@ class LedgerStore(LedgerReader):
         return Outcome(entry, replayed=True, expired=marker.expired)
 
     def _append(self, item: Item) -> bool:
-        """Whether the entry was inserted; False if its number is taken, or just being taken."""
+        """Whether the entry was inserted; False if its number is taken, or is just being taken."""
         statement = partiql.insert(self._table, item)
         try:
             self._client.call("ExecuteStatement", statement | {"ReturnConsumedCapacity": "TOTAL"})
@@ -531,7 +530,7 @@ class LedgerStore(LedgerReader):
     def _transact(self, items: Sequence[Item]) -> None:
         """Inserts all items or none.
 
-        The wire gives the request a token: DynamoDB carries it out once, however often it is asked
+        The wire gives the request a token: DynamoDB carries it out once, even if it is sent again
         (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExecuteTransaction.html).
         """
         statements = [partiql.insert(self._table, item) for item in items]
@@ -541,11 +540,11 @@ class LedgerStore(LedgerReader):
         )
 
     def _marker(self, operation: str) -> Marker | None:
-        """The marker of an operation, read so that one still being committed is not overlooked."""
+        """The marker of an operation, read so that one that is still being committed is seen."""
         return self._markers([operation]).get(operation)
 
     def _markers(self, operations: Sequence[str]) -> dict[str, Marker]:
-        """The markers of operations, those that exist, read in the same way."""
+        """The existing markers of operations, read in the same way."""
         keys = [item_key(marker_key(operation_digest(each)), MARKER) for each in operations]
         gets = [{"Get": {"TableName": self._table, "Key": key}} for key in keys]
         for attempt in races(self._pause):
@@ -564,7 +563,7 @@ class LedgerStore(LedgerReader):
         raise Contention(f"operation {operations[0]} is being written at the moment")
 
     def _last_link(self, user_id: str, entry_number: int) -> Link:
-        """The last link of a usage or a purchase; for one without any, a link of zeros."""
+        """The last link of a usage or a purchase; without one, a link of zeros."""
         key = links_key(entry_number)
         last = next(self._items(user_id, key, f"{key[:-1]}$", page=1), None)
         return read_link(last, entry_number) if last else Link(entry_number, 0, 0)

@@ -9,7 +9,7 @@ Keys of table ``ledger`` (partition ``user_id``, sort ``entry``):
 
     index ``expiring``       <timezone>#<shard>       <sweep_at>#<user id>#<number>
 
-Markers hold no text of anybody: callers and their keys are in the entries alone.
+Markers contain no personal texts: only the entries name callers and their keys.
 """
 
 import re
@@ -29,7 +29,7 @@ from .database import Item, number, text
 from .reading import as_text, as_whole, read
 
 EXPIRY_SHARDS = 32
-"""Index partitions per timezone: one takes 1,000 writes a second, a midnight can bring more."""
+"""Index partitions per timezone: one takes 1,000 writes a second; a midnight can bring more."""
 
 _ENTRY_KEY = re.compile(r"entry#[0-9]{12,}")
 _REVERSAL_KEY = re.compile(r"reversal#([0-9]{12,})#([0-9]{6,})")
@@ -38,7 +38,7 @@ MARKER = "operation"
 """The sort key of every marker."""
 
 _MARKERS = "operation#"
-"""The beginning of every marker's partition key: no user id has a number sign."""
+"""The prefix of every marker's partition key: no user id has a number sign."""
 
 
 # --- Keys -----------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def entry_key(entry_number: int) -> str:
 
 
 def links_key(entry_number: int) -> str:
-    """The beginning of the sort keys of a usage's reversals, or of a purchase's refunds."""
+    """The prefix of the sort keys of a usage's reversals, or of a purchase's refunds."""
     return f"reversal#{entry_number:012}#"
 
 
@@ -70,7 +70,7 @@ def is_marker(item: Item) -> bool:
 
 
 def is_entry(item: Item) -> bool:
-    """Whether an item of the table stands among the entries; its key may yet be no entry's."""
+    """Whether an item's key sorts among the entries; it may still be malformed."""
     return bool(item["entry"]["S"].startswith("entry#"))
 
 
@@ -81,7 +81,7 @@ def owner_of(item: Item) -> str:
 
 
 def number_of(item: Item, supposed: int = 0) -> int:
-    """The number in an entry's key. Raises `LedgerCorrupt` with the number that it should be."""
+    """The number in an entry's key. Raises `LedgerCorrupt`, which names the ``supposed`` number."""
     key = item["entry"]["S"]
     if not _ENTRY_KEY.fullmatch(key):
         raise LedgerCorrupt(owner_of(item), supposed, f"its key is {key!r}")
@@ -92,7 +92,7 @@ def number_of(item: Item, supposed: int = 0) -> int:
 
 
 def item_of(entry: LedgerEntry, previous_hash: str) -> Item:
-    """An entry as the table has it, chained to the one before."""
+    """An entry as the table stores it, chained to the one before."""
     body = entry.body()
     item = {
         "user_id": text(entry.user_id),
@@ -109,19 +109,19 @@ def item_of(entry: LedgerEntry, previous_hash: str) -> Item:
 
 
 def read_entry(item: Item) -> LedgerEntry:
-    """An entry as the table and its stream have it. Raises `LedgerCorrupt`."""
+    """Reads an entry from the table or its stream. Raises `LedgerCorrupt`."""
     number = number_of(item)
     return LedgerEntry.from_body(owner_of(item), number, _attribute(item, number, "body"))
 
 
 def account_of(item: Item) -> Account:
-    """The account as an entry leaves it. Raises `LedgerCorrupt`."""
+    """The account after an entry. Raises `LedgerCorrupt`."""
     entry = read_entry(item)
     return Account(entry.user_id, entry, _attribute(item, entry.number, "hash"))
 
 
 def read_line(item: Item, supposed: int = 0) -> StoredLine:
-    """An entry as the audit walks it. Raises `LedgerCorrupt`, with the number it should have."""
+    """An entry for the audit's walk. Raises `LedgerCorrupt`, with the number it should have."""
     number = number_of(item, supposed)
     body, hash_ = (_attribute(item, number, name) for name in ("body", "hash"))
     erased = _attribute(item, number, "erased") if "erased" in item else None
@@ -129,7 +129,7 @@ def read_line(item: Item, supposed: int = 0) -> StoredLine:
 
 
 def read_head(item: Item) -> Head:
-    """The head that an entry is, as the stream has it. Raises `LedgerCorrupt`."""
+    """An entry of the stream as the head of its ledger. Raises `LedgerCorrupt`."""
     user_id, line = owner_of(item), read_line(item)
     try:
         return Head.parse(f"{user_digest(user_id)} {line.number} {line.hash}\n")
@@ -147,18 +147,18 @@ def expiry_of(item: Item) -> datetime | None:
 
 
 def _attribute(item: Item, number: int, name: str) -> str:
-    """A text of an entry. Raises `LedgerCorrupt`."""
+    """A text attribute of an entry. Raises `LedgerCorrupt`."""
     try:
         return value_of(item, name, as_text)
     except Damage as error:
         raise LedgerCorrupt(owner_of(item), number, str(error)) from error
 
 
-# --- What stands beside them ----------------------------------------------------------------------
+# --- The items beside them ------------------------------------------------------------------------
 
 
 def read_marker(item: Item) -> Marker:
-    """The marker of an operation as the table has it. Raises `Unreadable`."""
+    """Reads the marker of an operation. Raises `Unreadable`."""
     return read("ledger", owner_of(item), item, _marker_of)
 
 
@@ -181,7 +181,7 @@ def audited_marker(item: Item) -> Marker:
 
 
 def entry_of(marker: Marker, entries: Mapping[tuple[str, int], Item]) -> LedgerEntry:
-    """What an operation came to. Raises `LedgerCorrupt`."""
+    """The entry of an operation, found by its marker. Raises `LedgerCorrupt`."""
     item = entries.get((marker.owner, marker.number))
     if item is None:
         raise LedgerCorrupt(marker.owner, marker.number, "it has a marker and is not there")
@@ -189,7 +189,7 @@ def entry_of(marker: Marker, entries: Mapping[tuple[str, int], Item]) -> LedgerE
 
 
 def item_of_link(user_id: str, link: Link) -> Item:
-    """A link as the table has it; that of a reversal says nothing of a refund."""
+    """A link as the table stores it; a reversal's has none of the attributes of a refund."""
     item = {
         "user_id": text(user_id),
         "entry": text(f"{links_key(link.of)}{link.sequence:06}"),
@@ -202,7 +202,7 @@ def item_of_link(user_id: str, link: Link) -> Item:
 
 
 def read_link(item: Item, of: int) -> Link:
-    """The link of a usage or a purchase as the table has it. Raises `Unreadable`."""
+    """Reads a link of a usage or a purchase. Raises `Unreadable`."""
 
     def link_of(item: Item) -> Link:
         return Link(
@@ -217,7 +217,7 @@ def read_link(item: Item, of: int) -> Link:
 
 
 def audited_link(item: Item) -> Link:
-    """The same, and whether it says what its key does. Raises `LedgerCorrupt`."""
+    """The same; its attributes must agree with its key. Raises `LedgerCorrupt`."""
     user_id, key = owner_of(item), item["entry"]["S"]
     found = _REVERSAL_KEY.fullmatch(key)
     if not found:

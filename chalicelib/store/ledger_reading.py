@@ -63,10 +63,10 @@ from .ledger_items import (
 from .wire.client import Client
 
 ENTRIES_A_SEARCH = 1_000
-"""How many entries to search for one page of a type: a rare type must not cost a whole ledger."""
+"""The most entries searched for a page of a type: a rare type must not cost a whole ledger."""
 
 ENTRIES_A_READ = 250
-"""How many of them one query reads."""
+"""How many entries one query reads."""
 
 
 class HistoryPage(NamedTuple):
@@ -79,7 +79,7 @@ class HistoryPage(NamedTuple):
 class ExpiringPage(NamedTuple):
     """One page of the expiry index: the users of its batches, and the sort key to go on after.
 
-    ``instants``: when each of them expires; None if its key cannot be read.
+    ``instants``: when each batch expires; None if its key cannot be read.
     """
 
     user_ids: list[str]
@@ -105,22 +105,22 @@ class LedgerReader:
         return read_entry(self._entry_item(user_id, entry_number))
 
     def account_after(self, user_id: str, entry_number: int) -> Account:
-        """The account as an entry left it. Raises `NotFound`."""
+        """The account after an entry. Raises `NotFound`."""
         return account_of(self._entry_item(user_id, entry_number))
 
     def entries(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Item]:
-        """Entries by user id and number as stored, those that exist; for `read_entry` to read.
+        """Existing entries as stored, by user id and number; for `read_entry` to read.
 
-        Strongly consistent; what DynamoDB leaves unprocessed is asked for again. Raises
-        `Contention` if it never answers.
+        Strongly consistent; keys that DynamoDB leaves unprocessed are read again. Raises
+        `Contention` if some stay unprocessed.
         """
         items = self._get_many((user_id, entry_key(number)) for user_id, number in places)
         return {(owner_of(item), number_of(item)): item for item in items}
 
     def place_of(self, operation: str) -> tuple[str, int] | None:
-        """The user and the number of the entry that an operation on request made, if it made one.
+        """The user and the number of an operation's entry; None if there is no such operation.
 
-        One that is just being performed may be overlooked.
+        An operation that is being performed right now may be overlooked.
         """
         item = self._item(marker_key(operation_digest(operation)), MARKER)
         if item is None:
@@ -131,9 +131,9 @@ class LedgerReader:
     def newest_first(
         self, user_id: str, below: int | None = None, page: int = ENTRIES_A_READ
     ) -> Iterator[LedgerEntry]:
-        """All entries, those numbered less than ``below`` when given.
+        """All entries, newest first; only those numbered less than ``below`` if it is given.
 
-        They are read ``page`` at a time, as they are wanted.
+        They are read ``page`` at a time, when needed.
         """
         if below is not None and below <= 1:
             return
@@ -144,7 +144,7 @@ class LedgerReader:
     def history(
         self, user_id: str, below: int | None = None, limit: int = 100
     ) -> list[LedgerEntry]:
-        """The first ``limit`` of them; fewer if no more exist."""
+        """The first ``limit`` of them, or all if there are fewer."""
         return list(islice(self.newest_first(user_id, below, limit), limit))
 
     def back_to(
@@ -155,9 +155,9 @@ class LedgerReader:
         below: int | None = None,
         page: int = ENTRIES_A_READ,
     ) -> list[LedgerEntry]:
-        """The newest entries down to the first from before ``since``, and never above ``most``.
+        """The newest entries down to the first from before ``since``, but at most ``most``.
 
-        ``below`` and ``page``: as `newest_first`.
+        ``below`` and ``page``: as in `newest_first`.
         """
         found: list[LedgerEntry] = []
         for entry in islice(self.newest_first(user_id, below, page), most):
@@ -180,9 +180,9 @@ class LedgerReader:
         """A page of the history: entries of a type if given, none posted before ``since``.
 
         ``metadata``: the pairs that they must have. ``search``: a text that their description or a
-        value of their metadata must contain; capitals do not count. A page can hold fewer than
-        ``limit`` entries and still not be the last: such entries are searched for among
-        `ENTRIES_A_SEARCH` at a time.
+        value of their metadata must contain; capitals do not count. A page can have fewer than
+        ``limit`` entries without being the last: a search reads at most `ENTRIES_A_SEARCH` entries
+        for a page.
         """
         found: list[LedgerEntry] = []
         is_all = kind is None and not metadata and not search
@@ -215,7 +215,7 @@ class LedgerReader:
         return found
 
     def number_since(self, user_id: str, instant: datetime) -> int:
-        """The number of the first entry posted at an instant or later; there may be none yet."""
+        """The number of the first entry posted at an instant or later; it may not exist yet."""
         # Instants are kept to the millisecond.
         return self.account_at(user_id, instant - timedelta(milliseconds=1)).next_number
 
@@ -224,11 +224,11 @@ class LedgerReader:
         return self._items(user_id, "entry#", "entry$", page=1000, newest_first=False)
 
     def lines(self, user_id: str) -> Iterator[StoredLine]:
-        """Every line as stored, oldest first. Raises `LedgerCorrupt` for a damaged one."""
+        """Every line as stored, oldest first. Raises `LedgerCorrupt` for a damaged line."""
         return (line for line, _ in self._stored(user_id))
 
     def lines_from(self, user_id: str, number: int, page: int) -> Iterator[StoredLine]:
-        """The lines from one number on, as `lines`, read ``page`` at a time as they are wanted."""
+        """The lines from a number on, as `lines`, read ``page`` at a time when needed."""
         first = entry_key(number)
         for item in self._items(user_id, first, "entry$", page=page, newest_first=False):
             yield read_line(item, number)
@@ -238,9 +238,9 @@ class LedgerReader:
         return verify(user_id, self._checked_lines(user_id, []))
 
     def audit(self, user_id: str, anchor: Anchor | None = None) -> Account:
-        """The same, and whether its anchor is in it, and what stands beside the entries.
+        """The same; also checks that the ledger has its anchor, and the items beside its entries.
 
-        That is their markers and the links of reversals and refunds; see `domain.verification`.
+        These are the markers, and the links of reversals and refunds; see `domain.verification`.
         """
         for _ in races(self._pause):
             operations: list[Operation] = []
@@ -248,7 +248,7 @@ class LedgerReader:
             try:
                 self._check_beside(user_id, operations)
             except LedgerCorrupt:
-                # A writer may have been at work between the walk and this.
+                # A writer may have appended between the walk and this check.
                 if self.account(user_id).last_hash == account.last_hash:
                     raise
             else:
@@ -256,7 +256,7 @@ class LedgerReader:
         raise Contention(f"the ledger of user {user_id} is written too often at the moment")
 
     def _check_beside(self, user_id: str, operations: Sequence[Operation]) -> None:
-        """Whether each operation on request has its marker, each reversal and refund its link."""
+        """Checks that each operation on request has its marker, and reversals and refunds links."""
         found = map(audited_marker, self.markers(_digests(operations)))
         markers = {marker.digest: marker for marker in found}
         check_markers(user_id, operations, markers)
@@ -264,7 +264,7 @@ class LedgerReader:
         check_links(user_id, operations, markers, links)
 
     def check_markers(self, markers: Sequence[Marker]) -> list[LedgerCorrupt]:
-        """The problems of markers from anywhere in the table: they must name their own entries."""
+        """The problems of any markers of the table: each must name its own entry."""
         entries = self.entries((marker.owner, marker.number) for marker in markers)
         wrong: list[LedgerCorrupt] = []
         for marker in markers:
@@ -277,7 +277,7 @@ class LedgerReader:
         return wrong
 
     def _checked_lines(self, user_id: str, operations: list[Operation]) -> Iterator[StoredLine]:
-        """Every line; once it has been verified, what the table keeps beside it is checked.
+        """Every line; after the verification, the items beside the entries are checked.
 
         The operations on request are added to ``operations``.
         """
@@ -285,7 +285,7 @@ class LedgerReader:
         for line, item in self._stored(user_id):
             yield line
             entry = LedgerEntry.from_body(user_id, line.number, line.body)
-            # The hash of a line whose texts were erased is that of its former body.
+            # If the texts of a line were erased, its hash is that of its former body.
             as_written = item_of(entry, previous_hash) | {"hash": text(line.hash)}
             if line.erased is not None:
                 as_written["erased"] = text(line.erased)
@@ -305,7 +305,7 @@ class LedgerReader:
             yield line, item
 
     def markers(self, digests: Iterable[str]) -> Iterator[Item]:
-        """The markers of operations as stored, those that exist: by `domain.entries.digests_of`."""
+        """Existing markers as stored, by the digests of `domain.entries.digests_of`."""
         return self._get_many((marker_key(digest), MARKER) for digest in digests)
 
     def reversals(self, user_id: str) -> Iterator[Item]:
@@ -321,15 +321,15 @@ class LedgerReader:
         last_key: str | None,
         limit: int,
     ) -> ExpiringPage:
-        """Whose batches expire in ``(after, until]``, from one shard of a timezone's index.
+        """The users whose batches expire in ``(after, until]``, from a shard of a timezone's index.
 
-        A page can hold fewer than ``limit``, even none, and still not be the last.
-        Raises `InvalidInput` for a ``last_key`` that lies behind them all.
+        A page can have fewer than ``limit``, even none, without being the last. Raises
+        `InvalidInput` for a ``last_key`` after all of them.
         """
-        # '$' sorts directly after '#': both bounds stand behind every key of their instant.
+        # '$' sorts directly after '#': so both bounds sort after every key of their instant.
         lower = f"{last_key}\0" if last_key else f"{format_instant(after)}$"
         upper = f"{format_instant(until)}$"
-        if lower > upper:  # DynamoDB would refuse that as if it were our mistake
+        if lower > upper:  # DynamoDB would refuse that as a malformed request
             raise InvalidInput.of("cursor", f"lies behind the sweep; is {shown(last_key)}")
         response = self._client.call(
             "Query",
@@ -356,14 +356,14 @@ class LedgerReader:
         )
 
     def scan(self, start: str, page: int) -> Iterator[Item]:
-        """Every item once, in the table's own order, beginning somewhere that ``start`` says."""
+        """Every item once, in the table's own order; ``start`` says where to begin."""
         request = {"TableName": self._table, "Limit": page}
         return every_item_from(self._client, item_key(start, "entry#"), request)
 
     def walk(self) -> Iterator[Item]:
-        """Every entry of everybody, as stored: user by user, those of each in their order.
+        """Every entry of everybody, as stored: user by user, each user's in order.
 
-        Items that stand beside them are read, too, and left out. Entries of the last second may be
+        It also reads the other items and leaves them out. Entries of the last second may be
         missing.
         """
         return filter(is_entry, every_item(self._client, "Scan", {"TableName": self._table}))
@@ -378,7 +378,7 @@ class LedgerReader:
     ) -> Iterator[Item]:
         """All items of a user with sort keys from ``first`` to ``last``, strongly consistent.
 
-        They are read ``page`` at a time, as they are wanted.
+        They are read ``page`` at a time, when needed.
         """
         return every_item(
             self._client,
@@ -398,7 +398,7 @@ class LedgerReader:
         )
 
     def _get_many(self, keys: Iterable[tuple[str, str]]) -> Iterator[Item]:
-        """Items by partition and sort key, those that exist, in no order."""
+        """Existing items by partition and sort key, in no order."""
         wanted = [item_key(*key) for key in {*keys}]
         return read_many(
             self._client,
@@ -420,7 +420,7 @@ class LedgerReader:
 
 
 def _says(entry: LedgerEntry, sought: str) -> bool:
-    """Whether an entry's texts contain another, which is case-folded."""
+    """Whether an entry's texts contain ``sought``, which is case-folded."""
     items = ((item.description, item.metadata) for item in entry.items)
     return any(
         sought in text.casefold()

@@ -1,14 +1,14 @@
-"""The table of emails: it records which were sent, so that each is sent once.
+"""The table of emails: it records which emails were sent, so that each is sent once.
 
 Powertools' idempotency writes it. A record is put before an email goes to SES, on condition that
 the table has no such record, and is completed with SES's answer.
 
     sender A                         sender B
     puts the record: in progress
-                                     is refused the record: in progress, so not its to send
-    SES takes the mail
+                                     record refused: in progress, so A may be sending it
+    SES takes the email
     completes the record
-                                     is answered the record: sent, nothing left to do
+                                     record refused: sent, nothing left to do
 
 One window cannot be closed: a sender that dies between SES's answer and its record leaves a record
 in progress, and nobody can tell whether the email went out. Such an email is *never sent again*;
@@ -82,20 +82,20 @@ class _Records(DynamoDBPersistenceLayer):
 
 
 class _Lasting:
-    """Replaces a Lambda's context: a record in progress stays so as long as it is kept."""
+    """Replaces a Lambda's context: a record in progress stays in progress until it is deleted."""
 
     def get_remaining_time_in_millis(self) -> int:
         return KEPT_SECONDS * 1000
 
 
 class MailRecords:
-    """All access to the table of mails."""
+    """All access to the table of emails."""
 
     def __init__(self, client: Client, table: str, pause: Pause = pause_with_jitter) -> None:
         self._client = client
         self._table = table
         self._pause = pause
-        # The layer takes any client: this one is the process's only one for DynamoDB.
+        # The layer takes any client: this is the process's only client of DynamoDB.
         self._layer = _Records(table_name=table, boto3_client=SdkShaped(client))
         self._config = IdempotencyConfig(
             expires_after_seconds=KEPT_SECONDS,
@@ -133,7 +133,7 @@ class MailRecords:
         return answer
 
     def find(self, identities: Iterable[str]) -> dict[str, Item]:
-        """The records there are, by identity; for `read_mail` to read.
+        """The existing records by identity; for `read_mail` to read.
 
         Raises `Contention`.
         """
@@ -151,7 +151,7 @@ class MailRecords:
 
 
 def read_mail(identity: str, item: Item) -> MailRecord:
-    """The record of a mail as the table has it. Raises `Unreadable`."""
+    """Reads the record of an email. Raises `Unreadable`."""
     return read("mail", item["id"]["S"], item, partial(_mail, identity))
 
 

@@ -1,6 +1,6 @@
 """Reads items: an item that cannot be read raises only `Unreadable`.
 
-Each table has one reader. So work for many users can leave out the user whose item is damaged.
+Each table has one reader. So work for many users can skip the user whose item is damaged.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from .database import Item
 Read = TypeVar("Read")
 
 Attribute = dict[str, Any]
-"""A value as DynamoDB's API has it: its type, and the value as text."""
+"""A value in the form of DynamoDB's API: its type, and the value as text."""
 
 
 def read(table: str, key: str, item: Item, reader: Callable[[Item], Read]) -> Read:

@@ -1,4 +1,4 @@
-"""The reports bucket: what was counted, kept as objects."""
+"""The reports bucket: results of counts and audits, stored as objects."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ class Reports:
         self._client: Any = client or s3_client(settings)
 
     def put(self, key: str, text: str, content_type: str = "application/json") -> None:
-        """Writes a report, or writes it again."""
+        """Writes a report, or overwrites it."""
         self._client.put_object(
             Bucket=self.bucket, Key=key, Body=text.encode(), ContentType=content_type
         )
@@ -39,7 +39,7 @@ class Reports:
         return self.get(key) if key in self.keys(key) else None
 
     def keys(self, prefix: str) -> list[str]:
-        """The keys with this beginning, including all reports put before."""
+        """The keys with this prefix, including all reports put before."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=prefix
         )

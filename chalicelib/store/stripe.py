@@ -1,13 +1,13 @@
-"""The table of what is known of Stripe's customers and payments.
+"""The table of facts about Stripe's customers and payments.
 
 Keys of table ``stripe``: partition ``about``, sort ``part``.
 
     customer#cus_1   -          the user who is this customer, and their address
     payment#pi_1     -          what was refunded and disputed of a payment, in money
-    waiting          sub_1      what cannot be done yet, and why; goes by itself after 30 days
+    waiting          sub_1      what cannot be done yet, and why; deleted after 30 days
 
-An item is written on the condition that it is still the one that was read, so of two events at the
-same time none is lost. What the first sets of a customer's user is never changed.
+An item is written on the condition that it is still the one that was read, so of two simultaneous
+events none is lost. The user of a customer is set once and never changed.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ from .wire.client import Client
 from .wire.errors import ServiceError
 
 KEPT = timedelta(days=30)
-"""How long what waits is kept: as long as Stripe can send an event again."""
+"""How long waiting objects are kept: as long as Stripe can send an event again."""
 
 _WHOLE = "-"
 _WAITING = "waiting"
@@ -37,16 +37,16 @@ Value = TypeVar("Value")
 
 
 class Customer(NamedTuple):
-    """Who a customer is to us, as far as it is known; ``language``: that of their invoices."""
+    """What we know of a customer; ``language``: that of their invoices."""
 
     user_id: str | None = None
     email: str | None = None
     language: Language | None = None
 
     def with_more(self, said: "Customer") -> "Customer":
-        """What is known after something was said: what is known already stays.
+        """The knowledge after an event said more; known values stay.
 
-        From one who says that the customer is another user nothing is learned.
+        If it says that the customer is another user, nothing is learned.
         """
         if self.user_id and said.user_id and self.user_id != said.user_id:
             return self
@@ -58,9 +58,9 @@ class Customer(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """An object of Stripe of which an event cannot be done yet.
+    """An object of Stripe with an event that cannot be done yet.
 
-    ``event_type`` and ``why`` are of the latest that came, ``since`` is when the first did.
+    ``event_type`` and ``why`` are those of the latest event, ``since`` is when the first came.
     """
 
     object_id: str
@@ -79,14 +79,14 @@ class StripeStore:
         self._pause = pause
 
     def customer(self, customer_id: str) -> Customer:
-        """Who a customer is (strongly consistent). Raises `Unreadable`."""
+        """What we know of a customer (strongly consistent). Raises `Unreadable`."""
         item = self._item(f"customer#{customer_id}", _WHOLE)
         return read("stripe", customer_id, item, _customer) if item else Customer()
 
     def learn(self, customer_id: str, said: Customer) -> Customer:
-        """Adds what was said of a customer to what is known, and answers all that is known then.
+        """Adds what an event said of a customer, and returns everything known then.
 
-        What is known already stays. Raises `Contention`.
+        Known values stay. Raises `Contention`.
         """
         return self._change(
             f"customer#{customer_id}",
@@ -102,7 +102,7 @@ class StripeStore:
         return read("stripe", payment_id, item, _payment) if item else TakenBack()
 
     def note(self, payment_id: str, add: Callable[[TakenBack], TakenBack]) -> TakenBack:
-        """Adds what was taken back of a payment, or given back; answers what is known then.
+        """Adds what was taken back of a payment, or given back; returns everything known then.
 
         Raises `Contention`.
         """
@@ -111,7 +111,7 @@ class StripeStore:
         )
 
     def wait(self, object_id: str, event_type: str, why: str, now: datetime) -> None:
-        """Keeps that an event cannot be done yet. Raises `Contention`."""
+        """Records that an event cannot be done yet. Raises `Contention`."""
 
         def again(known: Wait | None) -> Wait | None:
             return Wait(object_id, event_type, why, known.since if known else now, now)
@@ -119,12 +119,12 @@ class StripeStore:
         self._change(_WAITING, _wait, None, again, _wait_attributes, part=object_id)
 
     def is_done(self, object_id: str) -> None:
-        """Forgets that events of an object could not be done."""
+        """Removes the record that events of an object could not be done."""
         if self._item(_WAITING, object_id) is not None:
             delete_item(self._client, self._table, _key(_WAITING, object_id))
 
     def waiting(self) -> Iterator[Wait]:
-        """Everything that waits."""
+        """All waiting objects."""
         items = every_item(
             self._client,
             "Query",
@@ -137,9 +137,9 @@ class StripeStore:
         return (read("stripe", item["part"]["S"], item, _wait) for item in items)
 
     def customers_of(self, user_id: str) -> Iterator[Item]:
-        """Every customer who is a user, as it is stored; for `customer_id_of` to name.
+        """Every customer who is this user, as stored; for `customer_id_of` to name.
 
-        Reads the whole table: who is which customer is not kept the other way round.
+        Reads the whole table: it has no index from users to customers.
         """
         return every_item(
             self._client,
@@ -152,7 +152,7 @@ class StripeStore:
         )
 
     def erase(self, user_id: str) -> Iterator[str]:
-        """Forgets every customer who is a user; yields the id of each. Doing it again is safe."""
+        """Removes every customer who is this user; yields their ids. Doing it again is safe."""
         for item in self.customers_of(user_id):
             key = _key(item["about"]["S"], item["part"]["S"])
             delete_item(self._client, self._table, key)
@@ -170,9 +170,9 @@ class StripeStore:
         attributes: Callable[[Value], Item],
         part: str = _WHOLE,
     ) -> Value:
-        """Writes what ``change`` makes of an item, again and again until nobody else was faster.
+        """Writes what ``change`` makes of an item, and tries again after each lost race.
 
-        An answer that was lost does no harm: the change is found made.
+        A lost answer does no harm: the next attempt finds the change made.
         """
         for _ in races(self._pause):
             item = self._item(about, part)
@@ -243,6 +243,6 @@ def _wait_attributes(wait: Wait | None) -> Item:
         "why": text(wait.why),
         "since": number(to_milliseconds(wait.since)),
         "latest": number(to_milliseconds(wait.latest)),
-        # DynamoDB removes it then; its clock has seconds.
+        # DynamoDB removes it then; its clock counts seconds.
         "expires_at": number(to_milliseconds(wait.latest + KEPT) // 1000),
     }

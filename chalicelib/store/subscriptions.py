@@ -2,25 +2,25 @@
 
 Keys of table ``subscriptions``: partition ``user_id``. Index ``by_timezone``, keys only: partition
 ``allocation_timezone``, sort ``spread``, which is ``<place>#<user id>``, the place as 8 hexadecimal
-digits (`domain.ranges`). A range of a zone's users is then a range of keys, and each key belongs to
+digits (`domain.ranges`). So a range of a zone's users is a range of keys, and each key belongs to
 one user. Index ``by_anniversary``, keys only: partition ``anniversary``, ``Europe/Paris#15``, which
 is the zone and the day of the month on which the subscription started there, and the same sort key.
-All active subscriptions carry these keys, and no others, whatever their plans say at the time: so a
-deployment of other plans changes no key. Few edits write to the indexes: a move, another day of
-the start, a pause and its end.
+Exactly the active subscriptions carry these keys, whatever their plans say at the time: so
+deploying other plans changes no key. Few edits write to the indexes: a move, another day of the
+start, a pause and its end.
 
-Index ``by_address``, keys only: partition ``address``, the digest of the email address, in whatever
-spelling it was given (`domain.addresses`); sort ``user_id``. Every subscription with an address
-carries it. A digest, because CloudTrail's data events and error reports can show keys.
+Index ``by_address``, keys only: partition ``address``, the digest of the email address, the same
+for every spelling of it (`domain.addresses`); sort ``user_id``. Every subscription with an address
+carries it. It is a digest because CloudTrail's data events and error reports can show keys.
 
 An edit and its record (`store.edits`) are one transaction of two statements, so that no crash can
 leave one without the other. It names only the attributes that change, so a function can have the
 right to only some of them.
 
-The wire asks again when an answer was lost. With the same token the second request changes nothing
-and succeeds, for ten minutes
-(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExecuteTransaction.html). An
-edit that is refused all the same looks for its record, which no other edit can have inserted:
+The wire sends a request again when the answer was lost. With the same token the second request
+changes nothing and succeeds, for ten minutes
+(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExecuteTransaction.html). If an
+edit is still refused, it looks for its record, which no other edit can have inserted:
 
     makes version 3, record 3#a: written, but the answer is lost
                                               another writer makes version 4, record 4#b
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
 
 
 def new_edit_id() -> str:
-    """A name for one edit that no other has."""
+    """A unique name for one edit."""
     return secrets.token_hex(8)
 
 
@@ -104,9 +104,9 @@ class FoundPage(NamedTuple):
 
 
 class TimezonesPage(NamedTuple):
-    """Some users and where they live, and the user id to go on after (None: the end).
+    """Some users and their timezones, and the user id to go on after (None: the end).
 
-    The timezone of a user whose item cannot be read is None.
+    The timezone is None for a user whose item cannot be read.
     """
 
     timezones: dict[str, str | None]
@@ -114,14 +114,14 @@ class TimezonesPage(NamedTuple):
 
 
 MOST_SEARCHED = 1_000
-"""How many subscriptions to search for one page: a rare plan must not cost a whole table."""
+"""The most subscriptions searched for a page: a rare plan must not cost a whole table."""
 
 SEARCHED_AT_ONCE = 250
-"""How many of them one request reads: far less than the megabyte at which it would end."""
+"""How many of them one request reads: far less than the megabyte at which DynamoDB stops."""
 
 
 class SubscriptionStore:
-    """All access to the subscriptions table. ``edits``: that of edits, asked for to write one."""
+    """All access to the subscriptions table. ``edits`` gives the store of edits, for writing."""
 
     def __init__(
         self,
@@ -145,16 +145,15 @@ class SubscriptionStore:
         return subscription
 
     def find(self, user_id: str) -> Subscription | None:
-        """The same, None when there is no such user."""
+        """The same, None if there is no such user."""
         item = self._read(user_id)
         return read_subscription(item) if item else None
 
     def get_many(self, user_ids: Iterable[str], *, consistent: bool = False) -> dict[str, Item]:
-        """Subscriptions by user id as stored, those that exist; for `read_subscription` to read.
+        """Existing subscriptions as stored, by user id; for `read_subscription` to read.
 
-        May lag behind writes by a second, unless it is to be ``consistent``, at twice the cost.
-        What DynamoDB leaves unprocessed is asked for again. Raises `Contention` if it never
-        answers.
+        They may lag behind writes by a second, unless ``consistent``, at twice the cost. Keys that
+        DynamoDB leaves unprocessed are read again. Raises `Contention` if some stay unprocessed.
         """
         wanted = [_key(user_id) for user_id in dict.fromkeys(user_ids)]
         items = read_many(
@@ -180,7 +179,7 @@ class SubscriptionStore:
         nothing is written or recorded. Raises `Contention` after bounded retries, and whatever
         ``decide`` raises.
         """
-        # Not imported by those who only read.
+        # Readers need not import it.
         from chalicelib.domain.edits import Edit, changes
 
         for attempt in races(self._pause):
@@ -203,11 +202,10 @@ class SubscriptionStore:
         raise Contention(f"the subscription of user {user_id} is edited too often at the moment")
 
     def remove(self, user_id: str) -> bool:
-        """Removes a subscription for good; whether there was one at first.
+        """Removes a subscription for good; returns whether there was one at first.
 
-        Only the version that was read is removed, so a removal whose answer was lost is refused
-        when it is tried again, and is then found done. Raises `Contention` after bounded
-        retries.
+        Only the version that was read is removed. So if the answer to a removal is lost, the second
+        try is refused, and then finds the item gone. Raises `Contention` after bounded retries.
         """
         from .conditions import is_still, when
 
@@ -237,15 +235,15 @@ class SubscriptionStore:
         """A page of the users of a timezone with active subscriptions, ordered by their places.
 
         With a ``range_``, only those in it; with a ``day``, only those whose anniversary it is. A
-        page can hold fewer than ``limit``, even no user, and still not be the last. Raises
+        page can have fewer than ``limit`` users, even none, without being the last. Raises
         `InvalidInput` when the range ends before the user to go on after.
         """
-        # '#' stands behind every place, and '$' behind every user of a place.
+        # '#' sorts after every place, and '$' after every user of a place.
         lower = f"{range_.first:08x}#"
         if after_user_id:
             lower = max(lower, f"{_spread(after_user_id)}\0")
         upper = f"{range_.last:08x}$"
-        if lower > upper:  # DynamoDB would refuse that as if it were our mistake
+        if lower > upper:  # DynamoDB would refuse that as a malformed request
             raise InvalidInput.of("cursor", f"lies behind the range; is {shown(after_user_id)}")
         index, zone = "by_timezone", "allocation_timezone"
         if day is not None:
@@ -264,7 +262,7 @@ class SubscriptionStore:
     def users_with(self, address: str, after_user_id: str | None, limit: int) -> UsersPage:
         """A page of the users whose emails go to an address, by their ids.
 
-        Lags behind writes by a second.
+        It lags behind writes by a second.
         """
         condition, values = "address = :address", {":address": digest_of(address)}
         if after_user_id:
@@ -296,8 +294,8 @@ class SubscriptionStore:
         """A page of subscriptions as stored, in the table's own order; for `read_subscription`.
 
         ``wanted``: attributes that they must have, with their values. At most `MOST_SEARCHED` are
-        searched for one page, so it can hold fewer than ``limit``, even none, and still not be the
-        last. Lags behind writes by a second.
+        searched for a page, so it can have fewer than ``limit``, even none, without being the last.
+        It lags behind writes by a second.
         """
         found: list[Item] = []
         page_size = SEARCHED_AT_ONCE if wanted else limit
@@ -314,10 +312,10 @@ class SubscriptionStore:
     def _scanned(
         self, wanted: Mapping[str, str], after_user_id: str | None, limit: int
     ) -> FoundPage:
-        """Those among the next ``limit`` subscriptions of the table that are wanted."""
+        """The wanted ones among the next ``limit`` subscriptions of the table."""
         request = self._scan_after(after_user_id) | {"Limit": limit}
         if wanted:
-            # DynamoDB keeps words such as status and plan for itself: so each name has another.
+            # DynamoDB reserves words such as status and plan: so each name gets an alias.
             request["FilterExpression"] = " AND ".join(f"#{name} = :{name}" for name in wanted)
             request["ExpressionAttributeNames"] = {f"#{name}": name for name in wanted}
             request["ExpressionAttributeValues"] = {
@@ -330,11 +328,11 @@ class SubscriptionStore:
         """A page of all users, a megabyte of the table in its own order, with their timezones.
 
         A ``range_`` stands for a segment of the table: the third of eight ranges is the third of
-        eight segments. DynamoDB divides by its own hash and not by ours, so only ranges of one
+        eight segments. DynamoDB divides by its own hash and not by ours, so only ranges of equal
         width add up.
         """
         request = self._scan_after(after_user_id)
-        # DynamoDB keeps the word timezone for itself.
+        # DynamoDB reserves the word timezone.
         request["ProjectionExpression"] = "user_id, #timezone"
         request["ExpressionAttributeNames"] = {"#timezone": "timezone"}
         if not range_.is_whole:
@@ -345,7 +343,7 @@ class SubscriptionStore:
         return TimezonesPage(timezones, end_of_page(response, "user_id"))
 
     def _scan_after(self, user_id: str | None) -> Request:
-        """A scan of the table behind a user, or from its beginning."""
+        """A scan of the table after a user, or from its beginning."""
         request: Request = {"TableName": self._table, "ReturnConsumedCapacity": "TOTAL"}
         if user_id:
             request["ExclusiveStartKey"] = _key(user_id)
@@ -359,7 +357,7 @@ class SubscriptionStore:
         range_: Range = WHOLE,
         day: int | None = None,
     ) -> Iterator[UsersPage]:
-        """The pages of `users_of` behind a user, up to the last; each is read when it is wanted."""
+        """The pages of `users_of` after a user, up to the last; each is read when needed."""
         while True:
             page = self.users_of(timezone, after_user_id, limit, range_, day)
             yield page
@@ -368,7 +366,7 @@ class SubscriptionStore:
                 return
 
     def scan(self, start: str, page: int) -> Iterator[str]:
-        """Every user id once, in the table's own order, beginning somewhere that ``start`` says."""
+        """Every user id once, in the table's own order; ``start`` says where to begin."""
         request = {"TableName": self._table, "ProjectionExpression": "user_id", "Limit": page}
         items = every_item_from(self._client, _key(start), request)
         return (item["user_id"]["S"] for item in items)
@@ -376,7 +374,7 @@ class SubscriptionStore:
     def _write(
         self, wanted: Subscription, present: Subscription | None, edit: "Edit"
     ) -> frozenset[str]:
-        """Makes an edit and records it; answers what stood in its way, if anything did."""
+        """Makes an edit and records it; returns the reasons that prevented it, if any."""
         from .edits import key_of
 
         key = key_of(edit.version, self._new_id())
@@ -394,7 +392,7 @@ class SubscriptionStore:
         return frozenset()
 
     def _statement(self, wanted: Subscription, present: Subscription | None) -> partiql.Statement:
-        """What makes version n of version n-1, or version 1 of nothing."""
+        """The statement that makes version n from version n-1, or version 1 from nothing."""
         after = _item(wanted)
         if present is None:
             return partiql.insert(self._table, after)
@@ -404,7 +402,7 @@ class SubscriptionStore:
         return partiql.update(self._table, changed, sorted(before.keys() - after.keys()), where)
 
     def _read(self, user_id: str) -> Item | None:
-        """The item as of now (strongly consistent), None when there is no such item."""
+        """The item as of now (strongly consistent), None if there is no such item."""
         return read_item(self._client, self._table, _key(user_id))
 
 
@@ -420,7 +418,7 @@ def _timezone(item: Item) -> str | None:
 
 
 _LOST_RACES = {"ConditionalCheckFailedException", "TransactionConflictException"}
-"""How a single write says that others came first, or are just writing."""
+"""The codes of a single write if others came first, or are just writing."""
 
 
 def _item(subscription: Subscription) -> Item:
@@ -431,7 +429,7 @@ def _item(subscription: Subscription) -> Item:
         "billing_interval": text(subscription.billing_interval.value),
         "status": text(subscription.status.value),
         "started_at": number(to_milliseconds(subscription.started_at)),
-        # A number always: releases that know no local dates read it, too.
+        # Always a number: releases that know no local dates read it, too.
         "eligible_from": number(
             to_milliseconds(
                 instant_of(subscription.eligible_from, calendar.known_or_utc(subscription.timezone))
@@ -493,7 +491,7 @@ def _spread(user_id: str) -> str:
 
 
 def read_subscription(item: Item) -> Subscription:
-    """A subscription as the table has it. Raises `Unreadable`."""
+    """Reads a subscription. Raises `Unreadable`."""
     return read("subscription", f"user {item['user_id']['S']}", item, _subscription)
 
 
@@ -539,13 +537,13 @@ def _day(attribute: Attribute) -> date:
 
 
 def _kinds(attribute: Attribute) -> set[MailKind]:
-    # A kind that this release does not know is one that it does not send.
+    # This release does not send kinds that it does not know.
     words = as_text(attribute).split()
     return {kind for kind in MailKind if kind.value in words}
 
 
 def _language(attribute: Attribute) -> Language:
-    # One that this release does not know is one that it has no texts of.
+    # This release has no texts in languages that it does not know.
     return closest(as_text(attribute)) or DEFAULT
 
 
@@ -581,4 +579,4 @@ _RAISED = re.compile(
 _SIGN_UP = re.compile(r"([0-9]{4}-[0-9]{2}) ([1-9][0-9]{0,9}) ([0-9]{1,15})")
 
 _INSTANTS = ("registered_at", "resumed_at", "ends_at", "observed_at")
-"""What an item has only where it is known."""
+"""Attributes that an item has only if they are known."""

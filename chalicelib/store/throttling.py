@@ -25,7 +25,7 @@ MOST_WAITS = 25
 
 SHORTEST_CEILING = 0.2
 LONGEST_CEILING = 4.0
-"""Seconds. A pause is at most this long, and at least half of it, so that others get their turn."""
+"""Seconds. A pause is at most this long, and at least half of it, so that others get a turn."""
 
 THROTTLES = frozenset(
     {
@@ -38,11 +38,11 @@ THROTTLES = frozenset(
 )
 """The codes of requests, of statements
 (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchStatementError.html) and of
-cancelled transactions that were refused for want of throughput: nothing was carried out."""
+cancelled transactions that were refused for lack of throughput: nothing was carried out."""
 
 
 class _Patience:
-    """How long one invocation can wait. ``left`` answers its remaining time in milliseconds."""
+    """How long one invocation can wait. ``left`` returns its remaining time in milliseconds."""
 
     def __init__(self, left: Callable[[], float], least: float) -> None:
         self._left = left
@@ -60,7 +60,7 @@ class _Patience:
         return seconds
 
     def check(self) -> None:
-        """Raises `OutOfTime` once there was no time to wait."""
+        """Raises `OutOfTime` once a wait was refused for lack of time."""
         if self.is_over:
             raise OutOfTime("DynamoDB has no room, and there is no time left to wait for it")
 
@@ -72,8 +72,8 @@ _patience: ContextVar[_Patience | None] = ContextVar("patience", default=None)
 def patient(left: Callable[[], float], least: float) -> Iterator[None]:
     """Within the block, throttled calls are repeated until ``least`` milliseconds are left.
 
-    ``left`` returns the remaining milliseconds, as Lambda's context does. Threads do the same if
-    they run in a copy of the context.
+    ``left`` returns the remaining milliseconds, as Lambda's context does. The same holds for
+    threads that run in a copy of the context.
     """
     token = _patience.set(_Patience(left, least))
     try:
@@ -83,13 +83,13 @@ def patient(left: Callable[[], float], least: float) -> Iterator[None]:
 
 
 def check_patience() -> None:
-    """Raises `OutOfTime` after any call has waited in vain: then nothing else begins."""
+    """Raises `OutOfTime` if the time ran out for any call: then nothing new begins."""
     if patience := _patience.get():
         patience.check()
 
 
 def wait_for_room(attempt: int, otherwise: Pause) -> None:
-    """Waits after attempt number n (1, 2, …) was throttled; ``otherwise`` does, outside `patient`.
+    """Waits after attempt number n (1, 2, …) was throttled; ``otherwise`` waits outside `patient`.
 
     Raises `OutOfTime`.
     """
@@ -111,10 +111,10 @@ def attempts_for_room(pause: Pause) -> Iterator[int]:
 
 
 def ask_again(code: str, attempt: int) -> float | None:
-    """The wire's question after an error: in how many seconds it is to ask again.
+    """The wire asks after an error: in how many seconds to send the request again.
 
-    None leaves it to the wire. Ours comes first, so that none of its pauses outlasts an invocation.
-    Raises `OutOfTime`.
+    None leaves the decision to the wire. Our pauses take precedence, so that none of the wire's
+    outlasts an invocation. Raises `OutOfTime`.
     """
     patience = _patience.get()
     return patience.pause(attempt) if patience and code in THROTTLES else None

@@ -1,1 +1,1 @@
-"""What Stripe tells of its customers, subscriptions and payments, and what follows from it."""
+"""Stripe's reports of customers, subscriptions and payments, and what follows from them."""

@@ -1,4 +1,4 @@
-"""Stripe's subscriptions as our contracts: what each of its states entitles to."""
+"""Stripe's subscriptions as our contracts: what each state entitles a user to."""
 
 from datetime import datetime
 
@@ -10,11 +10,11 @@ from .errors import Waiting
 from .events import Event, Object
 
 _NEVER_PAID = {"incomplete", "incomplete_expired"}
-"""The first payment has not come, and may never: there is no subscription yet."""
+"""The first payment has not come, and may never come: there is no subscription yet."""
 
 
 def read_report(event: Event, prices: PriceList) -> Report | None:
-    """What an event of a subscription says; None if there is none yet, or none of ours.
+    """What an event of a subscription says; None if there is none yet, or it has no plan.
 
     Raises `Waiting` for a price that is not in the list, and `InvalidInput`.
     """
@@ -25,10 +25,10 @@ def read_report(event: Event, prices: PriceList) -> Report | None:
 
 
 def _without(event: Event, before: Billed, prices: PriceList) -> Billed | None:
-    """What comes of a subscription to a plan that goes on without it.
+    """The state of a contract whose subscription no longer pays for a plan.
 
-    It waits, if it was given a trial that grants nothing. It is over for us, if it is of something
-    else from now on: nothing of it is ours any more, not even its real end.
+    It is paused if it is in a trial that grants nothing. It is over if it now pays for something
+    else: from then on nothing of it concerns us, not even its real end.
     """
     if _waits_for_trial(event.object, prices):
         return before._replace(status=SubscriptionStatus.PAUSED)
@@ -38,7 +38,7 @@ def _without(event: Event, before: Billed, prices: PriceList) -> Billed | None:
 
 
 def _before(event: Event, prices: PriceList) -> Billed | None:
-    """What held before, if the event says it and the list still knows its price."""
+    """The state before, if the event says it and the list still knows its price."""
     if event.previous is None:
         return None
     try:
@@ -73,7 +73,7 @@ def _items(subscription: Object) -> list[Object]:
 
 
 def _plan_price(items: list[Object], prices: PriceList) -> PlanPrice | None:
-    """The price that stands for a plan; None if all that is paid for is something else."""
+    """The price that stands for a plan; None if only other things are paid for."""
     ids = [price for item in items if (price := item.reference("price")) is not None]
     plans = {it for each in ids if isinstance(it := prices.prices.get(each), PlanPrice)}
     if len(plans) > 1:
@@ -113,7 +113,7 @@ def _started_at(subscription: Object, prices: PriceList) -> datetime:
 
 
 def _ends_at(subscription: Object, items: list[Object]) -> datetime | None:
-    """When it ended or will end. A pause, or a payment that is due, is no end."""
+    """When it ended or will end. A pause, or an overdue payment, is no end."""
     if subscription.text("status") == "canceled":
         return subscription.instant("ended_at") or subscription.instant("canceled_at")
     if ends_at := subscription.instant("cancel_at"):

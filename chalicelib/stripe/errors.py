@@ -2,8 +2,8 @@
 
 CreditsError
 ├── WrongSignature    the request is not Stripe's, or too old
-├── NotSetUp          the stage has no secret of Stripe's yet
-└── Waiting           what it takes to do what the event says is not known yet
+├── NotSetUp          the stage does not have Stripe's secret yet
+└── Waiting           something that the event needs is not known yet
 """
 
 from chalicelib.domain.errors import CreditsError
@@ -22,6 +22,6 @@ class NotSetUp(CreditsError):
 
 
 class Waiting(CreditsError):
-    """An event that cannot be done yet, and that Stripe is to send again. The message says why."""
+    """An event that cannot be done yet; Stripe must send it again. The message says why."""
 
     code = "waiting"

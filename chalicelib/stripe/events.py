@@ -1,8 +1,8 @@
-"""Reads Stripe's events: what we want of them, in every version of its API that they may come in.
+"""Reads Stripe's events: the fields we need, in every version of its API that may come.
 
-Stripe sends the version that the endpoint was made with. Since 2025-03-31 (basil) the period of a
-subscription stands with its items (https://docs.stripe.com/changelog/basil). Fields that we do not
-want are not looked at: Stripe adds some without a new version.
+Stripe sends the version with which the endpoint was created. Since 2025-03-31 (basil) the period of
+a subscription is in its items (https://docs.stripe.com/changelog/basil). Fields that we do not need
+are ignored: Stripe adds some without a new version.
 """
 
 import json
@@ -23,8 +23,8 @@ Value = TypeVar("Value")
 class Object:
     """An object of Stripe's, or a part of one.
 
-    Its readers raise `InvalidInput` with the place of what is wrong. What is null is as what is
-    left out: Stripe does either, and not the same in every version.
+    Its readers raise `InvalidInput` with the place of the error. Null and a missing field mean the
+    same: Stripe uses both, and not the same in every version.
     """
 
     def __init__(self, values: Mapping[str, Any], place: str) -> None:
@@ -43,7 +43,7 @@ class Object:
         return self._values.get(name) is not None
 
     def part(self, name: str) -> "Object | None":
-        """An object within."""
+        """A nested object."""
         return Object.of(self._values[name], self._place(name)) if self.has(name) else None
 
     def parts(self, name: str) -> "list[Object]":
@@ -67,21 +67,21 @@ class Object:
         return [_text(f"{self._place(name)}[{index}]", each) for index, each in enumerate(value)]
 
     def key(self, name: str) -> str:
-        """The id that the object must have there."""
+        """The required id in a field."""
         value = self.reference(name)
         if value is None:
             raise InvalidInput.of(self._place(name), "is missing")
         return value
 
     def reference(self, name: str) -> str | None:
-        """The id of another object, which may stand there as a whole."""
+        """The id of another object, which may be embedded as a whole."""
         value = self._values.get(name)
         if isinstance(value, dict):
             value = value.get("id")
         return None if value is None else parse_key(self._place(name), value)
 
     def whole(self, name: str) -> int:
-        """A whole number, 0 or more; 0 where there is none."""
+        """A whole number, 0 or more; 0 if it is missing."""
         return self._optional(name, _whole) or 0
 
     def instant(self, name: str) -> datetime | None:
@@ -93,7 +93,7 @@ class Object:
         return self._values.get(name) is True
 
     def metadata(self, name: str) -> str | None:
-        """What the team has written under a key of the object's metadata."""
+        """The team's value under a key of the object's metadata."""
         metadata = self.part("metadata")
         return metadata.text(name) if metadata else None
 
@@ -112,7 +112,7 @@ class Object:
 class Event:
     """What happened to an object. ``seen_at``: when, to the second.
 
-    ``previous``: the attributes that it changed, with the values of before.
+    ``previous``: the attributes that it changed, with their values before.
     """
 
     id: str
@@ -145,7 +145,7 @@ def read_event(body: bytes) -> Event:
 
 
 def _merged(values: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str, Any]:
-    """Of an object within, only the fields that changed stand in what was."""
+    """Merges previous values into an object: a nested object only has its changed fields."""
     merged = dict(values)
     for name, was in previous.items():
         now = merged.get(name)

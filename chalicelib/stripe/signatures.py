@@ -1,8 +1,8 @@
 """Stripe's signatures: whether a request was sent by Stripe, and when.
 
-The header ``Stripe-Signature`` is ``t=<seconds>,v1=<signature>``, with a ``v1`` for each secret
-that the endpoint has while one replaces another. A signature is the HMAC-SHA256, in hexadecimal, of
-the seconds, a dot and the body as it was sent (https://docs.stripe.com/webhooks/signature).
+The header ``Stripe-Signature`` is ``t=<seconds>,v1=<signature>``, with a ``v1`` for each secret of
+the endpoint while one replaces another. A signature is the HMAC-SHA256, in hexadecimal, of the
+seconds, a dot and the body as it was sent (https://docs.stripe.com/webhooks/signature).
 """
 
 import hashlib
@@ -27,8 +27,8 @@ _SECRET = re.compile(r"whsec_\S{16,200}")
 def check(body: bytes, header: str | None, secrets: Iterable[str], now: datetime) -> None:
     """Raises `WrongSignature` unless Stripe signed the body within `TOLERANCE` of ``now``.
 
-    ``secrets``: the endpoint's; the next is asked for only if the one before is not right. Raises
-    `NotSetUp` if none of them is Stripe's.
+    ``secrets``: the endpoint's; the next is read only if the one before does not match. Raises
+    `NotSetUp` if none of them can be Stripe's.
     """
     parts = list(_parts(header or ""))
     times = [value for name, value in parts if name == "t" and _TIME.fullmatch(value)]

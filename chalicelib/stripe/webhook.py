@@ -1,9 +1,9 @@
-"""What each event of Stripe's comes to. Every event can come twice, late, and before its cause.
+"""Handles each event of Stripe's. Every event can come twice, late, and before its cause.
 
-So an event is not remembered as such. What it says is kept in the same write that does what follows
-from it: a subscription with its contracts, the credits of a payment under the payment's own name.
-Only what is taken back of a payment is added up in a table of its own, for the ledger is told the
-sum. Whichever of the two comes first, one finds the other:
+So we do not remember events as such. The content of an event is stored in the same write as its
+effect: a subscription with its contracts, the credits of a payment under the payment's own name.
+Only refunds of a payment are added up in a table of their own, because the ledger is told their
+sum. Whichever of purchase and refund comes first, one finds the other:
 
     refund    writes what it says    asks whether the payment has bought       takes back
     purchase  buys                   asks what was written of the payment      takes back
@@ -36,19 +36,21 @@ from .errors import Waiting
 from .events import Event, Object
 
 ACTOR = "stripe"
-"""Who bought and who took back, in the ledger."""
+"""The actor of purchases and refunds in the ledger."""
 
 TAKEN_BACK = "Refunded or disputed"
-"""Why credits were taken back, in the ledger; and given back, when less is refunded in the end."""
+"""The ledger's reason for taking credits back; and for giving them back if less is refunded in the
+end.
+"""
 
 IGNORED = "ignored"
-"""What an event came to that is none of our business."""
+"""The outcome of an event that does not concern us."""
 
 
 def take_in(services: Services, event: Event) -> str:
-    """Does what follows from an event, and says in a word what that was.
+    """Handles an event, and returns the outcome in a word.
 
-    Raises `Waiting` if Stripe is to send the event again, and `InvalidInput`.
+    Raises `Waiting` if Stripe must send the event again, and `InvalidInput`.
     """
     handle = _HANDLERS.get(event.type)
     return handle(services, event) if handle else IGNORED
@@ -72,7 +74,7 @@ def _who(
 ) -> tuple[str, Customer]:
     """The user whom an event is about, and what is known of them as a customer.
 
-    Raises `Waiting` if nobody has said who it is yet.
+    Raises `Waiting` if the user is not known yet.
     """
     known = Customer(said)
     if customer_id is not None:
@@ -84,10 +86,10 @@ def _who(
 
 
 def _learn(services: Services, customer_id: str, said: Customer, event: Event) -> Customer:
-    """What is known of a customer, with what an event says.
+    """What is known of a customer, including what an event says.
 
-    A customer is one user, for good: an event that says otherwise would give the credits that one
-    person paid for to another.
+    A customer is one user, for good: an event that says otherwise would give one person's paid
+    credits to another.
     """
     stripe = services.stripe
     before = stripe.customer(customer_id)
@@ -95,8 +97,8 @@ def _learn(services: Services, customer_id: str, said: Customer, event: Event) -
     _check_user(customer_id, hoped, said)
     if hoped == before:
         return before
-    # Before it is learned, so that it is news still to a repetition after a crash. And afterwards,
-    # for whoever has registered the user meanwhile, and did not find it.
+    # Before learning, so that a repetition after a crash still finds it new. And again afterwards,
+    # in case the user was registered meanwhile, without finding the address.
     _give_address(services, hoped, event)
     known = stripe.learn(customer_id, said)
     _check_user(customer_id, known, said)
@@ -112,7 +114,7 @@ def _check_user(customer_id: str, known: Customer, said: Customer) -> None:
 
 
 def _give_address(services: Services, customer: Customer, event: Event) -> None:
-    """Gives their address to a user whom Stripe has brought, and who has none."""
+    """Gives their address to a user whom Stripe registered without one."""
     user_id, email = customer.user_id, customer.email
     if user_id is None or email is None:
         return
@@ -125,13 +127,13 @@ def _give_address(services: Services, customer: Customer, event: Event) -> None:
         terms = replace(Terms.of(present), email=email)
         return successor(present, terms, services.catalogue, services.now())
 
-    # Whoever registers them looks for an address afterwards.
+    # The registration looks for an address afterwards.
     with suppress(NotFound):
         services.subscriptions.change(user_id, decide, _editor(event), services.now())
 
 
 def _user_id(said: str | None) -> str | None:
-    """The user in what the team has written. Raises `Waiting` for what can be no user's id."""
+    """The user in the team's metadata. Raises `Waiting` for a malformed user id."""
     if said is None:
         return None
     try:
@@ -142,7 +144,7 @@ def _user_id(said: str | None) -> str | None:
 
 
 def _email(said: str | None) -> str | None:
-    """An address that SES can send to; None for any other: a user can well be without."""
+    """An address that SES can send to; None for any other: a user can do without."""
     try:
         return parse_email("email", said)
     except InvalidInput:
@@ -178,7 +180,8 @@ def _subscription(services: Services, event: Event) -> str:
         return reported(present, newcomer, contracts, event.seen_at, services.catalogue, now)
 
     saved = save_subscription(services, user_id, decide, _editor(event), is_repeated=True)
-    # It may have become known while they were registered. Later edits are somebody's decision.
+    # The address may have become known during the registration. Later edits are decisions of
+    # others.
     is_new = saved.subscription.version == 1 and saved.subscription.email is None
     if is_new and customer_id is not None:
         _give_address(services, services.stripe.customer(customer_id), event)
@@ -194,7 +197,7 @@ def _timezone(subscription: Object, otherwise: str) -> str:
 
 
 def _checkout(services: Services, event: Event) -> str:
-    """A finished Checkout: it can say who a customer is, and what was bought."""
+    """A finished Checkout: it can name the user of a customer, and what was bought."""
     session = event.object
     customer_id = session.reference("customer")
     said = _user_id(session.metadata("user_id") or session.text("client_reference_id"))
@@ -216,7 +219,7 @@ def _payment_intent(services: Services, event: Event) -> str:
 
 
 def _buy(services: Services, event: Event, payment_id: str, said: str | None, paid: int) -> str:
-    """Grants what a payment has bought, and takes back what is known to be taken back of it."""
+    """Grants what a payment has bought, and takes back its known refunds."""
     found = event.object
     price = found.metadata("price_id")
     if price is None:
@@ -226,7 +229,7 @@ def _buy(services: Services, event: Event, payment_id: str, said: str | None, pa
     bought = services.price_list.prices[price]
     if bought is None or isinstance(bought, PlanPrice):
         return IGNORED
-    # Another event has told of the payment, perhaps when the price stood for something else.
+    # Another event reported the payment, perhaps when the price stood for something else.
     if services.ledger.place_of(purchases.operation_of(payment_id)) is None:
         user_id, _ = _who(services, event, found.reference("customer"), said)
         try:
@@ -255,13 +258,13 @@ def _price(found: Object, paid: int) -> Price | None:
     return Price(paid, parse_currency(f"{found.place}.currency", currency))
 
 
-# --- What is taken back -------------------------------------------------------------------------
+# --- Refunds and disputes -----------------------------------------------------------------------
 
 
 def _charge(services: Services, event: Event) -> str:
     charge = event.object
     amount = charge.whole("amount")
-    # What was never collected counts as refunded, too
+    # An amount that was never collected counts as refunded, too
     # (https://docs.stripe.com/api/charges/capture).
     paid = charge.whole("amount_captured") or amount
     refunded = Seen(event.seen_at, max(0, charge.whole("amount_refunded") - (amount - paid)))
@@ -271,7 +274,7 @@ def _charge(services: Services, event: Event) -> str:
 
 
 def _refund(services: Services, event: Event) -> str:
-    """A refund by itself: that it was made, its charge says; only that it failed is news."""
+    """A refund's own event: its charge reports the refund; only a failure is new."""
     refund = event.object
     if refund.text("status") not in {"failed", "canceled"}:
         return IGNORED
@@ -294,7 +297,7 @@ def _dispute(services: Services, event: Event) -> str:
 
 
 def _take_back(services: Services, payment_id: str) -> str:
-    """Tells the ledger what is taken back of a payment by now. It may well have bought nothing."""
+    """Tells the ledger the refunded total of a payment, which may have bought nothing."""
     try:
         purchases.refund_what_is_known(services, payment_id, description=TAKEN_BACK, actor=ACTOR)
     except NotFound:
@@ -322,6 +325,6 @@ _HANDLERS: Mapping[str, Callable[[Services, Event], str]] = {
     "charge.dispute.funds_withdrawn": _dispute,
     "charge.dispute.funds_reinstated": _dispute,
 }
-"""What is done about each type of event. An endpoint is set up for these, and gets no others."""
+"""The handler of each type of event. An endpoint is set up for these, and gets no others."""
 
 EVENT_TYPES = tuple(_HANDLERS)

@@ -1,8 +1,8 @@
-// Verifies a statement of credits: whether its entries are those that were written, and obey the rules.
+// Verifies a statement of credits: whether its entries are unaltered, and obey the rules.
 //
-// It trusts nobody, and asks nobody: no network, no dependencies, in a browser as in Node. From the lines alone it
+// It trusts nobody and needs no network and no dependencies, in a browser or in Node. From the lines alone it
 // recomputes each hash and each state, and checks the rules of each type of entry. Its twin in Python is
-// `credits_client.verify_statement`; vectors.json keeps both to the same findings. docs/statements.md has the format.
+// `credits_client.verify_statement`; the test vectors in vectors.json check both. docs/statements.md has the format.
 
 const FORMAT = "credits-statement-1";
 const ERASED = "(erased)";
@@ -15,7 +15,7 @@ const NAMES =
 const NAMES_OF_FORM_3 =
   "holds hold released including_held metadata items price refund left_out balance_cap sign_up topped_up".split(" ");
 
-/** The first thing that is wrong; `line` is the number of the entry, null for the statement itself. */
+/** The first mistake; `line` is the number of the entry, null for the statement itself. */
 class Wrong extends Error {
   constructor(problem, line = null) {
     super(problem);
@@ -24,10 +24,10 @@ class Wrong extends Error {
 }
 
 /**
- * Checks a statement, all pages one behind the other.
+ * Checks a statement; all pages, one after the other.
  *
  * `witnesses`: texts, such as whole emails, that say the number and the first twelve or more digits of the hash of
- * entries, `15:ab12cd34ef56`. Only they show that the end was not cut off, or written anew.
+ * entries, `15:ab12cd34ef56`. Only they show that the end was not cut off or rewritten.
  */
 export async function verifyStatement(text, witnesses = []) {
   const walk = new Walk(witnessed(witnesses));
@@ -83,7 +83,7 @@ function object(text) {
   return values;
 }
 
-/** The entry of a body, which must be written in the one way it may be. */
+/** The entry of a body, which must be in canonical form. */
 function entryOf(number, body) {
   let entry;
   let isCanonical;
@@ -99,7 +99,7 @@ function entryOf(number, body) {
   return entry;
 }
 
-/** The one text of a value. JSON.parse puts keys that are numbers first: those of metadata are sorted as texts. */
+/** The canonical text of a value. JSON.parse puts keys that are numbers first: those of metadata are sorted as texts. */
 function canonical(value, keys = null) {
   if (Array.isArray(value)) return `[${value.map((each) => canonical(each)).join()}]`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
@@ -116,7 +116,7 @@ function read(values) {
   must(same(Object.keys(values), named.filter(has)));
   must(NAMES.every(has) && (schema < 2 || has("correlation")));
   for (const name of ["silent", "including_held", "sign_up"]) must(!has(name) || values[name] === true);
-  for (const name of ["holds", "items"]) must(!has(name) || values[name].length > 0); // not written without need
+  for (const name of ["holds", "items"]) must(!has(name) || values[name].length > 0); // not written if empty
   must(!has("metadata") || Object.keys(values.metadata).length > 0);
   must(!has("left_out") || values.left_out !== 0);
   texts(values.operation, values.description, values.actor, values.zone ?? "", values.correlation ?? "");
@@ -215,7 +215,7 @@ function metadata(values) {
 
 // --- Walking -------------------------------------------------------------------------------------------------------
 
-/** Goes through a statement; the account is what its last entry says. `earlier`: the entry before the statement. */
+/** Goes through a statement; the account is that of its last entry. `earlier`: the entry before the statement. */
 class Walk {
   userId = null;
   madeAt = "";
@@ -225,7 +225,7 @@ class Walk {
   last = null;
   lastHash = "0".repeat(64);
   granted = new Map();
-  /** By usage, what it took from each batch and did not give back; under null that of all of them. */
+  /** By usage, what it took from each batch and did not give back; under null, that of all usages. */
   used = new Map([[null, new Map()]]);
   refunds = new Map();
   untold = [];
@@ -237,7 +237,7 @@ class Walk {
     this.witnesses = witnesses;
   }
 
-  /** One line: the head of a page, an entry, or the foot. */
+  /** Takes one line: the head of a page, an entry, or the foot. */
   async take(place, text) {
     try {
       const values = object(text);
@@ -257,7 +257,7 @@ class Walk {
     }
   }
 
-  /** After the last line: whether it was one, and every witness was heard. */
+  /** Checks, after the last line, that it was the foot, and that every witness was seen. */
   finish() {
     if (this.userId === null) throw new Wrong("there is nothing in it");
     if (this.isOpen) throw new Wrong("its last line is missing: it was cut off");
@@ -311,7 +311,7 @@ class Walk {
     this.counted += 1;
   }
 
-  /** An entry that is, byte for byte, what was written or what its erasure left of it. */
+  /** An entry that is, byte for byte, as it was written or as its erasure left it. */
   async #sealed({ number, body, hash, erased = null }) {
     whole(number);
     texts(body, hash, erased ?? "");
@@ -326,7 +326,7 @@ class Walk {
     return entry;
   }
 
-  /** What was closed before the statement can be opened again: it is believed what the entry says of it. */
+  /** Batches that were closed before the statement can be reopened: their first appearance is believed. */
   #rememberEarlier(entry) {
     if (entry.type === "reversal" || entry.type === "refund") {
       for (const batch of entry.batches)
@@ -534,7 +534,7 @@ function* rulesOfHolds(state, entry) {
   }
 }
 
-/** The holds, the oldest first, with what they find of their batches. */
+/** The holds, the oldest first, limited to what is left in their batches. */
 function cut(holds, remaining) {
   const left = new Map(remaining);
   return holds.map((hold) => {
@@ -592,7 +592,7 @@ function* rulesOfReversal(walk, entry) {
   ];
   const isEarlier = walk.isEarlier(entry.usage);
   yield [isEarlier || walk.used.has(entry.usage), "it names an entry that is not a usage"];
-  // What was used before the statement is in none of the counts.
+  // No count includes what was used before the statement.
   const legs = entry.legs.filter(([batch]) => !walk.isEarlier(batch));
   const within = (them, left) => them.every(([batch, amount]) => amount <= (left.get(batch) ?? 0));
   if (!isEarlier) {
@@ -613,7 +613,7 @@ function* rulesOfRefund(walk, state, entry, refund) {
   ];
   const others = "a refund moves its purchase's batch, and no other";
   if (!before) {
-    // How the purchase stood before the statement is not in it.
+    // The statement does not contain the purchase's state before it.
     yield [entry.legs.every(([number]) => number === refund.purchase), others];
     return;
   }
@@ -730,7 +730,7 @@ function* rulesOfCapture(state, entry, hold) {
   yield [isRest(state.free, taken), "what a capture took beyond its hold was not free, or not the oldest"];
 }
 
-/** Whether it took what is free, the oldest first; and of the held only where it may. */
+/** Whether it took free credits, the oldest first; and held ones only where it may. */
 function isClawBack(state, entry) {
   if (!entry.includingHeld) return isBurnDown(state.free, entry.legs);
   const taken = takenBeyond(entry.legs, state.free);
@@ -745,7 +745,7 @@ function isClawBack(state, entry) {
   );
 }
 
-/** By batch, what legs take, less some amounts. */
+/** By batch, what legs take, minus some amounts. */
 function takenBeyond(legs, amounts) {
   const taken = new Map();
   for (const [batch, amount] of legs) add(taken, batch, -amount);
@@ -753,14 +753,14 @@ function takenBeyond(legs, amounts) {
   return taken;
 }
 
-/** Whether all that was taken, if anything, is of what was left, the oldest first. */
+/** Whether everything taken, if anything, was from the remaining credits, the oldest first. */
 function isRest(left, taken) {
   const legs = [...left.keys()].filter((batch) => taken.get(batch)).map((batch) => [batch, -taken.get(batch)]);
   const inAll = -sum(legs.map(([, amount]) => amount));
   return sum(taken.values()) === inAll && (!legs.length || isBurnDown(left, legs));
 }
 
-/** Whether the legs empty what is left of the oldest batches; the last may leave a part. */
+/** Whether the legs empty the oldest batches in order; the last may be emptied partly. */
 function isBurnDown(left, legs) {
   if (!legs.length || legs.length > left.size) return false;
   const oldest = [...left].slice(0, legs.length);

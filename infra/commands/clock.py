@@ -20,7 +20,7 @@ from infra.terminal import moving_bar
 
 
 def main(words: list[str] | None = None) -> int:
-    """Moves the clock of the running local stack; the exit status."""
+    """Moves the clock of the running local stack; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m infra clock",
         description="Shows the clock of the running local stack, or moves it forward.",

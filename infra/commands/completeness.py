@@ -30,7 +30,7 @@ _POLL_SECONDS = 1.0
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line and counts; the exit status: 1 when the month is not complete."""
+    """Reads the command line and counts; the exit status is 1 if the month is not complete."""
     parser = argparse.ArgumentParser(
         prog="python -m infra completeness",
         description="Counts who was due for a month and who was allocated, zone by zone.",
@@ -53,7 +53,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _count(stage: reach.Reach, event: dict[str, object], *, as_json: bool) -> int:
-    # Longer than the function may run: else the SDK would ask again and begin a second count.
+    # Longer than the function may run: otherwise the SDK would send again and start a second count.
     answer = stage.client("lambda", read_timeout=INVOCATION_SECONDS).invoke(
         FunctionName=stage.functions["check-completeness"], Payload=json.dumps(event).encode()
     )
@@ -95,7 +95,7 @@ def _count(stage: reach.Reach, event: dict[str, object], *, as_json: bool) -> in
 
 
 def _watched(ask: Callable[[], str | None], report: str) -> str | None:
-    """Makes every error say that the count goes on without us."""
+    """Makes every error say that the count goes on without this command."""
     try:
         with session.told():
             return ask()

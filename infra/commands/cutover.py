@@ -1,9 +1,9 @@
-"""Turns the ledgers of a shadow into those that count (docs/migrating.md).
+"""Turns the ledgers of a shadow into the real ones (docs/migrating.md).
 
     python -m infra cutover --stage prod [--nights 31]    (make cutover STAGE=prod NIGHTS=31)
 
-It shows what it has looked at, and asks. Then it changes the parameter Shadow of the stack, and
-nothing else. To finish an interrupted switch, run it again; once it is done, it says so.
+It shows what it has checked, and asks. Then it changes the parameter Shadow of the stack, and
+nothing else. To finish an interrupted switch, run it again; if it is done already, it says so.
 """
 
 from __future__ import annotations

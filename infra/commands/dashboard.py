@@ -15,7 +15,7 @@ from infra.pages.dashboard_picture import PICTURE, draw, filled_in
 
 
 def main(words: list[str] | None = None) -> int:
-    """Draws the picture again; the exit status."""
+    """Redraws the picture; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m infra dashboard",
         description="Draws docs/images/dashboard from sample data.",

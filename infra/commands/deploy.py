@@ -53,10 +53,10 @@ def _arguments() -> argparse.Namespace:
 
 
 def _package_of(given: argparse.Namespace, region: str) -> PackageMaker:
-    """Packages this tree, or takes a package that was made elsewhere."""
+    """Packages this tree, or uses a package that was made elsewhere."""
     if given.package is None:
         return packaging.package
-    # Refuse a wrong one at once, not after an hour of waiting for another deployment.
+    # Refuses a wrong package at once, not after an hour of waiting for another deployment.
     handover.load(given.package, given.digest, given.stage, region)
 
     def made(stage: str, output: Path, /, *, region: str) -> packaging.Package:

@@ -1,6 +1,6 @@
-"""Prints the rights that deploying a stage needs, as policy documents for IAM.
+"""Prints the rights that deploying a stage needs, as IAM policy documents.
 
-python -m infra deploy-policy --stage prod        (make deploy-policy STAGE=prod)
+python -m infra deploy-policy --stage prod (make deploy-policy STAGE=prod)
 """
 
 from __future__ import annotations

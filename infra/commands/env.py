@@ -1,6 +1,6 @@
-"""Prints the API of the running local stack, and a token that it takes, for a shell.
+"""Prints shell variables: the API of the running local stack, and a token that it accepts.
 
-TOKEN_URL is where a backend gets tokens by itself, with client credentials.
+TOKEN_URL is where a backend gets its own tokens, with client credentials.
 
 eval "$(python -m infra env)"                                        (eval "$(make -s env)")
 curl -H "Authorization: Bearer $TOKEN" $API/api/plans
@@ -55,7 +55,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _wait_for_stack(seconds: int) -> None:
-    """Returns when a stack is up, or after so many seconds."""
+    """Returns when a stack is up, or after this many seconds."""
     for _ in range(seconds):
         try:
             stacks.running_stack()

@@ -18,7 +18,7 @@ from infra.session import AwsError
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line and does either; the exit status."""
+    """Reads the command line and does one of the two; the exit status."""
     parser = command.parser_of(
         "events", "Sends the events of a user again; without a user, follows the local stack's."
     )

@@ -3,9 +3,9 @@
     python -m infra grant promo.csv --approved-by ada                 (make grant CSV= APPROVED_BY=)
     python -m infra grant promo.csv --approved-by ada --digest 3f...  (with DIGEST=)
 
-The first checks the file, shows what it would grant, and prints a digest. The second grants exactly
-that, to each user once. The digest is good for this file, stage and account alone, and for whoever
-was shown it. Standard output is for programs: it has the digest.
+The first command checks the file, shows what it would grant, and prints a digest. The second grants
+exactly that, to each user once. The digest is only valid for this file, stage and account, and for
+the person to whom it was shown. Standard output is for programs: it has the digest.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MOST_SHOWN = 20
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 _UNNAMED = re.compile(r"arn:[^:]+:sts::\d+:assumed-role/[^/]+/(botocore-session-)?\d+")
-"""A session of a role that a program has named after the time: botocore does, and aws-vault."""
+"""A role session that a program has named after the time: botocore and aws-vault do so."""
 
 
 def main(words: list[str] | None = None) -> int:
@@ -77,7 +77,7 @@ def _run(given: argparse.Namespace, console: Console) -> int:
     place = _place(here)
     digest = promotion.digest(*place)
     if not alone.problems and given.digest not in (None, digest):
-        # Without the right digest: whoever wants that must look at what it stands for.
+        # Without naming the right digest: the person must look at what it stands for.
         raise UnreadableFileError(
             f"is not what was approved: DIGEST is not that of this file, {actor} and "
             f"{_words(place).rstrip(',')}. Nothing was granted. Look at it again: leave DIGEST out"
@@ -85,7 +85,7 @@ def _run(given: argparse.Namespace, console: Console) -> int:
     checked = check_with_progress(promotion.file, here.services, text, console)
     if checked.problems:
         show_problems(console, checked.problems)
-        # A run that has begun goes on: who cannot be granted any more stops nobody else.
+        # A run that has begun goes on: users who can no longer be granted do not stop the others.
         if alone.problems or given.digest is None or not checked.written:
             rows = len(checked.bad) + len(checked.good)
             _say(console, f"{len(checked.bad):,} of {rows:,} rows are wrong. Nothing was granted.")
@@ -105,7 +105,7 @@ def _run(given: argparse.Namespace, console: Console) -> int:
 
 
 def _place(here: Reach) -> tuple[str, ...]:
-    """Where it is granted, and who AWS says is there. Raises `AwsError` if that is nobody."""
+    """Where it is granted, and the caller's name by AWS. Raises `AwsError` if there is none."""
     if here.stage == LOCAL_STAGE:
         return here.stage, "", "", ""
     if not here.caller or _UNNAMED.fullmatch(here.caller):
@@ -133,7 +133,7 @@ def _again(given: argparse.Namespace, digest: str) -> str:
 
 
 def _show(promotion: Promotion, checked: CheckedFile, console: Console) -> None:
-    """Prints what would be granted, by its terms: the largest sums first."""
+    """Prints what would be granted, by its terms; the largest sums first."""
     table = Table()
     for name in ("users", "credits", "each", "expires", "description", "source", "priority"):
         is_number = name in ("users", "credits", "each", "priority")

@@ -1,6 +1,6 @@
-"""Imports the credits that users have elsewhere from a CSV file (docs/migrating.md).
+"""Imports the credits that users have in another system, from a CSV file (docs/migrating.md).
 
-python -m infra balances file.csv [--stage prod] [--skip-invalid]    (make balances CSV=file.csv)
+python -m infra balances file.csv [--stage prod] [--skip-invalid] (make balances CSV=file.csv)
 """
 
 from __future__ import annotations

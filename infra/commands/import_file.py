@@ -44,7 +44,7 @@ def command(
 ) -> int:
     """Reads the command line and runs an import; the exit status.
 
-    ``services_of``: finds the services of a stage, by its name and region; by default of any.
+    ``services_of`` finds the services of a stage, by its name and region; the default finds any.
     """
     parser = argparse.ArgumentParser(
         prog=program,
@@ -65,7 +65,7 @@ def command(
 
 
 def attempt(work: Callable[[], int], file: Path, console: Console) -> int:
-    """The exit status of what a command does with a file; says why it could not be done."""
+    """Runs a command's work on a file; returns the exit status, and prints why it failed."""
     try:
         return work()
     except UnreadableFileError as error:
@@ -111,7 +111,7 @@ def _run(
 
 
 def reached(find: Callable[[], Found], kind: Import, text: str, console: Console) -> Found:
-    """What is found of a stage. If it is out of reach, the mistakes in the file are shown, too."""
+    """The parts of a stage. If it is out of reach, the mistakes in the file are shown, too."""
     try:
         return find()
     except (stacks.NotRunningError, session.AwsError):
@@ -135,7 +135,7 @@ def _tell_refused(
 
 
 def _save(text: str, path: Path, name: str, rows: str, so_far: str = "") -> Path:
-    """Writes some ``rows`` beside the file that they are of. Raises `UnreadableFileError`."""
+    """Writes some ``rows`` beside the file they come from. Raises `UnreadableFileError`."""
     saved = path.with_name(f"{path.stem}.{name}.csv")
     try:
         saved.write_bytes(text.encode())

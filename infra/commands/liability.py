@@ -1,16 +1,17 @@
-"""Says which credits were outstanding at an instant, and what had been paid for them.
+"""Reports which credits were outstanding at an instant, and how much had been paid for them.
 
 python -m infra liability 2026-10-31T24:00Z [--stage prod] [--json | --as-csv] [--yes]
     [--export s3://bucket/prefix/AWSDynamoDB/id [--subscriptions s3://...]]
 (make liability AT=2026-10-31T24:00Z)
 
-Reads the ledger once, from end to end: each user's last entry at or before the instant says what
-they had then. By source, by the plan that the user has today, and by the month (UTC) in which the
-credits expire. What was paid is that of what is left: half of a pack is worth half of its price.
+It reads the ledger once, from end to end: each user's last entry at or before the instant says what
+they had then. It sums up by source, by the plan that the user has today, and by the month (UTC) in
+which the credits expire. The amount paid is that of the remaining credits: half of a pack is worth
+half of its price.
 
-The ledger is the table, or an export of it (infra/imports/table_export.py), which takes nothing
-from the table's capacity. A ledger only grows, so an export of any later instant will do. Plans are
-in the table of subscriptions: they are counted by if an export of that is named, too.
+The ledger is the table, or an export of it (infra/imports/table_export.py), which uses none of the
+table's capacity. A ledger only grows, so an export of any later instant will do. Plans are in the
+table of subscriptions: with exports, plans are counted only if an export of that is named, too.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ COLUMNS = ("source", "plan", "expires", "credits", "paid", "currency")
 
 
 class Row(NamedTuple):
-    """What is counted together. None: of before there were sources; nobody's plan; never; no price.
+    """The key of a sum. None: no source recorded; no plan; no expiry; no price.
 
     ``expires``: a month, such as 2026-11; ``expired`` for credits that no sweep has booked out yet.
     """
@@ -78,10 +79,10 @@ class Liability:
     credits: Counter[Row] = field(default_factory=Counter)
     paid: defaultdict[Row, Fraction] = field(default_factory=lambda: defaultdict(Fraction))
     balances: int = 0
-    """The sum of the last lines: all credits together must be as many."""
+    """The sum of the last lines' balances: all credits together must equal it."""
     users: int = 0
     unrecovered: int = 0
-    """Refunded credits that could not be taken back, because they were spent, say."""
+    """Refunded credits that could not be taken back, for example because they were spent."""
     unreadable: list[str] = field(default_factory=list)
     has_plans: bool = True
 
@@ -98,7 +99,7 @@ class _Left(NamedTuple):
 
 @dataclass(slots=True)
 class _Standing:
-    """What a user had at an instant, from their entries in any order: as little as that takes.
+    """The minimum needed of what a user had at an instant, from their entries in any order.
 
     ``number``, ``balance`` and ``batches`` are those of the last entry by then; None if there was
     none. ``prices`` by the numbers of purchases; ``refunds``: for each purchase the number of its
@@ -113,7 +114,7 @@ class _Standing:
     is_readable: bool = True
 
     def take(self, item: Item, at: datetime) -> None:
-        """Takes in an entry as it is stored, if it was posted by then."""
+        """Adds an entry as it is stored, if it was posted by then."""
         try:
             entry = read_entry(item)
         except LedgerCorrupt:
@@ -133,11 +134,11 @@ class _Standing:
 
 
 Plans = Callable[[list[str]], Mapping[str, str]]
-"""The plans of some users, of those who have one."""
+"""The plans of some users, by user id; users without a plan are left out."""
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line and the ledger; the exit status: 1 if not all could be counted."""
+    """Reads the command line and the ledger; the exit status is 1 if anything was not counted."""
     parser = argparse.ArgumentParser(
         prog="python -m infra liability",
         description="Counts the credits that were outstanding at an instant, and what was paid.",
@@ -203,9 +204,10 @@ def parse_at(name: str, text: str) -> datetime:
 
 
 def count(services: Services, at: datetime, *, ask: bool = False) -> Liability:
-    """What was outstanding at an instant, behind a progress bar; says first what it will read.
+    """What was outstanding at an instant, behind a progress bar; first says what it will read.
 
-    ``ask``: whether it may, if there is somebody at the terminal. Raises `DeclinedError`.
+    ``ask``: whether to ask before reading, if there is a person at the terminal. Raises
+    `DeclinedError`.
     """
     items, size = services.ledger.size()
     units = -(-size // 8192)
@@ -222,7 +224,7 @@ def count(services: Services, at: datetime, *, ask: bool = False) -> Liability:
 
 
 def _each_user(items: Iterable[Item], at: datetime) -> Iterator[tuple[str, _Standing]]:
-    """What each user had, of entries that come user by user."""
+    """What each user had, from entries ordered by user."""
     for user_id, entries in groupby(items, owner_of):
         standing = _Standing()
         for item in entries:
@@ -239,7 +241,7 @@ def _plan_of(item: Item) -> str | None:
     try:
         return read_subscription(item).plan
     except Unreadable:
-        return None  # their credits are counted all the same
+        return None  # their credits are counted anyway
 
 
 # --- From exports of them -------------------------------------------------------------------------
@@ -250,8 +252,8 @@ def count_exported(
 ) -> Liability:
     """The same from an export of the ledger; reads no table, and says so first.
 
-    Plans are those in an export of the subscriptions, if there is one. Raises `ExportError`, and
-    `InvalidInput` for a text that names no place.
+    Plans come from an export of the subscriptions, if there is one. Raises `ExportError`, and
+    `InvalidInput` for a text that is not a place.
     """
     settings = stage.services.settings
     lines = find_in(stage, "EXPORT", ledger, settings.ledger_table)
@@ -286,7 +288,7 @@ def count_exported(
 
 
 def _standings(items: Iterator[Item], at: datetime) -> dict[str, _Standing]:
-    """What each user had, of items in any order."""
+    """What each user had, from items in any order."""
     standings: defaultdict[str, _Standing] = defaultdict(_Standing)
     for item in items:
         if is_entry(item):
@@ -294,14 +296,14 @@ def _standings(items: Iterator[Item], at: datetime) -> dict[str, _Standing]:
     return standings
 
 
-# --- What both add up -----------------------------------------------------------------------------
+# --- Shared by both -------------------------------------------------------------------------------
 
 
 def _left(batch: CreditBatch, at: datetime) -> _Left:
     expires = None
     if batch.expires_at:
         is_usable = batch.is_usable(at)
-        # Interned, because a month is that of very many batches.
+        # Interned, because very many batches have the same month.
         expires = sys.intern(batch.expires_at.strftime("%Y-%m")) if is_usable else "expired"
     return _Left(batch.number, batch.source, expires, batch.granted, batch.remaining)
 
@@ -309,7 +311,7 @@ def _left(batch: CreditBatch, at: datetime) -> _Left:
 def _tally(
     standings: Iterable[tuple[str, _Standing]], plans: Plans, *, has_plans: bool = True
 ) -> Liability:
-    """The sums of what each user had; the plans of some users are asked for at once."""
+    """The sums of what each user had; plans are read for many users at once."""
     found = Liability(has_plans=has_plans)
     waiting: dict[str, _Standing] = {}
     for user_id, standing in standings:
@@ -341,7 +343,7 @@ def _add(found: Liability, standings: Mapping[str, _Standing], plans_of: Plans) 
                 found.paid[row] += Fraction(price.amount * batch.remaining, batch.granted)
 
 
-# --- What is shown --------------------------------------------------------------------------------
+# --- Output ---------------------------------------------------------------------------------------
 
 
 def _rows(found: Liability) -> Iterator[dict[str, Any]]:
@@ -399,7 +401,7 @@ def _show(found: Liability, at: datetime) -> None:
 
 
 def _told_of_faults(found: Liability) -> int:
-    """Says what is wrong with the count; the exit status."""
+    """Prints what is wrong with the count; the exit status."""
     if found.unreadable:
         few = ", ".join(found.unreadable[:5])
         print(

@@ -31,7 +31,7 @@ OLDEST_PYTHON = "3.11"
 
 
 def command(name: str) -> list[str]:
-    """What writes one list, without the program."""
+    """The arguments that write one list, without the program."""
     return [
         *("pip", "compile", "--quiet", "--universal", "--python-version", OLDEST_PYTHON),
         *("--generate-hashes", "--custom-compile-command", "make lock"),

@@ -3,8 +3,8 @@
     python -m infra mails                 (make mails)
     python -m infra mails --stage prod    (make mails STAGE=prod)
 
-With a stage the emails come in the name of its product, as infra/parameters.toml has it; those of
-`prod` must say whose they are. It needs a Chromium or Chrome on the PATH and nothing else.
+With a stage the emails come in the name of its product, from infra/parameters.toml; in `prod` that
+must be set. It needs a Chromium or Chrome on the PATH and nothing else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What commands have in common that read whole tables of a stage, or exports of them."""
+"""Shared by commands that read whole tables of a stage, or exports of them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ EXPORTS = ("export", "subscriptions", "edits")
 
 
 class DeclinedError(Exception):
-    """Somebody was asked whether to read the tables, and said no."""
+    """A person was asked whether to read the tables, and declined."""
 
 
 def announce(cost: str, *, ask: bool) -> None:
     """Says what will be read.
 
-    ``ask``: whether it may, if there is somebody at the terminal. Raises `DeclinedError`.
+    ``ask``: whether to ask first, if there is a person at the terminal. Raises `DeclinedError`.
     """
     print(cost, file=sys.stderr)
     if ask and sys.stdin.isatty() and not is_agreed(Console(stderr=True)):
@@ -46,7 +46,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 
 
 def arguments_of(parser: argparse.ArgumentParser, words: list[str] | None) -> argparse.Namespace:
-    """The arguments; ends the program where some of the exports are missing."""
+    """The arguments; ends the program if some of the exports are missing."""
     given = parser.parse_args(words)
     if sum(getattr(given, name) is not None for name in EXPORTS) not in (0, len(EXPORTS)):
         parser.error("exports come together: EXPORT= of the ledger, SUBSCRIPTIONS= and EDITS=")
@@ -56,9 +56,9 @@ def arguments_of(parser: argparse.ArgumentParser, words: list[str] | None) -> ar
 def source_of(
     stage: Reach, given: argparse.Namespace, until: datetime, *, is_sample: bool
 ) -> Source:
-    """Where the pasts are read: in the exports that are named, or else in the tables.
+    """The source of the pasts: the named exports, or else the tables.
 
-    ``until``: to which instant an export must reach. Raises `ExportError` and `InvalidInput`.
+    ``until``: the instant that an export must reach. Raises `ExportError` and `InvalidInput`.
     """
     ledger, subscriptions, edits = (getattr(given, name) for name in EXPORTS)
     if ledger is None:

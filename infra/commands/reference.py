@@ -1,9 +1,9 @@
-"""Writes the pages that are made of other files.
+"""Writes the pages that are generated from other files.
 
-They are that of the API, docs/api-reference.md, from its contract, and the one that verifies
+They are the API's reference, docs/api-reference.md, from its contract, and the page that verifies
 statements, clients/statement/verify.html.
 
-python -m infra reference        (make reference)
+python -m infra reference (make reference)
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ def story(
 ) -> bool:
     """Imports, turns the month (in all zones or some), shows and checks.
 
-    Returns whether every invariant holds. Afterwards the stack's clock stands where credits have
-    expired in every zone. Raises `UnreadableFileError` when the file has a row that cannot be
+    Returns whether every invariant holds. Afterwards the stack's clock is so late that the credits
+    have expired in every zone. Raises `UnreadableFileError` when the file has a row that cannot be
     imported.
     """
     services = services_of_local(stack)
@@ -100,7 +100,7 @@ def main(words: list[str] | None = None) -> int:
         text = csv_file.read(arguments.csv)
         alone = SUBSCRIPTIONS.check_alone(text, importing.catalogue(), read_clock())
         _refuse_wrong_rows(alone, console)
-        # This command turns the month itself: ticks by the clock would only get in between.
+        # This command turns the month itself: ticks by the clock would only interfere.
         with (
             server.console() as page,
             stacks.local_stack(

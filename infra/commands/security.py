@@ -3,8 +3,8 @@
     python -m infra security        (make security)
 
 checkov reads the template of prod; infra/checkov.yaml lists what to ignore and why. pip-audit asks
-PyPI for advisories about every package of requirements.txt. Without a network, they are looked up
-in a file that you bring (infra/packages/advisories.py). The first run installs both.
+PyPI for advisories about every package of requirements.txt. Without a network, advisories are
+looked up in a file that you provide (infra/packages/advisories.py). The first run installs both.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SecurityError(Exception):
 
 
 def is_template_clean() -> bool:
-    """Whether the settings of checkov explain everything that it finds in the template."""
+    """Whether infra/checkov.yaml explains everything that checkov finds in the template."""
     checkov = program("checkov")
     with tempfile.TemporaryDirectory() as output:
         template = Path(output) / "template.json"
@@ -133,7 +133,7 @@ def main(words: list[str] | None = None) -> int:
         checks.append(lambda: are_packages_clean_by(file, now))
     elif not arguments.offline:
         checks.append(are_packages_clean)
-    # Each check is made, whatever the others find.
+    # Every check runs, whatever the others find.
     is_clean = sum(not _is_clean(check) for check in checks) == 0
     if arguments.offline:
         print(f"The packages were NOT looked at. To do so, {_BRING}", file=sys.stderr)

@@ -5,8 +5,8 @@ python -m infra shadow old.csv [--stage prod] [--from 2026-11-20T22:00:00Z]
     [--export s3://bucket/prefix/AWSDynamoDB/id --subscriptions s3://... --edits s3://...]
 (make shadow CSV=old.csv FROM=2026-11-20T22:00:00Z STAGE=prod)
 
-The file has what moved in the old system (infra/imports/movements.py). The command names each
-difference, writes a page and two files with those who differ, and keeps the figure of the night in
+The file has the movements of the old system (infra/imports/movements.py). The command names each
+difference, writes a page and two files with the users who differ, and stores the night's figure in
 the reports bucket. It ends with status 1 if a difference is not explained.
 """
 
@@ -66,7 +66,7 @@ TOLERANCE = 15
 
 @dataclass(frozen=True)
 class Asked:
-    """What is compared: the movements of each user, and from when to when."""
+    """What to compare: the movements of each user, and the time range."""
 
     movements: Mapping[str, Sequence[Movement]]
     start: datetime | None
@@ -76,7 +76,7 @@ class Asked:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line and compares; the exit status: 1 for what is not explained."""
+    """Reads the command line and compares; the exit status is 1 for unexplained differences."""
     parser = argparse.ArgumentParser(
         prog="python -m infra shadow",
         description="Compares the ledgers of a stage with what moved in the system beside which "
@@ -114,11 +114,11 @@ def _run(given: argparse.Namespace, console: Console) -> int:
     text = csv_file.read(given.file)
     for field, value in (("FROM", given.start), ("UNTIL", given.until)):
         if value is not None:
-            parse_instant(field, value)  # before the stage is looked for
+            parse_instant(field, value)  # before looking for the stage
     try:
         stage = reach.reach(given.stage, given.region)
     except (stacks.NotRunningError, session.AwsError):
-        movements.check(text, read_clock())  # what is wrong with the file is wrong without a stage
+        movements.check(text, read_clock())  # mistakes in the file are found without a stage
         raise
     checked = movements.check(text, stage.services.now())
     if checked.problems:
@@ -146,7 +146,7 @@ def _run(given: argparse.Namespace, console: Console) -> int:
 
 @dataclass
 class _Report:
-    """Where the answer is written. ``granted``: how many users would have less on switching."""
+    """Where the result is written. ``granted``: how many users would have less after the switch."""
 
     page: Path
     differences: Path
@@ -155,7 +155,7 @@ class _Report:
 
     @classmethod
     def of(cls, stage: str, asked: Asked) -> _Report:
-        """That of a stage and a night."""
+        """The report of a stage and a night."""
         name = f"{stage}-{asked.until:%Y-%m-%d}"
         differences, grants = (FOLDER / f"{name}-{what}.csv" for what in ("differences", "grants"))
         return cls(FOLDER / f"{name}.html", differences, grants)
@@ -163,7 +163,7 @@ class _Report:
     def compare(
         self, source: Source, asked: Asked, catalogue: PlanCatalogue, console: Console
     ) -> Tally:
-        """Compares everybody, and writes down who differs as it goes."""
+        """Compares all users, and writes down who differs on the way."""
         found = Tally(asked.until)
         with files.writing(self.differences, self.grants) as written:
             for compared, past in compared_users(source, asked, catalogue, console):
@@ -175,7 +175,7 @@ class _Report:
         return found
 
     def said(self, found: Tally) -> Iterator[str]:
-        """Where it is, for people."""
+        """Where the report is, for people."""
         yield f"The same with pictures: {self.page}"
         if found.users > found.same:
             yield f"All who differ: {self.differences}"
@@ -189,7 +189,7 @@ class _Report:
 def _asked(
     given: argparse.Namespace, text: str, rows: Sequence[Movement], stage: reach.Reach
 ) -> Asked:
-    """What is compared. Raises `InvalidInput`, and `UnreadableFileError` for an empty file."""
+    """What to compare. Raises `InvalidInput`, and `UnreadableFileError` for an empty file."""
     if not rows:
         raise UnreadableFileError("has no rows: there is nothing to compare with")
     parse = parse_past(stage.services.now())
@@ -236,7 +236,7 @@ def _compared(
 
 
 def shadow_of(past: Past, until: datetime, catalogue: PlanCatalogue) -> Shadow:
-    """What a comparison needs of a user's past."""
+    """What a comparison needs from a user's past."""
     subscription = past.subscription
     zones = [
         str(zone)
@@ -257,14 +257,14 @@ def shadow_of(past: Past, until: datetime, catalogue: PlanCatalogue) -> Shadow:
 
 
 def unreadable(user_id: str, why: str, asked: Asked) -> Comparison:
-    """That of a user who cannot be compared."""
+    """The comparison of a user who cannot be compared."""
     lines = [each.line for each in asked.movements.get(user_id, ())]
     finding = Finding(Code.UNREADABLE, why, asked.until, lines[0] if lines else None)
     return Comparison(user_id, 0, 0, (finding,))
 
 
 def show(found: Tally, in_a_row: int) -> None:
-    """The answer for people."""
+    """Prints the result for people."""
     console = Console()
     table = Table("finding", "explained", title=f"Until {format_instant(found.until)}")
     for name in ("users", "times", "credits more there"):

@@ -1,10 +1,10 @@
-"""Shows all that it takes to answer a user: who they are to us, what they have, and why.
+"""Shows everything needed to answer a user: who they are, what they have, and why.
 
     python -m infra show 42 [--stage prod]             (make show USER_ID=42)
     python -m infra show --email ada@example.com       (make show EMAIL=ada@example.com)
 
-It reads, and changes nothing. What of a user cannot be read is said in its place, and the rest is
-shown. With ``--json`` the parts are as the API has them.
+It only reads. If a part cannot be read, the reason takes its place, and the rest is shown. With
+``--json`` the parts are in the API's format.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from infra.faults import FAULTS
 from infra.local import stacks
 
 WIDTH = 80
-"""The columns of a terminal that nobody has made wider."""
+"""The columns of a terminal by default."""
 
 LINES = 10
 """How many of the last lines of a ledger are shown, and the emails about them."""
@@ -54,7 +54,7 @@ Json = dict[str, Any]
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line and shows the user; the exit status: 1 for an unknown one."""
+    """Reads the command line and shows the user; the exit status is 1 for an unknown user."""
     parser = argparse.ArgumentParser(
         prog="python -m infra show",
         description="Shows a user: subscription, next credits, balance, last lines, emails.",
@@ -100,7 +100,7 @@ def _user_with(services: Services, address: str) -> str:
 
 
 def facts_about(services: Services, user_id: str) -> Json:
-    """All that is shown of a user, as the API has it. Raises `NotFound` for an unknown one.
+    """Everything shown of a user, in the API's format. Raises `NotFound` for an unknown user.
 
     A part that cannot be read is ``{"error": ...}``.
     """
@@ -158,7 +158,7 @@ def _next(
 
 
 def page(found: Json) -> list[str]:
-    """What is shown of a user, in lines of a terminal; instants are UTC."""
+    """What is shown of a user, as lines for a terminal; instants are UTC."""
     return [
         f"User {found['user_id']}, as of {_time(found['as_of'])} (all times are UTC)",
         "",
@@ -250,7 +250,7 @@ def _history(history: Any) -> list[str]:
 
 def _emails(emails: Any) -> list[str]:
     if isinstance(emails, dict):
-        return []  # the history has said it
+        return []  # the history shows it
     rows = [
         (
             each["transaction_id"].rpartition("-")[2],
@@ -268,7 +268,7 @@ def _wrong(what: str, part: Json) -> list[str]:
 
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table under its title: a head that begins with > stands right; the last column is cut."""
+    """A table under its title: a head beginning with > is right-aligned; the last column is cut."""
     if not rows:
         return [f"{title}: none", ""]
     more = [f"  ... and {len(rows) - MOST_SHOWN:,} more; JSON=1 has all"][: len(rows) > MOST_SHOWN]

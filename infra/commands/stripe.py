@@ -1,9 +1,9 @@
-"""Lists what Stripe told of and could not be done yet, and why.
+"""Lists the events of Stripe that could not be done yet, and why.
 
 python -m infra stripe [--stage prod] [--json]
 (make stripe STAGE=prod)
 
-Stripe sends each of these again, for three days; after that a person has to (docs/stripe.md).
+Stripe sends each of them again, for three days; after that a person must (docs/stripe.md).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NEXT = (
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line and the table; the exit status: 1 if anything waits."""
+    """Reads the command line and the table; the exit status is 1 if anything waits."""
     parser = argparse.ArgumentParser(
         prog="python -m infra stripe",
         description="Lists what Stripe told of and could not be done yet, and why.",

@@ -1,10 +1,10 @@
-"""Puts the signing secret of Stripe's endpoint where the webhook reads it.
+"""Stores the signing secret of Stripe's endpoint where the webhook reads it.
 
 python -m infra stripe-secret [--stage prod]
 (make stripe-secret STAGE=prod)
 
-The secret is asked for, or read from standard input: every user of a machine can read its command
-lines. It is never printed. The webhook uses it within seconds. The command can be repeated.
+The secret is asked for, or read from standard input, because every user of a machine can read its
+command lines. It is never printed. The webhook uses it within seconds. The command can be repeated.
 """
 
 from __future__ import annotations

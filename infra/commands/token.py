@@ -1,6 +1,6 @@
-"""Prints a token that the API of the running local stack takes.
+"""Prints a token that the API of the running local stack accepts.
 
-python -m infra token --user-id 42 --scope credits:admin      (make token USER_ID=42 SCOPE=...)
+python -m infra token --user-id 42 --scope credits:admin (make token USER_ID=42 SCOPE=...)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def read_arguments(
     user_id: str | None = None,
     scope: str = DEFAULT_SCOPES,
 ) -> argparse.Namespace:
-    """What token is wanted; ``user_id`` and ``scope`` are the defaults."""
+    """The wanted token; ``user_id`` and ``scope`` are the defaults."""
     default = "" if user_id is None else f" (default: {user_id})"
     parser.add_argument(
         "--user-id", default=user_id, help=f"the user the token stands for, e.g. 42{default}"

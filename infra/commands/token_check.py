@@ -111,7 +111,7 @@ def examine(
     if key is not None:
         claims = tried("signature", lambda: verified_claims(token, key), lambda _: "right")
     if header is not None:
-        # Other mistakes of a token are worth knowing even if nobody vouches for its signature.
+        # Other mistakes of a token are worth knowing even if its signature is not verified.
         read = _unverified(token) if claims is None else claims
         for name, check in CLAIM_CHECKS.items():
             tried(name, partial(check, settings, read, now()), str)
@@ -125,7 +125,7 @@ def examine(
     made = {finding.check: finding for finding in findings}
     in_order = [made.get(check, Finding(check, None, _NOT_MADE)) for check in CHECKS]
     is_accepted = all(finding.ok for finding in in_order)
-    # The whole authorizer has the last word.
+    # The authorizer as a whole decides.
     return Report(is_accepted, in_order, checker.check(token) if is_accepted else {})
 
 
@@ -214,7 +214,7 @@ def read_token(environment: Mapping[str, str], stream: TextIO) -> str:
         if stream.isatty():
             print("The token, then Ctrl-D:", file=sys.stderr)
         text = stream.read(4 * LARGEST_TOKEN)
-    # A terminal breaks long lines, and a copied token has the breaks in it.
+    # A terminal breaks long lines, so a copied token can contain line breaks.
     token = "".join(_PREFIX.sub("", text, count=1).split())
     if not token:
         raise ValueError(_NOTHING_GIVEN)
@@ -224,8 +224,7 @@ def read_token(environment: Mapping[str, str], stream: TextIO) -> str:
 def settings_of(stage: str, region: str | None) -> TokenSettings:
     """The settings of a stage's authorizer.
 
-    Raises `NotRunningError`, `AwsError`, what AWS raises, or ValueError for settings that make no
-    sense.
+    Raises `NotRunningError`, `AwsError`, the errors of AWS, or ValueError for invalid settings.
     """
     at = reach(stage, region)
     found = at.client("lambda").get_function_configuration(FunctionName=at.functions["authorizer"])
@@ -251,7 +250,7 @@ def show(report: Report, stage: str, settings: TokenSettings) -> str:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Checks a token; the exit status: 1 when it is refused."""
+    """Checks a token; the exit status is 1 when it is refused."""
     parser = argparse.ArgumentParser(
         prog="python -m infra token-check",
         description="Says why a stage accepts or refuses a token. The token comes in the variable "

@@ -1,4 +1,4 @@
-"""The empty stack on this machine.
+"""Starts the empty stack on this machine.
 
     python -m infra up        (make up)
 

@@ -1,6 +1,6 @@
-"""Spends in a shadow what the old system has let users spend (docs/migrating.md).
+"""Spends in a shadow what users spent in the old system (docs/migrating.md).
 
-python -m infra usages file.csv [--stage prod] [--skip-invalid]    (make usages CSV=file.csv)
+python -m infra usages file.csv [--stage prod] [--skip-invalid] (make usages CSV=file.csv)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from infra.imports.usages import USAGES
 
 
 def services_of_shadow(stage: str, region: str | None) -> Services:
-    """The services of a shadow. Raises `NotAllowed` elsewhere: a product spends for itself."""
+    """The services of a shadow. Raises `NotAllowed` elsewhere: only the product spends there."""
     here = reach.reach(stage, region)
     if shadows.shadow_of(here.client("cloudformation"), stage) != shadows.ON:
         raise NotAllowed(

@@ -63,7 +63,8 @@ def main(words: list[str] | None = None) -> int:
         users = _users(arguments)
         before = arguments.anchors and parse_instant("ANCHORS", arguments.anchors)
         services = reach.services_of(arguments.stage, arguments.region)
-        # Choose the anchors before listing the users: later anchors have users who came meanwhile.
+        # Choose the anchors before listing the users: later anchors can be of users who came
+        # meanwhile.
         heads = services.anchors.newest(before)[1] if arguments.all else ()
         user_ids = list(users(services))
         anchored = services.anchors.find(user_ids, before)
@@ -90,7 +91,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _users(arguments: argparse.Namespace) -> Callable[[Services], Iterable[str]]:
-    """Checks which ledgers are asked for; returns a function that finds the users in a stage."""
+    """Checks which ledgers are requested; returns a function that finds the users in a stage."""
     asked = [arguments.user_ids or None, arguments.zone, arguments.sample, arguments.all or None]
     if sum(each is not None for each in asked) != 1:
         raise InvalidInput.of(
@@ -176,7 +177,7 @@ def _verified(found: dict[str, Outcome]) -> int:
 
 
 def _compared(anchored: Anchored, now: datetime) -> str:
-    """Which anchors the ledgers were compared with, and how old these are."""
+    """Which anchors the ledgers were compared with, and how old they are."""
     if anchored.taken_at is None:
         return "There are no anchors yet: an end that was cut off or written anew is not found."
     hours = (now - anchored.taken_at) // timedelta(hours=1)

@@ -1,16 +1,16 @@
-"""Says what would have become of everybody's credits under other plans; reads only.
+"""What would have become of everybody's credits under other plans; only reads.
 
 python -m infra whatif --plans new-plans.toml --from 2026-01 --to 2026-12 [--users sample|all]
     [--stage prod] [--yes] [--json]
     [--export s3://bucket/prefix/AWSDynamoDB/id --subscriptions s3://... --edits s3://...]
 (make whatif PLANS=new-plans.toml FROM=2026-01 TO=2026-12 USERS=sample)
 
-It replays what users asked for in those months under the plans of that file (infra/whatif), and
-prints what was granted, spent, expired, refused and left, beside what was. It writes a page with
-the same and pictures of it. Each user is also replayed under today's plans: that must be their
-ledger, and the command says for how many it is.
+It replays the users' requests of those months under the plans of that file (infra/whatif). It
+prints what was granted, spent, expired, refused and left, beside the real figures, and writes a
+page with the same and pictures of it. Each user is also replayed under today's plans. That must
+reproduce their ledger, and the command says for how many users it does.
 
-What was read is added up in build/what-if as it goes. A run that was interrupted goes on there.
+Results are added up in build/what-if on the way. An interrupted run continues from there.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ from infra.whatif.tally import Line, Question, Tally, by_month, by_plan, doubts,
 FOLDER = packaging.BUILD / "what-if"
 
 LAST_ZONE = "Etc/GMT+12"
-"""Where every month begins last."""
+"""The zone where every month begins last."""
 
 COLUMNS = ("granted", "other", "spent", "expired", "refused", "left")
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line and the past; the exit status: 1 if it could not be asked."""
+    """Reads the command line and the past; the exit status is 1 if the question has no answer."""
     parser = argparse.ArgumentParser(
         prog="python -m infra whatif",
         description="Replays past months under other plans, and shows the answer beside what was.",
@@ -102,7 +102,7 @@ def main(words: list[str] | None = None) -> int:
     return 0 if found.users else 1
 
 
-# --- What is asked --------------------------------------------------------------------------------
+# --- The question ---------------------------------------------------------------------------------
 
 
 def read_plans(file: str) -> PlanCatalogue:
@@ -115,7 +115,7 @@ def read_plans(file: str) -> PlanCatalogue:
 
 
 def parse_months(first: str, last: str) -> tuple[Period, Period]:
-    """The months that are asked about. Raises `InvalidInput`."""
+    """The months of the question. Raises `InvalidInput`."""
     months = Period.parse(first, "FROM"), Period.parse(last, "TO")
     if months[1] < months[0]:
         raise InvalidInput.of("TO", f"must not be before FROM, {first}; is {last}")
@@ -144,7 +144,7 @@ def asked(services: Services, plans: PlanCatalogue, first: Period, last: Period)
 
 @dataclass
 class Run:
-    """How far a run has come, in files: who is asked about, and what was added up."""
+    """The progress of a run, in files: the users of the question, and the sums so far."""
 
     file: Path
     users: list[str]
@@ -153,17 +153,17 @@ class Run:
 
     @classmethod
     def found(cls, file: Path) -> Run | None:
-        """That of a run that was interrupted."""
+        """An interrupted run; None if there is none."""
         try:
             users = json.loads(cls._users_of(file).read_text(encoding="utf-8"))
             kept = json.loads(file.read_text(encoding="utf-8"))
             return cls(file, users, kept["done"], Tally.from_json(kept["tally"]))
         except (FileNotFoundError, KeyError, TypeError, ValueError):
-            return None  # there is none, or it is half written: it begins anew
+            return None  # there is none, or it is half written: a new run begins
 
     @classmethod
     def begun(cls, file: Path, users: list[str]) -> Run:
-        """That of a new run."""
+        """A new run."""
         file.parent.mkdir(parents=True, exist_ok=True)
         cls._users_of(file).write_text(json.dumps(users), encoding="utf-8")
         new = cls(file, users, 0, Tally())
@@ -175,22 +175,23 @@ class Run:
         return file.with_suffix(".users.json")
 
     def keep(self) -> None:
-        """Writes down how far it has come, all of it or nothing."""
+        """Saves the progress, completely or not at all."""
         new = self.file.with_suffix(".new")
         kept = {"done": self.done, "tally": self.tally.as_json()}
         new.write_text(json.dumps(kept), encoding="utf-8")
         new.replace(self.file)
 
     def forget(self) -> None:
-        """Removes the files of a run that has come to its end."""
+        """Removes the files of a finished run."""
         self.file.unlink()
         self._users_of(self.file).unlink()
 
 
 def answer(source: Source, question: Question, *, ask: bool = False) -> Tally:
-    """Replays the users of a source behind a progress bar; says first what it will read.
+    """Replays the users of a source behind a progress bar; first says what it will read.
 
-    ``ask``: whether it may, if there is somebody at the terminal. Raises `DeclinedError`.
+    ``ask``: whether to ask before reading, if there is a person at the terminal. Raises
+    `DeclinedError`.
     """
     file = FOLDER / f"{_digest(source, question)}.json"
     run = Run.found(file)
@@ -215,7 +216,7 @@ def answer(source: Source, question: Question, *, ask: bool = False) -> Tally:
 
 
 def _digest(source: Source, question: Question) -> str:
-    """The same for the same question to the same source, and for no other."""
+    """A digest of the question and its source: no other question or source has it."""
     plans = [
         [sorted(value) if isinstance(value, frozenset) else str(value) for value in astuple(plan)]
         for catalogue in (question.plans, question.as_it_was)
@@ -234,11 +235,11 @@ def _replay(tally: Tally, question: Question, user_id: str, past: Past | Credits
         tally.leave_out(user_id, error)
 
 
-# --- What is shown --------------------------------------------------------------------------------
+# --- Output ---------------------------------------------------------------------------------------
 
 
 def show(found: Tally) -> None:
-    """The answer for people."""
+    """Prints the answer for people."""
     console = Console()
     _show(console, "By plan", [*by_plan(found), in_all(found)])
     _show(console, "By month", by_month(found))

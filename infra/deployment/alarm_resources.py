@@ -1,8 +1,8 @@
 """The alarms of infra/deployment/alarms.py as resources of the template.
 
 `complete` adds the alarms to the packaged template. Every alarm publishes to the topic
-`AlarmsTopic` when it starts and when it ends. Its description leads to a section of
-docs/operating.md that says what to do, at the address that the parameter RunbookUrl says.
+`AlarmsTopic` when it starts and when it ends. Its description links to the section of
+docs/operating.md that says what to do; the parameter RunbookUrl has the address.
 """
 
 from __future__ import annotations

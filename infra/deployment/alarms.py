@@ -4,7 +4,7 @@ The queues, functions and tables to watch are read from the template itself, so 
 resource is watched. infra/deployment/alarm_resources.py makes the alarms of the template from this
 table, and infra/pages/alarms.py the tables of docs/operating.md.
 
-Metric math would need fewer alarms in places, but the emulator refuses it in a template.
+Metric math would need fewer alarms in some places, but the emulator refuses it in a template.
 
 A stage of the size `small` has only the alarms for lost or missing credits, and those that roll a
 deployment back. Each custom metric costs money, so a small stage writes only the metrics that its
@@ -40,9 +40,9 @@ ROLLBACK_ALARMS = (
     "function-errors-sweep-zone",
     "function-errors-queue-notifications",
 )
-"""The alarms that roll a deployment back. CloudFormation allows five. They watch what runs in every
-quarter of an hour: a worker that only runs when a month begins could not fail while a deployment is
-watched. Failures of the authorizer count as 5XX answers of the API."""
+"""The alarms that roll a deployment back. CloudFormation allows five. They watch what runs every
+quarter of an hour: a worker that only runs when a month begins would hardly fail just while a
+deployment is watched. Failures of the authorizer count as 5XX answers of the API."""
 
 SYMPTOMS = (
     Symptom(
@@ -56,9 +56,9 @@ SYMPTOMS = (
         seconds=60,
         in_small=True,
     ),
-    # It must not ring before the next tick has swept the same zones again. Nor while a message that
-    # failed a few times waits for its next try, or one whose function died waits out its six
-    # minutes. Emails wait on purpose: for the rate of SES, and for tomorrow.
+    # It must not ring before the next tick has swept the same zones again. It must not ring while a
+    # message that failed a few times waits for its next try, or one whose function died waits its
+    # six minutes. Emails wait on purpose: for the rate of SES, and for tomorrow.
     Symptom(
         "queue-age",
         "The queue {part} is not worked off: its oldest message waits too long.",
@@ -70,7 +70,7 @@ SYMPTOMS = (
         parts_with_own_threshold={"notifications": PerStage(dev=90_000, prod=90_000)},
     ),
     # Three: a failing event is tried three times, and so is a queue's message within a quarter of
-    # an hour. What fails once and then succeeds wakes nobody.
+    # an hour. A failure that succeeds on a retry alarms nobody.
     Symptom(
         "function-errors",
         "The function {part} keeps failing: it raises, times out, or runs out of memory.",
@@ -80,7 +80,7 @@ SYMPTOMS = (
         Statistic.SUM,
         PerStage(dev=10, prod=3),
         seconds=900,
-        # A failing audit needs a look at once: it may fail because of what it should find.
+        # Look at a failing audit at once: it may fail because of what it should find.
         parts_with_own_threshold={"audit-ledgers": PerStage(dev=1, prod=1)},
     ),
     Symptom(
@@ -112,7 +112,7 @@ SYMPTOMS = (
         Statistic.MAXIMUM,
         PerStage(dev=3_600_000, prod=900_000),
     ),
-    # A table that adapts to a larger load throttles for moments, and requests are repeated.
+    # A table that adapts to a larger load throttles briefly, and requests are repeated.
     Symptom(
         "table-read-throttles",
         "DynamoDB throttles reads of {part}.",
@@ -180,7 +180,7 @@ SYMPTOMS = (
         missing=Missing.IS_THE_FAILURE,
         in_small=True,
     ),
-    # The first re-sweep comes after a quarter of an hour: what it repairs wakes nobody.
+    # The first re-sweep comes after a quarter of an hour: what it repairs alarms nobody.
     Symptom(
         "allocation-lateness",
         "Credits were allocated long after the user's month began.",
@@ -235,7 +235,7 @@ SYMPTOMS = (
         missing=Missing.SAYS_NOTHING,
         in_small=True,
     ),
-    # The trouble concerns one user or record, and comes back until somebody looks. Where it stops
+    # The failure concerns one user or record, and comes back until somebody looks. If it stops
     # work, the message also becomes a dead letter, half an hour later.
     Symptom(
         "unexpected-failures",
@@ -280,8 +280,9 @@ SYMPTOMS = (
         seconds=900,
         periods=4,
     ),
-    # SES reviews an account at 5 % and 0.1 %, and stops it at double that: we ring at half of it.
-    # SES publishes both only from time to time. They are about the whole account, as a review is.
+    # SES reviews an account at 5 % and 0.1 %, and stops it at double that: the alarm rings at half
+    # of it. SES publishes both metrics only from time to time. They are about the whole account, as
+    # a review is.
     Symptom(
         "mail-bounces",
         "Half way to SES's review of the account for bounces (5 %).",

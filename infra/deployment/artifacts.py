@@ -35,7 +35,7 @@ class Artifacts:
 
 
 def artifacts_of(s3: Any, *, account: str, region: str) -> Artifacts:
-    """The bucket of an account and region; made if it does not exist."""
+    """The bucket of an account and region; created if it does not exist."""
     bucket = artifacts_bucket(account, region)
     _ensure_bucket(s3, bucket, account=account, region=region)
     return Artifacts(s3, bucket)
@@ -70,7 +70,7 @@ def _ensure_bucket(s3: Any, bucket: str, *, account: str, region: str) -> None:
 
 
 def _bucket_exists(s3: Any, bucket: str, *, account: str) -> bool:
-    """Whether the bucket exists and is ours: all of AWS shares the names of buckets."""
+    """Whether the bucket exists and is ours: bucket names are shared by all of AWS."""
     try:
         s3.head_bucket(Bucket=bucket, ExpectedBucketOwner=account)
     except ClientError as error:

@@ -1,10 +1,11 @@
 """Limits what one caller may ask of the API: usage plans, and a key for each lane of callers.
 
 The keys are always made, and the authorizer always names one (`chalicelib/api/lanes.py`). Methods
-require a key only where the parameter CallerLimits is on. One deployment cannot do both. A method
-that requires a key answers 403 to requests without one, and CloudFormation makes keys after the
-stage. For a minute, answers of the authorizer that API Gateway has cached name no key, and a new
-key takes some time to be known. So `require` is for a stack whose keys an earlier deployment made.
+require a key only where the parameter CallerLimits is on. One deployment cannot do both: a method
+that requires a key answers 403 to requests without one, and CloudFormation creates keys after the
+stage. Also, authorizer answers that API Gateway has cached name no key for a minute, and a new key
+takes some time to take effect. So `require` is for a stack whose keys an earlier deployment
+created.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Json = dict[str, Any]
 PARAMETER = "CallerLimits"
 
 AT_ONCE = 4
-"""How many keys are made at the same time. An account may make five a second
+"""How many keys are created at the same time. An account may create five a second
 (https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html)."""
 
 SOURCE = "x-amazon-apigateway-api-key-source"
@@ -31,7 +32,7 @@ NOT_YET = (
 )
 
 LANE_KEYS = "credits${Stage}"
-"""The beginning of every key, for `Fn::Sub`."""
+"""The prefix of every key, for `Fn::Sub`."""
 
 
 def complete(template: Json) -> None:
@@ -72,7 +73,7 @@ def are_ready(resources: Collection[str]) -> bool:
 
 
 def require(template: Json) -> None:
-    """Makes every method that asks the authorizer require the key that the authorizer names.
+    """Makes every method behind the authorizer require the key that the authorizer names.
 
     A condition of the template could not do it: SAM makes a new deployment of the API only when the
     text of its definition changes, and the text of a condition does not change.

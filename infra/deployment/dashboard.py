@@ -46,7 +46,7 @@ def complete(template: Json) -> None:
 
 
 def text_of(page: Json) -> str:
-    """The body for CloudFormation to fill in: thresholds become numbers, all else texts."""
+    """The body for CloudFormation to fill in: thresholds become numbers, everything else texts."""
     text = json.dumps(page, ensure_ascii=False)
     return text.replace('"<', "${").replace('>"', "}")
 
@@ -348,7 +348,7 @@ def _costs(template: Json) -> Iterable[Json]:
         *invocations,
         _math(calls, "Lambda invocations", PURPLE),
         _ours("MailsSent", "mails", GREEN),
-        # What the publisher has taken off its queue is on the bus.
+        # Events that the publisher has deleted from its queue are on the bus.
         _line(_EVENTS, "AWS/SQS", "NumberOfMessagesDeleted", "events", ORANGE),
     ]
     yield _graph("Cost: invocations, mails and events", 6, counted, unit="times")

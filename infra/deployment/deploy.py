@@ -1,4 +1,4 @@
-"""The one way to deploy Credits: to AWS and, with the same steps, to the local emulator.
+"""The only way to deploy Credits: to AWS and, with the same steps, to the local emulator.
 
 `deploy` packages and uploads the app, shows the changes that CloudFormation would make, and asks.
 Then it makes the changes and reports the stack's events as they happen. When the stack fails, it
@@ -43,7 +43,7 @@ def _compare_plans(stage: str, lambda_: Any, after: PlanCatalogue, now: datetime
     try:
         before = plan_changes.terms_of(deployed)
     except ValueError as error:
-        # Broken plans granted nothing, and a deployment that mends them must not be stopped.
+        # Broken plans granted nothing, and a deployment that fixes them must not be stopped.
         return [f"The deployed plans have a mistake, so nothing is compared with them: {error}"]
     refused = plan_changes.refusals(before, after, now)
     if refused:
@@ -64,15 +64,16 @@ def deploy(
     confirm: Confirm = agree,
     make_package: PackageMaker = packaging.package,
 ) -> Deployment:
-    """Deploy `stage` and return what the stack is then made of.
+    """Deploy `stage` and return the parts of the deployed stack.
 
     `client` makes a botocore client for a service, and so decides where this deploys to.
-    `parameters` are those of infra/resources.yaml without the stage. `confirm` is asked once the
+    `parameters` are those of infra/resources.yaml without the stage. `confirm` is called once the
     changes have been shown; if it says no, nothing is changed. `say` gets each step, `say_detail`
-    each change and each event of the stack. Raises `AwsError`, and what `packaging.package` raises.
+    each change and each event of the stack. Raises `AwsError`, and the errors of
+    `packaging.package`.
 
     If a deployment of this stage is under way, this one waits for it. It removes a stack whose
-    creation failed, and takes over the resources that an earlier stack left. It asks `confirm`
+    creation failed, and takes over the resources that an earlier stack left. It calls `confirm`
     before that, too.
     """
     plans = packaging.catalogue()

@@ -1,8 +1,8 @@
-"""The calls of a deployment: its own, and what is known of those that CloudFormation makes for it.
+"""The calls of a deployment: its own, and additions to those that CloudFormation makes for it.
 
 When you add a call to a deployment, add it to `OWN_CALLS`. When you add a type of resource to the
-template, say in `ARNS` how its resources are called, and in `ONLY_WITH` which of its calls are only
-made for properties that a resource may lack. infra/deployment/deploy_policy.py makes the policies.
+template, add the form of its names to `ARNS`. Add to `ONLY_WITH` which of its calls are only made
+for properties that a resource may lack. infra/deployment/deploy_policy.py makes the policies.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
         ),
     ),
     (("s3:::{artifacts}/*",), ("s3:GetObject", "s3:PutObject")),
-    # The alarms that roll an update back. Not by their names: we ask for a list of alarms.
+    # The alarms that roll an update back. Not by their names: we request a list of alarms.
     (("*",), ("cloudwatch:DescribeAlarms",)),
     # Resources that an earlier stack left (infra/deployment/retained.py).
     (
@@ -65,8 +65,8 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
         ("secretsmanager:{region}:{account}:secret:{stack}-*",),
         ("secretsmanager:DescribeSecret",),
     ),
-    # What the doctor looks at before a deployment (infra/doctor/): the account, and taken names.
-    # The plans are read from the code of a running function, too.
+    # What the doctor checks before a deployment (infra/doctor/): the account, and taken names. The
+    # plans are also read from the code of a running function.
     (("*",), ("lambda:GetAccountSettings", "logs:DescribeLogGroups", "ses:GetAccount")),
     (("apigateway:{region}::/account",), ("apigateway:GET",)),
     (("events:{region}:{account}:rule/{stack}-*",), ("events:DescribeRule",)),
@@ -140,7 +140,9 @@ ARNS: Mapping[str, tuple[str, ...]] = {
         "{web_acl}",
     ),
 }
-"""The resources of a type that a stage has. Ids of APIs, keys and mappings are not known before."""
+"""The resources of a type that a stage has. Ids of APIs, keys and mappings are not known
+beforehand.
+"""
 
 NAMELESS = frozenset(
     {
@@ -182,7 +184,7 @@ ONLY_WITH: Mapping[str, Mapping[str | None, str]] = {
         ),
         "ResourcePolicy": "dynamodb:PutResourcePolicy dynamodb:DeleteResourcePolicy",
         "TimeToLiveSpecification": "dynamodb:UpdateTimeToLive",
-        # For replicas, which only another type has. A deployment reads no ledger.
+        # For replicas, which only another type of resource has. A deployment reads no ledger.
         None: "dynamodb:*Replica dynamodb:*Item dynamodb:Query dynamodb:Scan",
     },
     "AWS::Events::Connection": {"KmsKeyIdentifier": "kms:*"},
@@ -286,7 +288,8 @@ ONLY_WITH: Mapping[str, Mapping[str | None, str]] = {
 None stands for actions that no property of the type needs."""
 
 # API Gateway creates the role that reads certificates when the first domain name is made, with the
-# rights of that caller (API Gateway Developer Guide, "Using service-linked roles"). No list has it.
+# rights of that caller (API Gateway Developer Guide, "Using service-linked roles"). No list of AWS
+# contains it.
 ALSO_CALLED = {("AWS::ApiGateway::DomainName", "create"): ("iam:CreateServiceLinkedRole",)}
 
 SERVICE_LINKED = {

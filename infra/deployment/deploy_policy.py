@@ -1,9 +1,9 @@
-"""The rights that a deployment takes, as policy documents for IAM.
+"""The rights that a deployment needs, as policy documents for IAM.
 
 A deployment calls CloudFormation, and CloudFormation calls the other services with the rights of
-its caller. infra/deployment/deploy_calls.py lists the former, and what is known of the latter,
-which are derived from the template: for each type of resource AWS publishes the calls that create,
-read, update and delete it (the `handlers` of the type's schema, which cfn-lint brings).
+its caller. infra/deployment/deploy_calls.py lists the former calls. The latter are derived from the
+template: for each type of resource AWS publishes the calls that create, read, update and delete it
+(the `handlers` of the type's schema, which cfn-lint brings). That file has the additions.
 
 Every right is bound to the names of one stage. The rights for CloudFormation's calls only hold when
 CloudFormation makes them (aws:CalledVia): the role itself can read no table and make no queue.
@@ -92,7 +92,7 @@ _VIA = ("ForAnyValue:StringEquals", "aws:CalledVia", "cloudformation.amazonaws.c
 
 @cache
 def published(resource_type: str) -> Mapping[str, Any]:
-    """What AWS publishes of a type of resource: its properties, its identifier, its handlers."""
+    """AWS's schema of a type of resource: its properties, its identifier, its handlers."""
     # Imported here: only this function needs it, and the import takes a second.
     from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
@@ -135,7 +135,7 @@ def _keys(value: object) -> set[str]:
 
 
 def transformed(template: Json, region: str, **parameters: str) -> Json:
-    """The template that SAM makes of a packaged one, and that CloudFormation deploys."""
+    """The template after SAM's transform, as CloudFormation deploys it."""
     before = os.environ.get("AWS_DEFAULT_REGION")
     os.environ["AWS_DEFAULT_REGION"] = region  # it names a partition
     try:
@@ -189,7 +189,7 @@ def _via(action: str, resource_type: str, arns: tuple[str, ...], names: Names) -
         case "route53:GetChange":
             arns = names.arns(["route53:::change/*"])
         case _ if resource_type == "AWS::Events::Connection" and "secretsmanager:" in action:
-            # EventBridge keeps what it is given, our secret, in a secret of its own.
+            # EventBridge stores the given secret, ours, in a secret of its own.
             own = ("{stack}-{webhook}-*", "events!connection/{stack}-{webhook}/*")
             arns = names.arns(f"secretsmanager:{{region}}:{{account}}:secret:{it}" for it in own)
         case "s3:GetObject":

@@ -1,4 +1,4 @@
-"""The parts of a deployed stage, and the plans by which it grants."""
+"""The parts of a deployed stage, and its deployed plans."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def describe(stage: str, client: Clients, *, changed: bool = False) -> Deploymen
         stage=stage,
         changed=changed,
         api_id=outputs["RestAPIId"],
-        # A stack of an earlier release does not name its public address.
+        # Stacks of earlier releases do not output their public address.
         api_url=outputs.get("ApiUrl", outputs["EndpointURL"]).rstrip("/"),
         functions=_with_suffix(outputs, "FunctionName"),
         tables=_with_suffix(outputs, "TableName"),
@@ -64,5 +64,5 @@ def _with_suffix(outputs: dict[str, str], suffix: str) -> dict[str, str]:
 
 
 def deployed_plans(stage: str, lambda_: Any) -> str | None:
-    """The catalogue that a stage allocates by; None if the stage is not deployed."""
+    """The catalogue that a stage uses; None if the stage is not deployed."""
     return plan_changes.deployed(lambda_, f"{stack_name(stage)}-allocate-accounts")

@@ -2,7 +2,8 @@
 
 `complete` adds two things to the packaged template. API Gateway's own answers become problems as
 RFC 9457 defines them. Every path passes methods without a route to the app, which answers them
-(OPTIONS for browsers, 405 for the rest). API Gateway would report a missing authentication token.
+(OPTIONS for browsers, 405 for the rest); API Gateway itself would report a missing authentication
+token.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _HEADERS = {
     "Cache-Control": "'no-store'",
     "X-Content-Type-Options": "'nosniff'",
     "X-Request-Id": "context.requestId",
-    # Any page may read these answers: they contain nothing about anybody.
+    # Any page may read these answers: they contain nothing personal.
     "Access-Control-Allow-Origin": "'*'",
     "Access-Control-Expose-Headers": "'Retry-After,WWW-Authenticate,X-Request-Id'",
 }
@@ -63,7 +64,7 @@ _WHY = "$context.authorizer.reason"
 def gateway_responses(*, says_why: bool = False) -> Iterator[GatewayResponse]:
     """Every case of API Gateway. A default answer would change the status of cases not named.
 
-    With ``says_why`` the answer to a bad token gives the reason: in the local stage alone.
+    With ``says_why``, only for the local stage, the answer to a bad token gives the reason.
     """
     bad_token = f"{_REFUSED}: {_WHY}" if says_why else _REFUSED
     for case, status, code, detail, headers in (
@@ -84,7 +85,7 @@ def gateway_responses(*, says_why: bool = False) -> Iterator[GatewayResponse]:
         ("THROTTLED", 429, "too_many_requests", "slow down, and send the request again", _RETRY),
         ("QUOTA_EXCEEDED", 429, "too_many_requests", "the API key's quota is used up", _RETRY),
         # The issuer's keys are out of reach, or the authorizer did not answer. AWS's pages do not
-        # say which of the two a function that fails, is throttled or takes too long leads to.
+        # say which case applies if a function fails, is throttled or takes too long.
         ("AUTHORIZER_FAILURE", 503, "unavailable", _UNCHECKED, _RETRY),
         ("AUTHORIZER_CONFIGURATION_ERROR", 503, "unavailable", _UNCHECKED, _RETRY),
         ("API_CONFIGURATION_ERROR", 500, "internal_error", _FAILED, {}),

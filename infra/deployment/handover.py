@@ -1,4 +1,4 @@
-"""A package made in one place and deployed from another that has the rights to deploy.
+"""A package made in one place, and deployed from another place with the rights to deploy.
 
 `make package` prints the package's digest. `make deploy PACKAGE=build/package DIGEST=...` deploys
 exactly those bytes or nothing. Packaging runs Chalice, the app and its imports, and needs no
@@ -23,13 +23,13 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def digest(package: Package, stage: str, region: str) -> str:
-    """The digest of a package: of its stage, its region, its template and its archive."""
+    """The digest of a package: it covers its stage, region, template and archive."""
     parts = (stage, region, packaging.digest_of(package.template), package.digest)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def save(package: Package, folder: Path) -> None:
-    """Puts a package into a folder, and replaces one that is there."""
+    """Puts a package into a folder, and replaces an earlier one."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TEMPLATE).write_text(json.dumps(package.template, indent=1), encoding="utf-8")
     shutil.copyfile(package.archive, folder / ARCHIVE)
@@ -40,8 +40,8 @@ def load(
 ) -> Package:
     """The package in a folder. Raises `PackagingError` unless it is exactly the one expected.
 
-    ``output``: a folder of our own to copy the archive into, before it is checked. Then it stays
-    what it was, whatever happens to the other folder.
+    ``output``: a private folder; the archive is copied there before the check, so later changes of
+    the other folder do not matter.
     """
     again = f"Make it again: make package STAGE={stage} REGION={region} OUT={folder}"
     if not _DIGEST.fullmatch(expected):

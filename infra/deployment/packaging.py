@@ -45,7 +45,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 
 # The services that a Lambda of Credits may call. A client for another service fails with
-# UnknownServiceError. So it does on the emulator, where the functions run from the same archive.
+# UnknownServiceError, also on the emulator, which runs the functions from the same archive.
 BOTOCORE_SERVICES = frozenset(
     {"cloudwatch", "dynamodb", "events", "s3", "secretsmanager", "sesv2", "sqs", "sts"}
 )
@@ -54,19 +54,19 @@ PLANS = "chalicelib/plans.toml"
 """The catalogue, in the source tree and in the archive."""
 
 PRICES = "chalicelib/stripe.toml"
-"""What Stripe's prices stand for, in the source tree and in the archive."""
+"""The meaning of Stripe's prices, in the source tree and in the archive."""
 
-# What Lambda runs on; only wheels for it, or for any platform, are packed.
+# Lambda's platform; only wheels for it, or for any platform, are packed.
 _LAMBDA = "manylinux2014_x86_64"
 
 LAMBDA_PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 """The Pythons from 3.11 on that Lambda runs: `Runtime` in its API, as botocore describes it."""
 
 TESTED_PYTHONS = ("3.11",)
-"""Those that .github/workflows runs the whole test suite on. Add another one there first."""
+"""The Pythons on which .github/workflows runs the whole test suite. Add another one there first."""
 
-# Files that are no code and that nothing reads: Swagger's page, which Powertools would serve for
-# routes of its own; a second database of timezones; what pip installed, with digests of all files.
+# Files without code that nothing reads: Swagger's page, which Powertools would serve for routes of
+# its own; a second database of timezones; pip's records, with digests of all files.
 _UNUSED = (
     "aws_lambda_powertools/event_handler/openapi/swagger_ui/*.min.*",
     "dateutil/zoneinfo/dateutil-zoneinfo.tar.gz",
@@ -165,8 +165,8 @@ def price_list(root: Path = ROOT) -> PriceList:
 def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Package:
     """Package the source tree at `root` for `stage` into the empty directory `output`.
 
-    Raises `PackagingError` when the plans or the prices have a mistake, or with the words of pip or
-    Chalice when one of them fails.
+    Raises `PackagingError` when the plans or the prices have a mistake, or with the output of pip
+    or Chalice when one of them fails.
     """
     prices = price_list(root).prices
     project = output / "project"
@@ -206,7 +206,7 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
 def _complete_policies(folder: Path) -> None:
     """Completes the policies in a folder: they refer to shared statements by ``Sid``.
 
-    What a policy writes itself into such a statement takes precedence over the shared text.
+    A policy's own values in such a statement take precedence over the shared ones.
     """
     shared = (folder / "shared-rights.json").read_text(encoding="utf-8")
     for file in folder.glob("policy-*.json"):
@@ -267,7 +267,7 @@ def _dependencies(requirements: Path, target_platform: str | None) -> Path:
         )
         shutil.rmtree(installed / "bin", ignore_errors=True)
         _strip_descriptions(installed / "botocore" / "data")
-        # Only the part of boto3 that its import needs: nothing calls AWS through it.
+        # Keep only the part of boto3 that its import needs: nothing calls AWS through it.
         for part in ("data", "examples"):
             shutil.rmtree(installed / "boto3" / part, ignore_errors=True)
         for unused in _UNUSED:
@@ -291,17 +291,17 @@ def _dependencies(requirements: Path, target_platform: str | None) -> Path:
             directory=installed,
             environment={},
         )
-        # If another process installed them meanwhile, it installed the same.
+        # If another process installed them meanwhile, it installed the same files.
         with suppress(OSError):
             installed.rename(directory)
     return directory
 
 
 def _strip_descriptions(data: Path) -> None:
-    """Removes what Credits does not use from botocore's descriptions of services.
+    """Removes from botocore's descriptions of services what Credits does not use.
 
-    A cold start reads them. Without the other services' endpoints, the documentation of every shape
-    and the examples it takes a fifth less CPU (`make bench`).
+    A cold start reads them. Removing the other services' endpoints, the documentation of every
+    shape and the examples saves a fifth of its CPU (`make bench`).
     """
     prefixes = set()
     for service in data.iterdir():
@@ -320,7 +320,7 @@ def _strip_descriptions(data: Path) -> None:
             for parameter in model.get("clientContextParams", {}).values():
                 parameter["documentation"] = ""  # the one text that botocore insists on
             prefixes.add(model["metadata"]["endpointPrefix"])
-            # The file holds no time, so the same requirements give the same bytes.
+            # The file contains no time, so the same requirements give the same bytes.
             file.write_bytes(gzip.compress(json.dumps(model).encode(), mtime=0))
     endpoints = json.loads((data / "endpoints.json").read_text())
     for partition in endpoints["partitions"]:
@@ -330,7 +330,7 @@ def _strip_descriptions(data: Path) -> None:
 
 
 def _undocumented(model: Any) -> Any:
-    """A service's description without its documentation. A member may have that name, too."""
+    """A service's description without its documentation. Members called "documentation" stay."""
     if isinstance(model, dict):
         return {
             name: _undocumented(value)

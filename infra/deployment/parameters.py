@@ -24,8 +24,8 @@ _LONGEST_SHOWN = 80
 def parameters_of(stage: str) -> dict[str, str]:
     """The parameters of a stage in `PARAMETERS_FILE`.
 
-    Raises `DeployError` for a file that cannot be read, and names each parameter that the template
-    does not have or whose value it does not allow. `deploy` checks whether one is missing.
+    Raises `DeployError` for a file that cannot be read, and for unknown parameters and values that
+    the template does not allow; it names each. `deploy` checks for missing parameters.
     """
     try:
         parameters = tomllib.loads(PARAMETERS_FILE.read_text(encoding="utf-8")).get(stage)
@@ -97,7 +97,7 @@ def check_parameters(stage: str, parameters: Mapping[str, str], region: str) -> 
 
 
 def _problem_of_events(parameters: Mapping[str, str]) -> str | None:
-    """What is set for events of a stage that sends none."""
+    """What is set for events although the stage sends none."""
     if parameters.get("Events", "off") == "on":
         return None
     if parameters.get("EventsWebhookUrl"):

@@ -1,8 +1,8 @@
 """Shows what a deployment changes about the plans. Refuses plans that would grant for the past.
 
-The deployed catalogue is read from the running code, so no copy has to be kept in step with it. If
-a plan that granted nothing begins to grant, users would get up to twelve months that began before.
-So the catalogue must say from which day it grants, and that day must be after the deployment.
+The deployed catalogue is read from the running code, so no copy has to be kept up to date. If a
+plan that granted nothing begins to grant, users would get up to twelve months that began before. So
+the catalogue must name the day from which it grants, and that day must be after the deployment.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FURTHEST_AHEAD = timedelta(hours=14)
 
 
 class UnreadableDeploymentError(AwsError):
-    """The plans that are deployed could not be read; the message says why."""
+    """The deployed plans could not be read; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _terms_of_table(table: Mapping[str, Any]) -> Terms:
 
 
 def refusals(before: Mapping[str, Terms], after: PlanCatalogue, now: datetime) -> list[str]:
-    """Why a catalogue must not be deployed: a line for all that would be granted for the past."""
+    """Why a catalogue must not be deployed: a line for each grant it would make for the past."""
     furthest = (now + _FURTHEST_AHEAD).date()
     found = (
         grants.refusal(furthest)
@@ -146,12 +146,12 @@ def refusals(before: Mapping[str, Terms], after: PlanCatalogue, now: datetime) -
 
 
 NOTHING = Terms(0, None, None)
-"""The terms of a plan that is not there: it grants nothing."""
+"""The terms of a missing plan: it grants nothing."""
 
 
 @dataclass(frozen=True)
 class _Grants:
-    """Something that a plan grants, and what says since when.
+    """One of the things that a plan grants, and the day since which it does.
 
     ``did``: whether the deployed plan grants it. ``was``: the day that it names.
     """
@@ -165,7 +165,7 @@ class _Grants:
     since: date | None
 
     def refusal(self, furthest: date) -> str | None:
-        """Why it must not be deployed; ``furthest`` is today's date where it is the latest."""
+        """Why it must not be deployed; ``furthest`` is today's latest local date in any zone."""
         if not self.did:
             return self._refusal_to_begin(furthest)
         return None if self.since == self.was else self._refusal_to_move(furthest)
@@ -181,7 +181,7 @@ class _Grants:
         return None
 
     def _refusal_to_move(self, furthest: date) -> str | None:
-        """Why a plan that grants already must not be given another day."""
+        """Why a plan that already grants must not get another day."""
         was, since = self.was, self.since
         here, put_back = f"Plan {self.plan.id!r}", f"{_table(self.plan)}: {self.key} = {was}"
         if was is not None and (since is None or since < was):
@@ -197,7 +197,7 @@ class _Grants:
 
 
 def _grants(before: Terms, plan: Plan) -> Iterator[_Grants]:
-    """What a plan grants at all, and to the subscriptions of each billing interval."""
+    """What a plan grants: in general, and to the subscriptions of each billing interval."""
     if plan.monthly_credits:
         amount = f"{plan.monthly_credits:,} credits a month"
         did, was = bool(before.monthly_credits), before.grants_since

@@ -1,4 +1,4 @@
-"""The product of a stage, in whose name its emails come, by the stage's parameters."""
+"""The product in whose name a stage's emails come, from the stage's parameters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def product_of(parameters: Mapping[str, str]) -> Product:
 
 
 def missing(parameters: Mapping[str, str]) -> list[str]:
-    """The parameters that emails miss. The name that is there by default is nobody's product."""
+    """The missing parameters for emails. The default name is nobody's product."""
     nobody = Product()
     product = product_of(parameters)
     return [

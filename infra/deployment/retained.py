@@ -1,8 +1,8 @@
 """Resources that outlive their stack, and how the next stack gets them back.
 
 The tables, the buckets and the secrets have fixed names. CloudFormation creates nothing under a
-name that is taken. So a new stack *imports* the resources that an earlier one left, which does not
-change them. An update then brings them to the template.
+name that is taken. So a new stack *imports* the resources that an earlier one left; the import does
+not change them. An update then brings them to the template.
 
 Not even the rollback of a failed creation can delete a protected table; its name would then be
 taken for good. So tables are protected only after everything has been created.
@@ -27,10 +27,10 @@ _PROTECTED = "DeletionProtectionEnabled"
 
 @dataclass(frozen=True)
 class Leftover:
-    """A resource that exists already and that the template would create.
+    """A resource that already exists and that the template would create.
 
-    `identifier` names it to CloudFormation. `properties` are those of the template, without what is
-    not switched on in the existing resource.
+    `identifier` names it to CloudFormation. `properties` are those of the template, without those
+    that are not switched on in the existing resource.
     """
 
     logical_id: str
@@ -87,7 +87,7 @@ def leftovers(
 ) -> list[Leftover]:
     """The resources of the template that outlive a stack and exist already.
 
-    Raises `AwsError` for one that is in the way and cannot be imported.
+    Raises `AwsError` for a resource that is in the way and cannot be imported.
     """
     variables = {"Stage": stage, "AWS::AccountId": account, "AWS::Region": region}
     return [*_leftovers(template, client, variables)]
@@ -150,8 +150,8 @@ Found = tuple[Json, Json, str]
 def _table(client: Clients, name: str, properties: Json, _account: str) -> Found | None:
     """A table, and what is switched on in it.
 
-    CloudFormation believes the template of an import. It would never switch on what the template
-    says is on already.
+    CloudFormation trusts the template of an import. If the template says that something is on,
+    CloudFormation never switches it on.
     """
     dynamodb = client("dynamodb")
     try:
@@ -199,8 +199,8 @@ def _plain(keys: Collection[Mapping[str, str]]) -> set[tuple[str, str]]:
 def _bucket(client: Clients, name: str, properties: Json, account: str) -> Found | None:
     """A bucket. The update sets all properties of the template, also those that are set already.
 
-    Object Lock cannot be switched off again, so a bucket that should have it has it (Amazon S3 User
-    Guide, "Object Lock considerations",
+    Object Lock cannot be switched off again, so a bucket that should have it still has it (Amazon
+    S3 User Guide, "Object Lock considerations",
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html).
     """
     try:
@@ -219,7 +219,7 @@ def _bucket(client: Clients, name: str, properties: Json, account: str) -> Found
 
 
 def _secret(client: Clients, name: str, properties: Json, _account: str) -> Found | None:
-    """A secret, with the template's rule to generate it: without the rule an update renews it."""
+    """A secret, with the template's rule to generate it: without the rule, an update renews it."""
     try:
         secret = client("secretsmanager").describe_secret(SecretId=name)
     except ClientError as error:

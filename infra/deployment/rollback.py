@@ -9,11 +9,11 @@ from infra.deployment.stack_facts import Json, stack_name
 from infra.terminal import Say
 
 # For how many minutes after an update CloudFormation watches the alarms that roll it back. In
-# `prod` a little longer than the quarter of an hour in which everything runs once. In the other
-# stages alarms roll an update back only while it is being made.
+# `prod` it is a little longer than the quarter of an hour in which everything runs once. In the
+# other stages alarms roll an update back only while it is being made.
 MONITORING_MINUTES = {"prod": 20}
 
-# A RollbackConfiguration without alarms. If it were left out, those of the last update would apply.
+# A RollbackConfiguration without alarms. Without one, that of the last update would apply.
 UNWATCHED: Json = {"RollbackTriggers": [], "MonitoringTimeInMinutes": 0}
 
 

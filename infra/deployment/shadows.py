@@ -1,9 +1,9 @@
 """Shadows: stages that run beside an old system and send nothing, until the switch.
 
 The parameter Shadow is ``on`` from the first deployment of such a stage. Only `make cutover` ends
-that, and puts the instant of the switch into the parameter. So a deployment leaves it as it is: one
-that turned a shadow off would tell users of what nobody has checked, and one that turned it on
-would fall silent about ledgers that count.
+that, and puts the instant of the switch into the parameter. So a deployment never changes it:
+turning a shadow off would tell users of credits that nobody has checked, and turning it on would
+silence ledgers that count.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def shadow_in(description: Json) -> str:
     """The parameter in CloudFormation's description of a stack."""
     parameters = description.get("Parameters", ())
     found = {each["ParameterKey"]: each["ParameterValue"] for each in parameters}
-    # A stack of an earlier release has no such parameter.
+    # Stacks of earlier releases have no such parameter.
     return str(found.get(PARAMETER, OFF))
 
 
 def line_of(stage: str, value: str) -> str:
-    """What the file of the parameters must say of a stage."""
+    """The line that the file of parameters must have for a stage."""
     return f'{PARAMETER} = "{value}" under [{stage}] in infra/parameters.toml'
 
 
 def check_deployment(stage: str, client: Clients, wanted: str, say: Say) -> None:
-    """Says whether a deployment makes or keeps a shadow.
+    """Tells whether a deployment makes or keeps a shadow.
 
     Raises `DeployError` if the deployment would turn a shadow into a ledger, or a ledger into a
     shadow. A stage whose ledgers are empty may become a shadow.
@@ -75,6 +75,6 @@ def check_deployment(stage: str, client: Clients, wanted: str, say: Say) -> None
 
 
 def _is_empty(stage: str, dynamodb: Any) -> bool:
-    """Whether nothing was posted yet, as DynamoDB counts every six hours: no item is read."""
+    """Whether nothing was posted yet, by DynamoDB's six-hourly count: no item is read."""
     table = dynamodb.describe_table(TableName=f"{stack_name(stage)}-ledger")["Table"]
     return bool(table["ItemCount"] == 0)

@@ -80,7 +80,7 @@ class Stack:
     ) -> bool:
         """Bring the stack to the template; return whether that changed anything.
 
-        `rollback` is a RollbackConfiguration, for updates only: a stack under creation has no
+        `rollback` is a RollbackConfiguration, only for updates: a stack under creation has no
         alarms yet.
         """
         exists = self._exists()
@@ -101,7 +101,7 @@ class Stack:
     def change_parameters(self, changed: Mapping[str, str], confirm: Confirm) -> bool:
         """Change some parameters and nothing else; return whether that changed anything.
 
-        No alarm takes it back.
+        No alarm rolls it back.
         """
         description = describe_stack(self._cloudformation, self._name) or {}
         names = [each["ParameterKey"] for each in description.get("Parameters", ())]
@@ -120,7 +120,7 @@ class Stack:
         return self._carry_out(change_set, confirm, exists=True, minutes=0)
 
     def _carry_out(self, change_set: str, confirm: Confirm, *, exists: bool, minutes: int) -> bool:
-        """Shows the changes, asks, and makes them; whether there were any.
+        """Shows the changes, asks, and makes them; returns whether there were any.
 
         `minutes`: for how long alarms are watched afterwards.
         """
@@ -219,7 +219,7 @@ class Stack:
         }
 
     def _exists(self) -> bool:
-        """Whether the stack exists. One in review is not made yet."""
+        """Whether the stack exists. A stack in review does not exist yet."""
         description = describe_stack(self._cloudformation, self._name)
         return description is not None and description["StackStatus"] != "REVIEW_IN_PROGRESS"
 
@@ -264,7 +264,7 @@ class Stack:
         answer = self._cloudformation.create_change_set(
             StackName=self._name,
             ChangeSetName=name,
-            # If the answer is lost, the SDK asks again. By this token AWS knows the same request.
+            # If the answer is lost, the SDK sends again. By this token AWS recognises the request.
             ClientToken=name,
             ChangeSetType=kind,
             **settings,
@@ -328,7 +328,7 @@ class Stack:
     ) -> tuple[str, ResourceFailure | None]:
         """Reports a stack's events until the change ends; returns the status and the first failure.
 
-        The stack's own events say when it ends. Its status is no help: for a moment it is still
+        The stack's own events say when it ends. Its status does not help: for a moment it is still
         that of the previous deployment.
         """
         failure: ResourceFailure | None = None
@@ -351,7 +351,7 @@ class Stack:
 
     @contextmanager
     def _under_way(self) -> Iterator[None]:
-        """Makes every error say that the deployment goes on in AWS without us."""
+        """Makes every error say that the deployment goes on in AWS without this command."""
         try:
             with told():
                 yield
@@ -371,7 +371,7 @@ class Stack:
         )
 
     def _stays_failed(self, status: str) -> bool:
-        """Whether a failed stack stays in its state: a rollback may follow CREATE_FAILED."""
+        """Whether a failed stack keeps its state: a rollback may follow CREATE_FAILED."""
         if not status.endswith("_FAILED"):
             return False
         description = describe_stack(self._cloudformation, self._name)
@@ -384,13 +384,13 @@ class Stack:
     def _new_events(self, seen: set[str], stack: str) -> list[dict[str, Any]]:
         """The events not seen before, oldest first.
 
-        CloudFormation returns the whole history of a stack, newest first. The loop stops asking at
-        the first page with an event that was seen before.
+        CloudFormation returns the whole history of a stack, newest first. The loop stops at the
+        first page with an event that was seen before.
         """
         new: dict[str, dict[str, Any]] = {}  # by id: while pages are read, events move down
         for page in self._pages_of_events(stack):
             known = [place for place, event in enumerate(page) if event["EventId"] in seen]
-            # A late event may stand between events already seen, but never behind all of them.
+            # A late event may come between events already seen, but never behind all of them.
             ahead = page[: known[-1]] if known else page
             new |= {event["EventId"]: event for event in ahead if event["EventId"] not in seen}
             if known:

@@ -22,7 +22,7 @@ UNMADE: Mapping[str, str] = {
     "ROLLBACK_FAILED": _CREATION_FAILED,
     "DELETE_FAILED": "something of it could not be deleted",
 }
-"""The states in which a stack can only be deleted, and what led to each."""
+"""The states in which a stack can only be deleted, and the cause of each."""
 
 
 def stack_name(stage: str) -> str:
@@ -43,13 +43,13 @@ def describe_stack(cloudformation: Any, name: str) -> dict[str, Any] | None:
 
 
 def is_under_way(description: dict[str, Any] | None) -> TypeGuard[dict[str, Any]]:
-    """Whether a stack is being changed. One in review is not being changed yet."""
+    """Whether a stack is being changed. A stack in review is not being changed yet."""
     status = description["StackStatus"] if description else ""
     return status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"
 
 
 def resources_of(cloudformation: Any, stack: str) -> Iterator[Json]:
-    """The resources of a stack, by CloudFormation; without those that a deletion left behind."""
+    """The resources of a stack, by CloudFormation; without those kept by a deletion."""
     pages = cloudformation.get_paginator("list_stack_resources")
     for page in pages.paginate(StackName=stack):
         for resource in page["StackResourceSummaries"]:

@@ -1,4 +1,4 @@
-"""The services of a deployed stage, for commands that run beside it."""
+"""The services of a deployed stage, for commands that use them from outside."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chalicelib.store.wire.client import Client
 
 THREADS = 32
-"""How many requests a command keeps under way."""
+"""How many requests a command has under way at once."""
 
 
 class DeployedNames(Protocol):
@@ -43,8 +43,7 @@ class DeployedNames(Protocol):
 class StageServices(Services):
     """The services of a stage, with its deployed plans: those of this checkout may differ.
 
-    If a plan begins to grant in an edited file, a command could otherwise grant months that a
-    deployment refuses.
+    With the plans of an edited file, a command could grant months that a deployment would refuse.
     """
 
     def __init__(self, settings: Settings, client: ClientFactory, dynamodb: Client) -> None:
@@ -95,7 +94,7 @@ def settings_of(stage: str, region: str, stack: DeployedNames) -> Settings:
         notifications_queue_url=queues["notifications"],
         mails_table=tables["mails"],
         edits_table=tables["edits"],
-        # A stack of an earlier release has none.
+        # Stacks of earlier releases have none.
         stripe_table=tables.get("stripe", ""),
         reports_bucket=stack.buckets.get("reports", ""),
         anchors_bucket=stack.buckets.get("anchors", ""),

@@ -1,6 +1,6 @@
-"""What an alarm of the stack says, and what there is to watch in a template.
+"""The alarms' form, and the parts of a template that they can watch.
 
-infra/deployment/alarms.py has the table of them all.
+infra/deployment/alarms.py has the table of all alarms.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 Json = dict[str, Any]
 
-# The product's own metrics: their namespace, and the dimension that all of them have.
+# The product's own metrics: their namespace, and the dimension of them all.
 NAMESPACE = "Credits"
 SERVICE = {"service": {"Fn::Sub": "credits-${Stage}"}}
 
@@ -62,11 +62,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Symptom:
-    """One line of the table: what is wrong, and which metric shows it.
+    """A line of the table: what is wrong, and which metric shows it.
 
     The alarm rings when each of the last `periods` periods, of `seconds` each, is on the wrong side
     of the threshold. `meaning` is one sentence; `{part}` in it stands for the part's name. The
-    section of the runbook is called `name`, too. `parts_with_own_threshold` holds the thresholds of
+    section of the runbook has the same `name`. `parts_with_own_threshold` holds the thresholds of
     parts that differ. `in_small`: credits may be lost or missing, so a small stage has it, too.
     """
 
@@ -85,7 +85,7 @@ class Symptom:
     in_small: bool = False
 
 
-# --- What there is to watch, in a template --------------------------------------------------------
+# --- The parts to watch, in a template ------------------------------------------------------------
 
 
 def of_type(template: Json, resource_type: str) -> Iterator[tuple[str, Json]]:
@@ -118,7 +118,7 @@ def the_api(template: Json) -> Iterator[Part]:
 
 
 def all_queues(template: Json) -> Iterator[Part]:
-    """Every queue, dead-letter queues too."""
+    """Every queue, including dead-letter queues."""
     for logical_id, queue in of_type(template, "AWS::SQS::Queue"):
         dimensions = {"QueueName": {"Fn::GetAtt": [logical_id, "QueueName"]}}
         yield Part(_short_name(queue["QueueName"]), dimensions)
@@ -130,7 +130,7 @@ def queues(template: Json) -> Iterator[Part]:
 
 
 def dead_letter_queues(template: Json) -> Iterator[Part]:
-    """The dead-letter queues, named after what they serve."""
+    """The dead-letter queues, named after the parts that they serve."""
     for part in all_queues(template):
         if part.name.endswith("-dlq"):
             yield Part(part.name.removesuffix("-dlq"), part.dimensions)

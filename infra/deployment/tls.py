@@ -1,7 +1,7 @@
 """Makes every bucket, queue and topic refuse requests without TLS.
 
-The SDK always uses TLS. The policies stop faulty programs, whose messages others could read on
-their way. The policy of a queue is about that queue alone, so each queue gets its own
+The SDK always uses TLS. The policies stop faulty programs, whose messages others could read on the
+way. A queue's policy covers only that queue, so each queue gets its own
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-security-best-practices.html,
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html,
 https://docs.aws.amazon.com/sns/latest/dg/sns-security-best-practices.html).
@@ -18,8 +18,8 @@ Json = dict[str, Any]
 class _Kind(NamedTuple):
     """How to protect the resources of a type.
 
-    ``policy``: the type of their policies. ``about``: the property of such a policy that refers to
-    the resource, and ``named``: the reference. ``arns``: the resources of a statement.
+    ``policy``: the type of their policies. ``about``: the property of a policy that refers to the
+    resource, and ``named``: the reference. ``arns``: the resources of a statement.
     """
 
     policy: str
@@ -52,7 +52,7 @@ _KINDS: Mapping[str, _Kind] = {
         "AWS::SNS::TopicPolicy",
         "Topics",
         lambda name: [{"Ref": name}],
-        # The policy of a topic takes no wildcard. No other action carries published messages.
+        # A topic's policy takes no wildcard. No other action carries published messages.
         "sns:Publish",
         lambda name: [{"Ref": name}],
     ),

@@ -1,14 +1,13 @@
-"""Gives the webhook of Stripe its route, where `stripe.toml` names a price.
+"""Gives the webhook of Stripe its route, if `stripe.toml` names a price.
 
 `complete` adds ``POST /api/webhooks/stripe`` to the packaged template, and lets API Gateway invoke
-the function ``stripe-webhook`` for it. Packaging calls it if there is a price: without one nothing
-comes from Stripe, and nothing is public but what must be. The function, its table and its secret
-are always there, so that the secret can be put in its place before the route is.
+the function ``stripe-webhook`` for it. Packaging calls it only if there is a price: without prices
+Stripe sends nothing, and no route is public without need. The function, its table and its secret
+always exist, so that the secret can be entered before the route exists.
 
-The route has no authorizer and asks for no key of a lane: Stripe has no token, and the function
-checks Stripe's signature. It is throttled like every method. Other methods on the path are none of
-the app's either: API Gateway answers them as it answers a path that does not exist, and invokes
-nothing.
+The route has no authorizer and needs no lane's key: Stripe has no token, and the function checks
+Stripe's signature. It is throttled like every method. The path has no other method: API Gateway
+answers those like a path that does not exist, and invokes nothing.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ def complete(template: Json) -> None:
             "responses": {"200": {"description": "200 response"}},
             "x-amazon-apigateway-integration": {
                 "type": "aws_proxy",
-                # How API Gateway calls Lambda, whatever the method of the route.
+                # API Gateway always calls Lambda with POST, whatever the route's method.
                 "httpMethod": "POST",
                 "passthroughBehavior": "when_no_match",
-                # The signature is of the text that Stripe sent.
+                # The signature covers the text that Stripe sent.
                 "contentHandling": "CONVERT_TO_TEXT",
                 "uri": {
                     "Fn::Sub": "arn:${AWS::Partition}:apigateway:${AWS::Region}:lambda:path"

@@ -11,7 +11,7 @@ from infra.doctor.finding import Finding, bad, fine
 from infra.doctor.site import Site
 
 ROOM = 10
-"""The fewest invocations to leave for the API and the schedules: all that a new account has."""
+"""The fewest invocations to leave for the API and the schedules: the limit of a new account."""
 
 QUOTA = 1000
 """The default of Lambda; new accounts have less
@@ -74,9 +74,9 @@ def access_log(site: Site) -> Iterator[Finding]:
         return
     # An account and region have one role for the logs of all their APIs. Without it API Gateway
     # refuses a stage with a log
-    # (https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-logging.html).
-    # Another team may have set the role, and a stack that sets it takes it over. So the operator
-    # must make it.
+    # (https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-logging.html). Another
+    # team may have set the role, and a stack that sets it takes it over. So the operator must
+    # create it.
     role = site.ask("apigateway").get_account().get("cloudwatchRoleArn")
     if role:
         yield fine("access log", f"API Gateway writes it as {role}")

@@ -20,7 +20,8 @@ class FindingsError(AwsError):
 def look(site: Site, console: Console | None = None, *, is_heeded: bool = True) -> None:
     """Shows all problems. Raises `FindingsError` for those that stop a deployment.
 
-    A check that could not be made does not stop a deployment. With findings ignored, nothing does.
+    A check that could not be made does not stop a deployment. If findings are ignored, nothing
+    does.
     """
     console = console or Console(file=sys.stdout)
     with Console(stderr=True).status("Looking at what stands in the way ..."):

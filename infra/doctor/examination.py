@@ -48,11 +48,11 @@ RUNNING: Mapping[str, Check] = {
 """The checks of a deployed stack."""
 
 NOT_LOCAL = ("python", "parameters", "scopes", "mail product", "mail identity", "alarm topic")
-"""The checks that a stage on this machine does not need: its emails stay here, its alarms wake
+"""The checks that a stage on this machine does not need: its emails stay here, its alarms alert
 nobody, and everybody there may have any token."""
 
 Looking = Callable[[str], None]
-"""Called with the name of the check that we wait for."""
+"""Called with the name of the check that is being waited for."""
 
 
 @dataclass
@@ -88,7 +88,7 @@ def examine(
         if not (site.is_local and name in NOT_LOCAL)
     ]
     for run in runs:
-        # Daemons: an issuer that answers a byte a second must not keep the command from ending.
+        # Daemons: an issuer that sends a byte a second must not keep the command from ending.
         threading.Thread(target=run.make, args=(site,), daemon=True, name=run.name).start()
     for run in runs:
         looking(run.name)

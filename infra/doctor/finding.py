@@ -13,7 +13,7 @@ class State(StrEnum):
     UNKNOWN = "unknown"
     """The check could not be made; the finding says why."""
     WARNING = "warning"
-    """Worth knowing, but it can stay so."""
+    """Worth knowing, but it can stay as it is."""
     BAD = "bad"
     """Something must be done."""
 
@@ -22,7 +22,8 @@ class State(StrEnum):
 class Finding:
     """The result of one check. ``fix`` is what to type or read next.
 
-    ``stops``: `make deploy` does not begin. The deployment would fail, or do what cannot be undone.
+    ``stops``: `make deploy` does not begin. The deployment would fail, or do something
+    irreversible.
     """
 
     check: str

@@ -1,4 +1,4 @@
-"""Checks that the issuer of tokens can be reached, and has keys that the API takes."""
+"""Checks that the issuer of tokens can be reached, and has keys that the API accepts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def scopes(site: Site) -> Iterator[Finding]:
 
 
 def settings_of(site: Site) -> TokenSettings:
-    """The authorizer's settings after a deployment. Raises ValueError for those it would refuse."""
+    """The authorizer's settings after a deployment. Raises ValueError for invalid settings."""
     return TokenSettings.read(
         {
             "STAGE": site.stage,

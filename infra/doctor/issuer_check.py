@@ -1,4 +1,4 @@
-"""Checks that the issuer of tokens has keys that the API takes, and explains the result."""
+"""Checks that the issuer of tokens has keys that the API accepts, and explains the result."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def look(settings: TokenSettings, fetch: Fetch) -> Keys:
     return Keys(document, f"the issuer has {named}{left_out}")
 
 
-# --- Who gives the scopes -------------------------------------------------------------------------
+# --- How scopes are granted -----------------------------------------------------------------------
 
 ASKED_FOR = ("scope", "scp")
 """The claims with the scopes that a client asked for and its issuer granted (RFC 8693, 4.2; Okta
@@ -62,7 +62,7 @@ that off: docs/deploying.md says how, for each of them."""
 
 
 def asked_for(settings: TokenSettings, claims: Json) -> list[Scope]:
-    """The privileged scopes of a token that its client got by asking."""
+    """The privileged scopes of a token that its client got just by asking."""
     claims_asked = tuple(name for name in settings.scope_claims if name in ASKED_FOR)
     checker = TokenChecker(settings._replace(scope_claims=claims_asked), IssuerKeys(dict))
     return [scope for scope in checker.scopes(claims) if scope in PRIVILEGED]
@@ -71,7 +71,8 @@ def asked_for(settings: TokenSettings, claims: Json) -> list[Scope]:
 def to_be_had(settings: TokenSettings) -> list[Scope]:
     """The privileged scopes that any user can get, judging by the settings.
 
-    From a generous issuer users get what they ask for. From every issuer they get what `*` grants.
+    A generous issuer grants users what they ask for. Every issuer grants them the scopes mapped to
+    `*`.
     """
     host = urlsplit(settings.issuer).hostname or ""
     if not any(host == name or host.endswith(f".{name}") for name in GENEROUS):

@@ -1,4 +1,4 @@
-"""Checks that emails will arrive: the account's standing with SES, the identity, its DNS."""
+"""Checks that emails will arrive: the account's status with SES, the identity, its DNS."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def judge_account(site: Site, account: Json, rate: float) -> Iterator[Finding]:
 
 
 def product(site: Site) -> Iterator[Finding]:
-    """Whether emails say whose they are."""
+    """Whether emails name their product."""
     missing = products.missing(site.parameters)
     if missing:
         yield site.needed(
@@ -64,7 +64,7 @@ def product(site: Site) -> Iterator[Finding]:
             f"emails do not say whose they are: {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} not set",
             f"Set them under [{site.stage}] in infra/parameters.toml; docs/mail.md#in-your-name",
-            # An email that was sent in nobody's name cannot be called back.
+            # An email sent in nobody's name cannot be recalled.
             stops=True,
         )
     else:

@@ -21,7 +21,8 @@ class Wanted:
     """A DNS entry that the email of a domain needs.
 
     ``also_at``: other names where it may be instead. ``is_right`` judges a value that differs from
-    ours. ``is_needed``: without it SES takes no emails. The other entries make more of them arrive.
+    ours. ``is_needed``: without it SES accepts no emails. The other entries make more emails
+    arrive.
     """
 
     name: str
@@ -96,8 +97,8 @@ def _values(site: Site, entry: Wanted) -> list[str]:
 def judge(site: Site, entry: Wanted, there: Sequence[str]) -> Finding | None:
     """What is wrong with the existing values of an entry; None if they are right."""
     policies = [value for value in there if value.startswith((SPF, DMARC))]
-    # SES takes no MAIL FROM domain with a second MX (SES Developer Guide, "Using a custom MAIL FROM
-    # domain"). Texts of other kinds, such as a proof of ownership, may stand beside ours.
+    # SES accepts no MAIL FROM domain with a second MX (SES Developer Guide, "Using a custom MAIL
+    # FROM domain"). Texts of other kinds, such as a proof of ownership, may exist beside ours.
     is_alone = len(policies) <= 1 if entry.kind == "TXT" else len(there) == 1
     if is_alone and any(map(entry.is_right, there)):
         return None

@@ -33,7 +33,7 @@ _TICK_PERIOD, _AUDIT_PERIOD = 60, 3600
 
 
 def shadow(site: Site) -> Iterator[Finding]:
-    """Whether the stage is a shadow, of which users hear nothing."""
+    """Whether the stage is a shadow, which sends users nothing."""
     if shadows.shadow_in(site.description or {}) == shadows.ON:
         yield fine("shadow", shadows.IS_ONE)
 
@@ -42,7 +42,7 @@ def shadow(site: Site) -> Iterator[Finding]:
 
 
 def alarms(site: Site) -> Iterator[Finding]:
-    """Which alarms ring, and which would tell nobody."""
+    """Which alarms ring, and which would alert nobody."""
     pages = site.ask("cloudwatch").get_paginator("describe_alarms")
     found = [
         alarm
@@ -109,11 +109,11 @@ def judge_dead_letters(site: Site, counts: dict[str, int]) -> Iterator[Finding]:
         yield fine("dead letters", f"none in {plural(len(counts), 'queue')}")
 
 
-# --- Who is told ----------------------------------------------------------------------------------
+# --- Recipients of alarms -------------------------------------------------------------------------
 
 
 def subscriptions(site: Site) -> Iterator[Finding]:
-    """Whether anybody hears the alarms."""
+    """Whether anybody gets the alarms."""
     pages = site.ask("sns").get_paginator("list_subscriptions_by_topic")
     found = [
         subscription
@@ -217,7 +217,7 @@ def _statistics(
 
 
 def _is_newer(site: Site, age: timedelta) -> bool:
-    """Whether the stack is younger than that."""
+    """Whether the stack is younger than ``age``."""
     return site.made_at is not None and site.now - site.made_at < age
 
 
@@ -233,7 +233,7 @@ def _ago(age: timedelta) -> str:
 
 
 def completeness(site: Site) -> Iterator[Finding]:
-    """The result of the last count of a month, and of the month before where that was of it.
+    """The result of the last count of a month, and of the month before if it was counted, too.
 
     The schedule counts the month before, too, if months of any plan begin on anniversaries.
     """
@@ -259,7 +259,7 @@ def counted_period(now: datetime) -> Period:
 def _last_report(
     site: Site, period: Period, run: str | None = None
 ) -> tuple[Json, datetime, str] | None:
-    """The newest summary of a month, of any run or of one; when it was written, and its run."""
+    """The newest summary of a month, of any run or of one; when it was written; and its run."""
     client, bucket = site.ask("s3"), site.outputs["ReportsBucketName"]
     pages = client.get_paginator("list_objects_v2").paginate(
         Bucket=bucket, Prefix=f"completeness/{period}/" + (f"{run}/" if run else "")

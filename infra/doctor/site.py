@@ -1,4 +1,4 @@
-"""The stage to examine, in an account and a region, and how to ask about it."""
+"""The stage to examine, in an account and a region, and clients for reading its facts."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Site:
 
     @classmethod
     def without_account(cls, stage: str, stack: str, parameters: Mapping[str, str]) -> Site:
-        """A stage without access to AWS: only checks outside of AWS are possible."""
+        """A stage without access to AWS: only checks outside AWS are possible."""
 
         def client(service: str, **_: Any) -> NoReturn:
             raise AwsError(f"There is no account to ask about {service}.")
@@ -116,7 +116,7 @@ class Site:
         return f"make {target}{stage}{' ' if words else ''}{words}"
 
     def needed(self, check: str, says: str, fix: str, *, stops: bool = False) -> Finding:
-        """A finding about something that users would miss; without users it is only a warning."""
+        """A finding about something that users would miss; without users, only a warning."""
         if self.stage in TRIALS:
             return warning(check, says, fix)
         return bad(check, says, fix, stops=stops)

@@ -1,6 +1,6 @@
 """Checks that CloudFormation can make the stack: the stack's state, and which names are taken.
 
-CloudFormation never creates a resource that exists already: every type must refuse that
+CloudFormation never creates a resource that already exists: every type must refuse that
 (https://docs.aws.amazon.com/cloudformation-cli/latest/userguide/contract-tests.html,
 `contract_create_create`).
 """
@@ -62,7 +62,7 @@ _STUCK = {
 
 
 def names(site: Site) -> Iterator[Finding]:
-    """Whether resources that the stack will create exist already outside of the stack."""
+    """Whether resources that the stack will create already exist outside the stack."""
     own = list(_resources(site)) if site.description else []
     wanted = [each for each in template.names(site) if not any(is_own(each, of) for of in own)]
     taken: list[Named] = []
@@ -86,7 +86,7 @@ def _resources(site: Site) -> Iterator[tuple[str, str]]:
 def is_own(named: Named, resource: tuple[str, str]) -> bool:
     """Whether the stack has the resource of that name."""
     kind, physical_id = resource
-    # The id is the name, or a URL or an ARN that ends in it; a secret's has six more characters.
+    # The id is the name, or a URL or an ARN ending in it; a secret's has six more characters.
     ends = re.search(rf"(^|[/:]){re.escape(named.name)}(-\w{{6}})?$", physical_id)
     return kind == named.kind and ends is not None
 
@@ -94,7 +94,7 @@ def is_own(named: Named, resource: tuple[str, str]) -> bool:
 def judge_names(
     site: Site, taken: Iterable[Named], unasked: Mapping[str, Exception] = MappingProxyType({})
 ) -> Iterator[Finding]:
-    """``taken``: names in use outside of the stack; ``unasked``: types not checked."""
+    """``taken``: names in use outside the stack; ``unasked``: types not checked."""
     of_kind: dict[str, list[Named]] = defaultdict(list)
     for named in taken:
         of_kind[named.kind].append(named)
@@ -150,12 +150,12 @@ def _fix(site: Site, named: Named) -> str:
 
 
 def is_taken(site: Site, named: Named) -> bool:
-    """Whether a resource of that name exists already, in any stack or in none."""
+    """Whether a resource of that name already exists, in any stack or in none."""
     return _LOOK[named.kind](site, named.name)
 
 
 def _asked(service: str, call: str, parameter: str) -> Callable[[Site, str], bool]:
-    """Whether a call about a name finds anything."""
+    """Makes a function that tells whether a call about a name finds anything."""
 
     def look(site: Site, name: str) -> bool:
         client = site.ask(service)

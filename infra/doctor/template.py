@@ -1,4 +1,4 @@
-"""What the stack needs from an account, by infra/resources.yaml: names and concurrency."""
+"""What the stack needs from an account, according to infra/resources.yaml: names, concurrency."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def names(site: Site) -> Iterator[Named]:
     """Every name that the stack takes, including the log groups and rules of its functions."""
     for resource in _template()["Resources"].values():
         properties = resource.get("Properties", {})
-        # Chalice says of its functions that they are some.
+        # Chalice marks its functions only by this property.
         is_function = "FunctionName" in properties
         kind = "AWS::Lambda::Function" if is_function else resource.get("Type", "")
         if kind not in NAMED or not _is_made(resource, site):

@@ -10,7 +10,7 @@ from infra.faults import FAULTS
 from infra.session import AwsError, words
 
 TROUBLE = (AwsError, *FAULTS, *FETCH_FAULTS, DNSException, AttributeError)
-"""The errors of AWS, DNS or an issuer, and those of an answer in an unexpected form."""
+"""The errors of AWS, DNS or an issuer, and those of an answer in an unexpected format."""
 
 
 def trouble(check: str, error: Exception) -> Finding:
@@ -21,6 +21,6 @@ def trouble(check: str, error: Exception) -> Finding:
 
 
 def said(error: Exception) -> tuple[str, str]:
-    """The message of an error, and the advice: our own errors have it on their next lines."""
+    """The message of an error, and the advice, which our own errors have on their further lines."""
     says, _, fix = words(error).partition("\n")
     return says, fix.replace("\n", "; ")

@@ -1,1 +1,1 @@
-"""Reads files from elsewhere: to import and to grant from, and exports of tables."""
+"""Reads files from elsewhere: files to import or to grant from, and exports of tables."""

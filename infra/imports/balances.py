@@ -41,7 +41,7 @@ COLUMNS = Columns(
 )
 
 CALLER = "import/balances"
-"""The caller that owns the references as idempotency keys. Its slash keeps tokens from being it."""
+"""The caller that owns the references as idempotency keys. No token is it, because of the slash."""
 
 
 def batch_of(row: Row, now: datetime) -> CarryOver:
@@ -81,7 +81,7 @@ def name_of(row: Row, _catalogue: PlanCatalogue, now: datetime) -> tuple[str, st
 def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
     """Compares rows with earlier imports, and with the users and their open batches.
 
-    A row that was imported before, with the same values, is right whatever happened to it since.
+    A row that was imported before with the same values is right, whatever happened to it since.
     """
     now = services.now()
     batches = {row.line: batch_of(row, now) for row in rows}

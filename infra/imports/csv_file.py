@@ -1,8 +1,8 @@
 """Reads CSV files strictly, so that every row is checked before any is used.
 
 It accepts harmless additions of spreadsheets: a byte order mark, semicolons or tabs between the
-columns, blanks and capitals in the header, columns and rows without a value. It refuses values that
-a spreadsheet has changed and says why: nobody can guess lost digits.
+columns, blanks and capitals in the header, empty columns and rows. It refuses values that a
+spreadsheet has changed and says why: nobody can guess lost digits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OTHER_FILES = {
     b"\xff\xfe": "is not UTF-8 text but UTF-16",
     b"\xfe\xff": "is not UTF-8 text but UTF-16",
 }
-"""The first bytes of files that were saved in another form by mistake."""
+"""The first bytes of files that were saved in another format by mistake."""
 
 
 class UnreadableFileError(Exception):
@@ -40,7 +40,7 @@ class Columns(NamedTuple):
     """The columns of a kind of file; the optional ones may be empty or left out.
 
     ``amounts``: columns whose plain digits are read as numbers. ``texts``: columns with free text,
-    where nothing counts as a spreadsheet's mistake.
+    which is not checked for a spreadsheet's mistakes.
     """
 
     required: tuple[str, ...]
@@ -108,7 +108,8 @@ class CheckedFile:
     """The rows that can be imported, those that cannot, and why.
 
     ``header``: the header as it stands in the file. ``warnings``: rows that can be imported, but
-    probably mean something else. ``written``: how many rows were written before, if it was asked.
+    probably mean something else. ``written``: how many rows were written before, if that was
+    checked.
     """
 
     header: str
@@ -166,7 +167,7 @@ def check(text: str, columns: Columns, name_of: Callable[[Row], tuple[str, str]]
     """Checks every row of a CSV text.
 
     ``name_of`` parses a row and raises `InvalidInput` for a wrong one. It returns the column and
-    the value that no other row may have. If two rows have the same value, nobody knows which one is
+    the value that identify the row. If two rows have the same value, nobody knows which one is
     meant, so both are wrong. Raises `UnreadableFileError` for a text without our columns.
     """
     csv.field_size_limit(_LONGEST_FIELD)
@@ -188,7 +189,7 @@ def _problems_of_values(
     seen: dict[str, Row],
     again: dict[int, Finding],
 ) -> list[Problem]:
-    """The problems of a row. The problem of an earlier row that it repeats goes into ``again``."""
+    """The problems of a row. Problems of earlier rows that it repeats go into ``again``."""
     problems = _mangled(row, columns)
     fields = {problem.field for problem in problems}
     try:
@@ -209,7 +210,7 @@ def _problems_of_values(
 
 
 class _Lines:
-    """The lines of a text one by one. Remembers the lines that the current row used."""
+    """The lines of a text one by one. It remembers the lines of the current row."""
 
     def __init__(self, text: str) -> None:
         self._lines = io.StringIO(text, newline="")
@@ -313,7 +314,7 @@ def _check_header(names: list[str], columns: Columns) -> None:
         )
 
 
-# --- What programs do to values -------------------------------------------------------------------
+# --- Values that programs have changed ------------------------------------------------------------
 
 _OF_ANY = (
     (
@@ -325,11 +326,12 @@ _OF_ANY = (
         "is an error of a spreadsheet; correct its formula",
     ),
 )
-"""Texts that are never a value, in any column, and the advice for each."""
+"""Texts that are never a value in any column, and the advice for each."""
 
 _OF_NUMBERS = (
     (
-        # With decimals or a sign: `5e12` can be an id, for no program writes a number like that.
+        # With decimals or a sign: `5e12` can be an id, because no program writes a number like
+        # that.
         re.compile(r"[0-9]+[.,][0-9]+[eE][+-]?[0-9]+|[0-9]+[eE][+-][0-9]+"),
         (
             "is a number that a spreadsheet has shortened, and its digits are lost; format the "
@@ -356,7 +358,7 @@ _OF_NUMBERS = (
 
 
 def _mangled(row: Row, columns: Columns) -> list[Problem]:
-    """Values that a program has changed: most of them would pass for user ids."""
+    """Values that a program has changed: most of them could be taken for user ids."""
     problems = []
     for name, cell in row.values.items():
         for pattern, reason in _OF_ANY if name in columns.texts else _OF_ANY + _OF_NUMBERS:

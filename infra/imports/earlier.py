@@ -1,4 +1,4 @@
-"""What an earlier run of a file has done: a row that comes again is right, and changes nothing."""
+"""Compares a file with earlier runs: a row that comes again is right, and changes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Asked(NamedTuple):
 
 
 class Earlier(NamedTuple):
-    """The rows that are new, how many were written before, and those that are wrong beside that."""
+    """The new rows, the number written before, and those that are wrong."""
 
     new: list[Row]
     written: int
@@ -36,9 +36,9 @@ def compared_with_earlier(
     watch: Watch,
     title: str,
 ) -> Earlier:
-    """Looks for what was performed before, by operation.
+    """Looks for operations that were performed before.
 
-    ``otherwise``: what is wrong with a row whose operation was performed with other values.
+    ``otherwise``: finds what is wrong with a row whose operation was performed with other values.
     ``column``: the one that names the operation.
     """
     before = read_many(

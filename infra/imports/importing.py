@@ -1,7 +1,7 @@
 """Shared by the commands that import a file: check all rows, then write them one by one.
 
-First every row is checked, by itself and against the stored data. Nothing is written while one row
-is wrong. The rows of one user are written in the order of the file. Importing a file again changes
+First every row is checked, by itself and against the stored data. Nothing is written if any row is
+wrong. The rows of one user are written in the order of the file. Importing a file again changes
 nothing. To finish an interrupted import, run it again.
 """
 
@@ -48,9 +48,9 @@ Watch = Callable[[str, int], Advance]
 
 
 class Examined(NamedTuple):
-    """The findings of comparing rows with the stored data.
+    """The result of comparing rows with the stored data.
 
-    ``written``: how many rows were written before, where a kind of file has to know.
+    ``written``: how many rows were written before, for kinds of files that need this.
     """
 
     findings: list[Finding]
@@ -59,9 +59,9 @@ class Examined(NamedTuple):
 
 
 class RefusedRowError(Exception):
-    """A row is right, and cannot be written as things stand; the user's later rows go on.
+    """A row is right but cannot be written in the present state; the user's later rows go on.
 
-    ``field``: the column that it is about.
+    ``field``: the column that the refusal is about.
     """
 
     def __init__(self, field: str, reason: str) -> None:
@@ -74,8 +74,8 @@ class Import:
     """A kind of file, and how to check and write its rows.
 
     ``name_of`` checks a row by itself; see `csv_file.check`. ``examine`` compares such rows with
-    the stored data. ``order_of``: by what the rows of a user are put into order; None for that of
-    the file.
+    the stored data. ``order_of``: the sort key for the rows of a user; None keeps the order of the
+    file.
     """
 
     noun: str
@@ -100,7 +100,7 @@ class Import:
 
 
 REFUSED = "refused"
-"""The outcome of a row that was refused."""
+"""The outcome of a refused row."""
 
 
 @dataclass
@@ -121,7 +121,7 @@ def catalogue() -> PlanCatalogue:
     return parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"), PLANS_FILE.name)
 
 
-# --- Reading and writing many ---------------------------------------------------------------------
+# --- Reading and writing in parallel --------------------------------------------------------------
 
 
 def user_id_of(row: Row) -> str:
@@ -155,9 +155,9 @@ def import_rows(
 ) -> Imported:
     """Writes checked rows: many users at once, each user's rows in order.
 
-    When DynamoDB is too busy, the write is repeated. After a row fails for good, the user's later
-    rows are not written, because their order would be lost. The result names all of them. A row
-    that is refused holds up no other.
+    When DynamoDB is too busy, the write is repeated. If a row fails for good, the user's later rows
+    are not written, because that would break their order. The result names all of them. A refused
+    row blocks no other row.
     """
     imported = Imported(kind.outcomes)
     import_row = kind.writer(services)
@@ -201,7 +201,7 @@ def import_rows(
     return imported
 
 
-# --- What people see ------------------------------------------------------------------------------
+# --- Output ---------------------------------------------------------------------------------------
 
 
 def check_with_progress(

@@ -1,6 +1,6 @@
 """Finds midnights in UTC that probably mean midnight where the user lives.
 
-`2027-01-01T00:00:00Z` is 01:00 in Berlin and 09:00 in Tokyo. January has begun there by then, so
+`2027-01-01T00:00:00Z` is 01:00 in Berlin and 09:00 in Tokyo. January has already begun there, so
 users who are eligible from that instant first receive February. Nobody would notice the missing
 month, so an import warns before it writes.
 """
@@ -64,11 +64,11 @@ class MisreadMidnights:
         }
         started_as_meant = _meant(timezone, subscription.started_at)
         periods = periods_of(subscription, self._catalogue)
-        # An anniversary is the day of the start: another midnight can be another day.
+        # An anniversary is the day of the start: another midnight can mean another day.
         periods_as_meant = periods_of(
             replace(subscription, started_at=started_as_meant), self._catalogue
         )
-        # Lapsed months are lost either way.
+        # Lapsed months are lost in both cases.
         oldest = periods.at(self._now).plus(1 - MOST_MISSED_PERIODS)
         month = max(oldest, _first_month(periods, max(given.values())))
         as_meant = max(_meant(timezone, instant) for instant in given.values())
@@ -113,7 +113,7 @@ def _meant(timezone: str, instant: datetime) -> datetime:
 
 
 def _first_month(periods: Periods, instant: datetime) -> Period:
-    """The first period that begins at an instant or after it."""
+    """The first period that begins at or after an instant."""
     period = periods.at(instant)
     return period if periods.start(period) == instant else period.next()
 

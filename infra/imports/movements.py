@@ -1,7 +1,7 @@
-"""What moved in the credits of another system: a line for each movement, as its table tells it.
+"""The movements of credits in another system: a row for each, from that system's own records.
 
 docs/migrating.md has the columns. One file serves two commands: `make usages` spends its usages
-here, and `make shadow` compares all of it with the ledgers.
+here, and `make shadow` compares all movements with the ledgers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SIGNED = re.compile(r"[+-][0-9]{1,19}", re.ASCII)
 
 
 class Kind(StrEnum):
-    """What a movement is. What is given back, refunded or corrected is an adjustment."""
+    """The kind of a movement. Reversals, refunds and corrections are adjustments."""
 
     ALLOCATION = "allocation"
     EXPIRATION = "expiration"
@@ -56,8 +56,8 @@ _TAKES = frozenset({Kind.EXPIRATION, Kind.USAGE})
 class Movement:
     """A movement of another system, and the line of the file on which it stands.
 
-    ``reference``: its name there, unique for ever; of a usage, the idempotency key under which it
-    is spent here. ``amount``: signed, as in a ledger. ``description``: empty for none.
+    ``reference``: its name there, unique for ever; for a usage, also the idempotency key under
+    which it is spent here. ``amount``: signed, as in a ledger. ``description``: empty for none.
     """
 
     line: int
@@ -70,7 +70,7 @@ class Movement:
 
 
 def movement_of(row: Row, now: datetime) -> Movement:
-    """The movement that a row tells of. Raises `InvalidInput`, which names every wrong column."""
+    """The movement in a row. Raises `InvalidInput`, which names every wrong column."""
     fields = FieldReader(row.fields(COLUMNS), "row")
     movement = Movement(
         line=row.line,
@@ -81,7 +81,7 @@ def movement_of(row: Row, now: datetime) -> Movement:
         amount=fields.required("amount", _parse_amount),
         description=fields.optional("description", parse_text) or "",
     )
-    amount: int | None = movement.amount  # None where it could not be read
+    amount: int | None = movement.amount  # None if it could not be read
     if amount is not None:
         if movement.kind in _TAKES and amount > 0:
             fields.reject(
@@ -102,13 +102,13 @@ def _parse_kind(field: str, value: object) -> Kind:
 
 
 def _parse_amount(field: str, value: object) -> int:
-    # A row makes numbers of plain digits only, and most of these have a sign.
+    # A row only makes numbers of plain digits, and most of these have a sign.
     is_signed = isinstance(value, str) and _SIGNED.fullmatch(value)
     return parse_signed_amount(field, int(str(value)) if is_signed else value)
 
 
 def name_of(row: Row, _catalogue: PlanCatalogue, now: datetime) -> tuple[str, str]:
-    """Checks a row by itself. A file has each reference once."""
+    """Checks a row by itself. A file may have each reference once."""
     return "reference", movement_of(row, now).reference
 
 
@@ -127,7 +127,7 @@ def check(text: str, now: datetime) -> CheckedFile:
 
 
 def read(rows: Iterable[Row], now: datetime) -> list[Movement]:
-    """The movements of rows that are right, in the order of their instants, then of the file."""
+    """The movements of checked rows, in the order of their instants, then of the file."""
     found = [movement_of(row, now) for row in rows]
     found.sort(key=lambda movement: (movement.at, movement.line))
     return found

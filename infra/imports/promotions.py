@@ -1,6 +1,6 @@
-"""Grants to many users from a file, which somebody has approved by its digest.
+"""Grants to many users from a file that somebody has approved by its digest.
 
-docs/promotions.md has the columns, and what is guaranteed.
+docs/promotions.md has the columns and the guarantees.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ CALLER = "command/grant"
 
 MOST_USERS = 100_000
 MOST_CREDITS = MAXIMUM_AMOUNT
-"""The most a file may ask for: larger ones are slips, or are split."""
+"""The most credits a file may grant: larger sums are typing mistakes, or must be split."""
 
 UNITS_A_GRANT = 4
 UNITS_OF_EXPIRY = 1
 """The write units of an ordinary grant: a transaction of an entry and a marker of up to 1 KB each.
-One that expires stands in the expiry index, too."""
+A grant that expires also writes to the expiry index."""
 
 _RECENTLY = timedelta(days=30)
 
@@ -100,7 +100,7 @@ def _parse_boolean(field: str, value: object) -> bool:
 
 
 class Terms(NamedTuple):
-    """What the grants of a file can have in common, in the order in which it is shown."""
+    """The terms that several grants of a file can share, in the order in which they are shown."""
 
     description: str
     expires_in_days: int | None
@@ -113,8 +113,9 @@ class Terms(NamedTuple):
 class Promotion:
     """The grants of a file by their lines, and in whose name they are made.
 
-    `name`: follows from what is granted alone, whatever the order of the rows and their lines. A
-    user's key is made of it, so nobody is granted the same promotion twice, whoever runs it.
+    `name` depends only on what is granted, not on the order of the rows or their lines. Each user's
+    key is derived from it, so nobody gets the same promotion twice, even if different people run
+    it.
     """
 
     grants: Mapping[int, Adjustment]
@@ -122,7 +123,7 @@ class Promotion:
 
     @classmethod
     def of(cls, rows: Iterable[Row], actor: str) -> Promotion:
-        """Reads rows that are right. Raises `UnreadableFileError` when they ask for too much."""
+        """Reads checked rows. Raises `UnreadableFileError` when they ask for too much."""
         promotion = cls({row.line: grant_of(row) for row in rows}, actor)
         if len(promotion.grants) > MOST_USERS or promotion.credits > MOST_CREDITS:
             raise UnreadableFileError(
@@ -144,7 +145,7 @@ class Promotion:
 
     @cached_property
     def name(self) -> str:
-        """A digest of what is granted to whom. Never change its form: keys are made of it."""
+        """A digest of what is granted to whom. Never change its form: keys are derived from it."""
         lines = [
             [
                 *(grant.user_id, grant.amount, grant.description, grant.expires_in_days),
@@ -155,11 +156,11 @@ class Promotion:
         return _sha256(lines)
 
     def digest(self, *place: str) -> str:
-        """What is approved: this promotion, in this name and at this ``place``, by its parts."""
+        """The digest to approve: it covers the promotion, the actor and this ``place``."""
         return _sha256([self.name, self.actor, *place])
 
     def by_terms(self) -> dict[Terms, list[int]]:
-        """The amounts that are granted on the same terms."""
+        """The granted amounts by their terms."""
         amounts = defaultdict(list)
         for grant in self.grants.values():
             days, notify = grant.expires_in_days, grant.notify
@@ -211,7 +212,7 @@ class Promotion:
     def _alike(
         self, now: datetime, rows: list[Row], receivers: Mapping[str, Receiver]
     ) -> Iterator[str]:
-        """Warns of users who have lately been given as much: a changed file is a new promotion."""
+        """Warns of users who recently got the same: a changed file is a new promotion."""
         alike: list[str] = []
         for row in rows:
             grant = self.grants[row.line]
@@ -241,7 +242,7 @@ class Promotion:
 
     @property
     def file(self) -> Import:
-        """How its file is checked and run."""
+        """How to check and run its file."""
         return Import(
             noun="grants",
             columns=COLUMNS,

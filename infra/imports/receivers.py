@@ -1,4 +1,4 @@
-"""The users to whom a file gives credit batches: whether they are there, and have room for them."""
+"""The users to whom a file gives credit batches: whether they exist, and have room for them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from infra.imports.importing import Watch, read_many, unreadable, user_id_of
 
 
 class Receiver(NamedTuple):
-    """A registered user, and what they have."""
+    """A registered user, and their account."""
 
     subscription: Subscription
     account: Account
 
 
 class Receivers(NamedTuple):
-    """Those who can be given their batches, by user id, and the rows of the others."""
+    """The users who can get their batches, by user id, and the rows of the others."""
 
     found: dict[str, Receiver]
     findings: list[Finding]
 
 
 class Registered(NamedTuple):
-    """The rows of each registered user, by user id, and what is wrong with those of others."""
+    """The rows of registered users, by user id, and the problems of the other rows."""
 
     found: dict[str, list[Row]]
     strangers: list[Finding]
@@ -57,10 +57,10 @@ def registered_of(services: Services, rows: list[Row], watch: Watch) -> Register
 
 
 def receivers_of(services: Services, rows: list[Row], watch: Watch) -> Receivers:
-    """Looks at the users of rows that give a batch each.
+    """Reads the users of rows that give a batch each.
 
-    Wrong are rows of users who are not registered or cannot be read, and of users who would have
-    too many open batches.
+    Rows are wrong if their user is not registered or cannot be read, or would have too many open
+    batches.
     """
     registered = registered_of(services, rows, watch)
     found = registered.found

@@ -51,7 +51,7 @@ def find_in(stage: reach.Reach, field: str, where: str, table: str) -> Exported:
 
 @contextmanager
 def advised(field: str, table: str) -> Iterator[None]:
-    """Adds to what is wrong with an export which option named it, and how to make one."""
+    """Adds to errors of an export which option named it, and how to make an export."""
     try:
         yield
     except ExportError as error:

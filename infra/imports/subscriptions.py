@@ -79,7 +79,7 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
         except Unreadable as error:
             findings.append(Finding(row.problem("user_id", unreadable(error)), [row]))
         except OutdatedEdit:
-            pass  # not a mistake in the file: the writer reports the outcome
+            pass  # not a mistake in the file: writing reports the outcome
         else:
             midnights.look_at(subscription, existing)
             if existing is None and subscription.sign_up:
@@ -88,7 +88,7 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
 
 
 def _told_of(signed: list[SignUp]) -> list[str]:
-    """What new subscribers are given at once: few mean that of a file of all their customers."""
+    """What new subscribers get at once: it is rarely meant for a file of all existing customers."""
     if not signed:
         return []
     amount = sum(each.amount for each in signed)
@@ -104,8 +104,8 @@ def writer(services: Services) -> ImportRow:
 
         def decide(existing: Subscription | None) -> Subscription:
             before.append(existing)
-            # Read the clock for each row: a month can begin while a long file is written, and a
-            # pause that ends with the row includes that beginning.
+            # Read the clock for each row: a month can begin while a long file is written. A pause
+            # that ends with the row then covers that beginning.
             return subscription_of(row, services.catalogue, services.now(), existing)
 
         try:

@@ -8,9 +8,9 @@
 
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/S3DataExport.Output.html
 
-Nothing else is read, and nothing is listed: the right to get these objects is enough. Of the two
-checksums in the list of files only the MD5 is compared. The other, S3's ETag, is another one after
-a copy, or under another key.
+Nothing else is read or listed: the right to get these objects is enough. Only the MD5 of the two
+checksums in the list of files is compared. The other, S3's ETag, changes when a file is copied or
+encrypted with another key.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ SUMMARY = "manifest-summary.json"
 FILES = "manifest-files.json"
 
 FORM = "DYNAMODB_JSON"
-"""The one form of data files that is read; the other is Amazon Ion."""
+"""The only supported format of data files; the other is Amazon Ion."""
 
 FULL = "FULL_EXPORT"
-"""The kind of export that has the whole table; one that names no kind is of it, too."""
+"""The kind of export that has the whole table; exports that name no kind are full, too."""
 
 _BUCKET = re.compile(
     rf"s3://([a-z0-9][a-z0-9.-]{{1,61}}[a-z0-9])/(.*?[^/])(?:/{re.escape(SUMMARY)})?/*"
@@ -55,7 +55,7 @@ _BUCKET = re.compile(
 _TABLE = re.compile(
     r"arn:[a-z-]+:dynamodb:(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):table/(?P<name>[\w.-]+)"
 )
-# Nothing that leads out of the folder of the export.
+# Only names inside the folder of the export.
 _DATA_FILE = re.compile(r"(?:.*/)?(data/[\w-]+\.json\.gz)", re.ASCII)
 
 _MISSING = ("NoSuchBucket", "NoSuchKey", "404")
@@ -63,36 +63,36 @@ _REFUSED = ("AccessDenied", "403")
 
 
 class ExportError(Exception):
-    """There is no such export, or it is not what is needed; the message says why."""
+    """There is no such export, or it is unsuitable; the message says why."""
 
 
 class Body(Protocol):
-    """A file, or an object of S3, that is read from its beginning to its end."""
+    """A file or an S3 object, read from beginning to end."""
 
     def read(self, size: int = ..., /) -> bytes:
         """The next bytes, at most so many; none at the end."""
 
     def close(self) -> None:
-        """Lets go of it."""
+        """Closes it."""
 
 
 class Place(Protocol):
-    """Where an export is; as text, as a person would write it."""
+    """Where an export is; as text, it is written as a person would write it."""
 
     def open(self, name: str) -> Body:
-        """One of its files. Raises `ExportError` if it is not there."""
+        """One of its files. Raises `ExportError` if it does not exist."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket of S3, and what all keys of the export begin with."""
+    """A bucket of S3, and the prefix of all keys of the export."""
 
     client: Any
     name: str
     prefix: str
 
     def open(self, name: str) -> Body:
-        """One of its files. Raises `ExportError` if it is not there, or nobody may read it."""
+        """One of its files. Raises `ExportError` if it does not exist or may not be read."""
         key = f"{self.prefix}/{name}"
         try:
             body: Body = self.client.get_object(Bucket=self.name, Key=key)["Body"]
@@ -114,7 +114,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of this machine with what S3 had under the export's prefix."""
+    """A folder of this machine with the objects that S3 had under the export's prefix."""
 
     path: Path
 
@@ -149,7 +149,7 @@ class Table(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What an export says of itself. ``at``: it has what was written until then."""
+    """The metadata of an export. ``at``: it contains everything written until then."""
 
     table: Table
     at: datetime
@@ -165,10 +165,10 @@ class TableExport:
     files: tuple[DataFile, ...]
 
     def read(self, *keys: str) -> Iterator[Item]:
-        """Every item, in no order; ``keys``: texts that each must have.
+        """Every item, in no order; ``keys``: text attributes that each must have.
 
-        A file is compared with its checksum at its end, so that none is read twice or kept: what
-        was made of the items counts only once all have been read. Raises `ExportError`.
+        The checksum of a file is compared at its end, so that no file is read twice or kept. So use
+        results only after all items have been read. Raises `ExportError`.
         """
         for file in self.files:
             yield from self._items_of(file, keys)
@@ -215,8 +215,8 @@ class _Summed:
 def place_of(field: str, where: str, client: Clients) -> Place:
     """The place that a person names: s3://bucket/prefix/AWSDynamoDB/id, or a folder.
 
-    The summary in it will do, too: that is the export's own name for itself, `ExportManifest`.
-    Raises `InvalidInput`.
+    The path of its summary also works: `ExportManifest` names an export by it. Raises
+    `InvalidInput`.
     """
     if found := _BUCKET.fullmatch(where):
         return Bucket(client("s3"), found[1], found[2])
@@ -228,7 +228,7 @@ def place_of(field: str, where: str, client: Clients) -> Place:
 
 
 def find(place: Place) -> TableExport:
-    """The full export that is there. Raises `ExportError`."""
+    """The full export in a place. Raises `ExportError`."""
     try:
         summary = parse_summary(_read(place, SUMMARY))
         files = parse_files(_read(place, FILES))
@@ -244,7 +244,7 @@ def find(place: Place) -> TableExport:
 
 
 def parse_summary(raw: bytes) -> Summary:
-    """What the summary says of a full export in our form. Raises `Damage`."""
+    """Reads the summary of a full export in our format. Raises `Damage`."""
     with _in(SUMMARY):
         values = _object(raw)
         kind = value_of({"exportType": FULL, **values}, "exportType", text)
@@ -274,7 +274,7 @@ def parse_files(raw: bytes) -> tuple[DataFile, ...]:
 
 
 def parse_line(raw: bytes, keys: tuple[str, ...]) -> Item:
-    """The item of a line, which has these keys. Raises `Damage`."""
+    """The item of a line, which must have these keys. Raises `Damage`."""
     item: Item = value_of(_object(raw), "Item", _attributes)
     for key in keys:
         value_of(item, key, as_text)
@@ -291,7 +291,7 @@ def _data_file(values: dict[str, Any]) -> DataFile:
 
 @contextmanager
 def _in(manifest: str) -> Iterator[None]:
-    """Says in which manifest the damage is."""
+    """Adds the manifest's name to errors about damage."""
     try:
         yield
     except Damage as error:

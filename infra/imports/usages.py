@@ -1,4 +1,4 @@
-"""Spends in a shadow what the old system has let users spend, from the file of its movements.
+"""Spends in a shadow what users spent in the old system, from the file of its movements.
 
 docs/migrating.md has the columns, and says when each usage is posted.
 """
@@ -26,11 +26,11 @@ from infra.imports.movements import COLUMNS, Kind
 from infra.imports.receivers import registered_of
 
 CALLER = "import/usages"
-"""The caller that owns the references as idempotency keys. Its slash keeps tokens from being it."""
+"""The caller that owns the references as idempotency keys. No token is it, because of the slash."""
 
 
 def usage_of(row: Row, now: datetime) -> PastUsage | None:
-    """The usage that a row tells of; None for another kind. Raises `InvalidInput`."""
+    """The usage in a row; None for another kind. Raises `InvalidInput`."""
     movement = movements.movement_of(row, now)
     if movement.kind is not Kind.USAGE:
         return None
@@ -45,7 +45,7 @@ def usage_of(row: Row, now: datetime) -> PastUsage | None:
 
 
 def order_of(row: Row) -> datetime:
-    """The instant of a row that is right: a user's rows are spent in this order."""
+    """The instant of a checked row: a user's rows are spent in this order."""
     return parse_instant("at", row.values["at"].strip())
 
 
@@ -55,7 +55,7 @@ def order_of(row: Row) -> datetime:
 def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
     """Compares the usages with earlier runs, and looks for their users.
 
-    One that was spent before, with the same values, is right whatever happened to it since.
+    A usage that was spent before with the same values is right, whatever happened to it since.
     """
     now = services.now()
     usages = {row.line: usage for row in rows if (usage := usage_of(row, now))}

@@ -1,8 +1,8 @@
 """Tokens of the local issuer for a backend: OAuth 2.0 client credentials (RFC 6749, section 4.4).
 
-A program asks for a token here as it asks its issuer in production, so only the address, the id and
-the secret differ. There is one client. Its secret is no secret: everybody can read it here, and it
-opens nothing but a local stack. Nothing here listens or signs; `tokens.py` does.
+A program requests a token here as it does from its issuer in production: only the address, the id
+and the secret differ. There is one client. Its secret is public: everybody can read it here, and it
+only opens a local stack. Listening and signing is the work of `tokens.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ CLIENT_ID = "backend"
 CLIENT_SECRET = "local-secret"  # noqa: S105 - of the local stack alone, and in its documentation
 AUDIENCE = "credits"
 SCOPES = (Scope.BACKEND, Scope.BILLING)
-"""What the client may ask for: what a product's backend may do, not adjust by hand."""
+"""The scopes that the client may request: those of a product's backend, without manual adjustments.
+"""
 
 SECONDS = 3600
 METADATA: Mapping[str, object] = {
@@ -28,7 +29,7 @@ METADATA: Mapping[str, object] = {
     "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
     "scopes_supported": list(SCOPES),
 }
-"""What the discovery document says of it (RFC 8414, section 2)."""
+"""Its part of the discovery document (RFC 8414, section 2)."""
 
 _FORM = "application/x-www-form-urlencoded"
 _MOST_FIELDS = 20
@@ -45,7 +46,7 @@ class Refused(Exception):
 
 
 def granted(form: Mapping[str, str], authorization: str | None) -> str:
-    """The scopes that a request is granted, with spaces between. Raises `Refused`."""
+    """The scopes that a request is granted, separated by spaces. Raises `Refused`."""
     _authenticate(form, authorization)
     grant = form.get("grant_type")
     if grant is None:
@@ -61,7 +62,7 @@ def granted(form: Mapping[str, str], authorization: str | None) -> str:
 
 
 def form_of(content_type: str, body: bytes) -> dict[str, str]:
-    """The fields of a request; one without a value counts as left out (section 3.2).
+    """The fields of a request; a field without a value counts as left out (section 3.2).
 
     Raises `Refused`.
     """
@@ -80,7 +81,7 @@ def form_of(content_type: str, body: bytes) -> dict[str, str]:
 
 
 def _authenticate(form: Mapping[str, str], authorization: str | None) -> None:
-    """Passes the client, by its secret in the header or in the body, not in both (section 2.3)."""
+    """Checks the client's secret, in the header or in the body but not both (section 2.3)."""
     client_id, secret = form.get("client_id"), form.get("client_secret")
     if authorization is not None:
         if secret is not None:

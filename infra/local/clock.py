@@ -1,8 +1,8 @@
 """The clock of the local stack. It is ahead of this machine's clock, and only moves forward.
 
-After a move, everything in the stack uses the new time: balances, expiry, spending, countdowns. On
-its way the clock stops at each tick whose sweeps have something to do, re-sweeps included, and the
-tick runs as the schedule would have run it. Sweeps that would find nothing are left out.
+After a move, everything in the stack uses the new time: balances, expiry, spending, countdowns.
+During a move the clock stops at each tick whose sweeps have something to do, re-sweeps included,
+and the tick runs as the schedule would have run it. Sweeps that would find nothing are left out.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FARTHEST = timedelta(days=366)
 """How far one move may go: each month takes a minute or two."""
 
 STOPPED_BY = (ticks.TickFailedError, CreditsError, *FAULTS)
-"""The errors that stop the clock on its way. It then stands at the tick where one happened."""
+"""The errors that stop the clock during a move. It then stays at the tick of the error."""
 
 _ITEMS_A_READ = 100
 _MILLISECOND = timedelta(milliseconds=1)
@@ -82,10 +82,10 @@ class Midnight(NamedTuple):
 class Open(NamedTuple):
     """The work that sweeps have for a user, now or later.
 
-    ``timezone``: where they receive credits; None if they cannot. ``day``: that of the month on
+    ``timezone``: where they receive credits; None if they cannot. ``day``: the day of the month on
     which their periods begin. ``is_overdue``: an allocation is missing. ``ends``: the midnights at
-    which open batches are booked out. ``reminders``: the midnights of the emails that announce it
-    and have not been sent.
+    which open batches are booked out. ``reminders``: the midnights of the unsent emails that
+    announce this.
     """
 
     timezone: str | None
@@ -180,7 +180,7 @@ class LocalClock:
         self._moving = threading.Lock()
         self._zones_of_batches: dict[tuple[str, int], str] = {}
         if not self._done_file.exists():
-            # The stack is new: it does not make up for what was due before.
+            # The stack is new: it does not catch up on earlier work.
             _write(self._done_file, format_instant(self.now()))
 
     def now(self) -> datetime:
@@ -188,7 +188,7 @@ class LocalClock:
         return self._services.now()
 
     def is_tick_due(self) -> bool:
-        """Whether the schedule would have ticked since: a quarter of an hour has begun."""
+        """Whether the schedule would have ticked since: a new quarter of an hour has begun."""
         return calendar.tick_at(self.now()) > calendar.tick_at(self._done_through())
 
     def move(
@@ -220,7 +220,7 @@ class LocalClock:
             for item in page["Items"]
         ]
 
-    # The way --------------------------------------------------------------------------------------
+    # Moving ---------------------------------------------------------------------------------------
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -249,14 +249,14 @@ class LocalClock:
             if zones:
                 took += self._ticks.run(function, step.at, zones)
         if step.reminders:
-            # Emails name what is there now: once the clock has moved on, it may have expired.
+            # Emails name the present credits: once the clock has moved on, these may have expired.
             self._ticks.wait_for_mails()
         return took
 
-    # What is open ---------------------------------------------------------------------------------
+    # Open work ------------------------------------------------------------------------------------
 
     def _read(self, user_ids: Collection[str]) -> dict[str, Open]:
-        """The open work for users, after all work that is done."""
+        """The open work for users, after everything done so far."""
         subscriptions = readable(self._services.subscriptions.get_many(user_ids))
         with ThreadPoolExecutor(stage_services.THREADS) as pool:
             accounts = [
@@ -310,7 +310,7 @@ class LocalClock:
                     entry = read_entry(item)
                 except Unreadable:
                     continue  # as in `_account`
-                # No sweep comes to a zone that has left tzdata.
+                # A zone that has left tzdata is not swept.
                 if entry.expiry_timezone in calendar.zone_names():
                     self._zones_of_batches[entry.user_id, entry.number] = entry.expiry_timezone
 

@@ -53,7 +53,7 @@ def _ask_for_a_certificate_of_the_region() -> None:
 
 
 def _keep_protected_tables() -> None:
-    """Makes CloudFormation fail to delete a protected table, as DynamoDB does in AWS.
+    """Makes CloudFormation fail to delete a protected table, as in AWS.
 
     DynamoDB Developer Guide, "Using deletion protection":
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/WorkingWithTables.Basics.html
@@ -77,7 +77,7 @@ def _keep_protected_tables() -> None:
 
 
 def _lock_what_a_bucket_is_to_lock() -> None:
-    """Makes CloudFormation give a bucket the Object Lock and default retention of its template.
+    """Makes CloudFormation set a bucket's Object Lock and default retention, by its template.
 
     CloudFormation Template Reference, AWS::S3::Bucket ObjectLockConfiguration:
     https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-s3-bucket-objectlockconfiguration.html
@@ -113,7 +113,7 @@ def _refuse_taken_names() -> None:
     Names are unique among all stacks, and in the account: CloudFormation Template Reference,
     "Resource custom naming":
     https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-name.html
-    ministack refuses only buckets. Anything else that it creates replaces what was there, even
+    ministack refuses only buckets. Anything else that it creates replaces the old one, even
     tables with all their items.
     """
     from ministack.services import (

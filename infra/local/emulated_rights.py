@@ -66,8 +66,8 @@ _PLACES = {
     "SQS::QueuePolicy": ("sqs:{region}:{account}:{QueueName}",),
     "SecretsManager::Secret": ("secretsmanager:{region}:{account}:secret:{Name}-AbCdEf",),
 }
-"""The ARNs that the calls for a resource need rights on, from its properties. Most lack their
-beginning (Service Authorization Reference, "Resource types" of each service)."""
+"""The ARNs on which the calls for a resource need rights, from its properties. Most lack their
+prefix (Service Authorization Reference, "Resource types" of each service)."""
 
 
 def make_strict() -> None:
@@ -152,7 +152,7 @@ def _refuse_without_rights(kind: str, handler: str, properties: Json, physical_i
 
     if ":assumed-role/" not in iam_evaluator.caller_arn():
         return
-    # Late: nobody waits for it when the emulator starts.
+    # Imported late: the start of the emulator need not wait for it.
     from infra.deployment import deploy_policy
 
     account, region = get_account_id(), get_region()
@@ -215,7 +215,7 @@ def _resources(
 
 
 class _Values(dict[str, Any]):
-    """The properties of a resource; a missing one reads as the id that CloudFormation gave it."""
+    """The properties of a resource; a missing one reads as the id that CloudFormation assigned."""
 
     def __missing__(self, _key: str) -> object:
         return self["id"]
@@ -227,7 +227,7 @@ def _function(properties: Json) -> str:
 
 
 def _context(action: str, properties: Json, account: str, region: str) -> Mapping[str, Any]:
-    """The context of a request that the conditions of policies can ask for."""
+    """The context of a request for the conditions of policies."""
     context: dict[str, Any] = dict(_VIA)
     if action.endswith("EventSourceMapping"):
         name = str(properties["FunctionName"])
@@ -245,13 +245,13 @@ def _context(action: str, properties: Json, account: str, region: str) -> Mappin
 
 
 def _name_rules_without_the_default_bus() -> None:
-    """Makes a right to a rule of the default event bus name the rule alone.
+    """Makes a right to a rule of the default event bus name only the rule.
 
     ARNs of rules on other buses name the bus, too (Service Authorization Reference, "Resource types
     defined by Amazon EventBridge":
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoneventbridge.html).
-    ministack expects the bus in every ARN, and so refuses callers who have the right. A bus that is
-    asked for by its name it takes for a rule.
+    ministack expects the bus in every ARN, and so refuses callers who have the right. It takes a
+    bus's name in a request for a rule.
     """
     from ministack.core import iam_actions
 

@@ -64,7 +64,7 @@ def _tell_what_authorizers_say() -> None:
     said: ContextVar[dict[str, str]] = ContextVar("said")
 
     def kept(key: Any, expires_at: float, policy: dict[str, Any], context: dict[str, str]) -> None:
-        # Kept beside the statements; only the statements are evaluated.
+        # Stored beside the statements; only the statements are evaluated.
         policy["context"] = context
         keep(key, expires_at, policy, context)
 
@@ -87,7 +87,7 @@ def _tell_what_authorizers_say() -> None:
 
 
 def _take_keys_from_authorizers() -> None:
-    """Makes an API take its keys from the authorizer if it is their source, as AWS does.
+    """Makes an API take its keys from the authorizer if that is their source, as AWS does.
 
     The plan of the key that the authorizer named (`usageIdentifierKey`) then limits a method that
     needs a key. The method refuses a request if the authorizer named no key, or one without a plan.
@@ -114,7 +114,7 @@ def _take_keys_from_authorizers() -> None:
         if isinstance(answer, str | bytes):
             answer = json.loads(answer)
         if isinstance(answer, dict) and isinstance(answer.get("policyDocument"), dict):
-            # Kept beside the statements; only the statements are evaluated.
+            # Stored beside the statements; only the statements are evaluated.
             answer["policyDocument"]["key"] = answer.get("usageIdentifierKey") or ""
             result["body"] = answer
         return result
@@ -135,7 +135,7 @@ def _take_keys_from_authorizers() -> None:
 
 
 def _guard_the_accounts_settings() -> None:
-    """Makes Lambda's `GetAccountSettings` need its right, as in AWS: in ministack anybody may call.
+    """Makes Lambda's `GetAccountSettings` need its right, as in AWS: ministack lets all call it.
 
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html
     """
@@ -196,11 +196,11 @@ def _wait_for_subscribers() -> None:
 
 
 def _look_for_dkim() -> None:
-    """Makes the identity of a domain wait for its DNS entries, which three tokens name.
+    """Makes the identity of a domain wait for its DNS entries, whose names are three tokens.
 
     SES verifies a domain by these entries, and looks for up to 72 hours
     (https://docs.aws.amazon.com/ses/latest/dg/creating-identities.html). In ministack the identity
-    that a stack makes is verified at once and has no tokens. Here it can send emails all the same.
+    that a stack makes is verified at once and has no tokens. Here it can send emails anyway.
     """
     from ministack.services import ses_v2
     from ministack.services.cloudformation import provisioners
@@ -260,12 +260,13 @@ def _extract_metrics() -> None:
 
 
 def _ask_about_alarms() -> None:
-    """Makes `DescribeAlarms` without names ask about all alarms, as AWS does.
+    """Makes `DescribeAlarms` without names need the right to all alarms, as AWS does.
 
     (Service Authorization Reference, "Actions defined by Amazon CloudWatch":
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html;
     Amazon CloudWatch API Reference, DescribeAlarms: with a narrower scope than `*` there are no
-    composite alarms in the answer.) ministack asks about `*`, which no right to alarms covers.
+    composite alarms in the answer.) ministack checks the right to `*`, which no right to alarms
+    covers.
     """
     from ministack.core import iam_actions
 
@@ -353,7 +354,7 @@ def as_over_tls(app: Callable[..., Any]) -> Callable[..., Any]:
     """Treats every request as one over TLS, unless it says `X-Forwarded-Proto: http`.
 
     Policies refuse requests without TLS (infra/deployment/tls.py). ministack listens on loopback
-    without a certificate, so it would refuse every request. On AWS services call each other over
+    without a certificate, so it would refuse every request. On AWS, services call each other over
     TLS.
     """
     from ministack.core import iam_evaluator

@@ -89,7 +89,7 @@ def _authorizing(known: Callable[..., list[tuple[str, str]]]) -> Callable[..., A
 
 
 class _Asked(str):
-    """A resource, and the facts about its statement that conditions of IAM can ask for."""
+    """A resource, and the facts about its statement that IAM conditions can check."""
 
     __slots__ = ("conditions",)
     conditions: Json
@@ -101,7 +101,7 @@ class _Asked(str):
 
 
 def _conditions(parsed: Json) -> Json:
-    """The top-level attributes that a statement names, conditions included, and what it returns.
+    """The top-level attributes that a statement names, in its conditions too, and what it returns.
 
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazondynamodb.html

@@ -2,8 +2,8 @@
 
 Run as a program, this file *is* the emulator. Its standard input is a pipe from the process that
 started it. When the pipe closes, it ends with its whole process group (the emulated Lambda
-functions are its children). The pipe closes whatever way the starter dies, even by `kill -9`, so
-no process is ever left behind.
+functions are its children). The pipe closes however the starter dies, even by `kill -9`, so no
+process is ever left behind.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ WORKSPACE = Path(__file__).resolve().parents[2] / "build"
 # The log of the emulator that ended last.
 LOG_FILE = WORKSPACE / "emulator.log"
 
-# To ministack these are the account's root user. Functions never see them: with AUTH=true each runs
-# in a session of its own role, and ministack enforces the role's policies.
+# To ministack this is the account's root user. Functions never see these keys: with AUTH=true each
+# runs in a session of its own role, and ministack enforces the role's policies.
 ACCESS_KEY = "test"
 SECRET_KEY = "test"  # noqa: S105 - not a secret: the emulator's well-known key
 
@@ -63,9 +63,9 @@ class Emulator(NamedTuple):
 def emulator(pages: Collection[str] = ()) -> Iterator[Emulator]:
     """Run an empty emulator.
 
-    ``pages`` are the origins of web pages that may call the APIs in it; other pages may not ask
-    anything (`infra/local/guard.py`). All its files are in a directory of its own, which is removed
-    at the end; only the log is kept, as `LOG_FILE`. Raises `EmulatorError`.
+    ``pages`` are the origins of web pages that may call the APIs in it; all others are refused
+    (`infra/local/guard.py`). All its files are in a directory of its own, which is removed at the
+    end; only the log is kept, as `LOG_FILE`. Raises `EmulatorError`.
     """
     WORKSPACE.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix="emulator-", dir=WORKSPACE))
@@ -102,9 +102,9 @@ def is_healthy(url: str, tries: int = 1) -> bool:
         try:
             with urllib.request.urlopen(f"{url}/_ministack/health", timeout=5):  # noqa: S310 - ours
                 return True
-        except OSError as error:  # the parent of URLError, ConnectionError and TimeoutError
+        except OSError as error:  # the base class of URLError, ConnectionError and TimeoutError
             if isinstance(getattr(error, "reason", error), ConnectionRefusedError):
-                return False  # nothing listens there, so it is not merely slow
+                return False  # nothing listens there, so it is not just slow
     return False
 
 
@@ -112,9 +112,9 @@ def _start(
     temporary: Path, log: Path, clock_file: Path, pages: Collection[str]
 ) -> tuple[subprocess.Popen[bytes], str]:
     port = _free_port()
-    # The caller's own AWS settings name real accounts. They must not leak into the emulator, nor
-    # from it into the functions. PYTHONPATH would let the functions import modules that are not in
-    # the archive.
+    # The caller's AWS settings name real accounts. They must not leak into the emulator, or from it
+    # into the functions. PYTHONPATH would let the functions import modules that are not in the
+    # archive.
     environment = {
         key: value
         for key, value in os.environ.items()
@@ -222,7 +222,7 @@ def _main() -> None:
     emulated_statements.make_strict()
     emulated_services.make_strict()
     unpacking.unpack_once()
-    # ministack reads the command line, and this program's holds nothing for it.
+    # ministack reads the command line; ours has nothing for it.
     sys.argv[1:] = []
     ministack.main()
 

@@ -1,4 +1,4 @@
-"""Follows the events on the bus of a local stack, by a rule and a queue that last as long."""
+"""Follows the events on the bus of a local stack, by a temporary rule and queue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_HEARD = 50
 
 @contextmanager
 def following(stack: LocalStack, ended: threading.Event | None = None) -> Iterator[Iterator[Json]]:
-    """Within the block: the events as EventBridge delivers them; without an end if none is set."""
+    """Within the block: the events as EventBridge delivers them; endless without ``ended``."""
     events, sqs = stack.client("events"), stack.client("sqs")
     name, bus = f"{stack.stack}-follow-{os.getpid()}", stack.stack
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
@@ -49,14 +49,14 @@ def _received(sqs: Any, url: str, ended: threading.Event) -> Iterator[Json]:
 
 
 class Heard:
-    """The latest events of each user since somebody began to listen; each once, as it came last."""
+    """The latest events of each user since listening began; each once, as it came last."""
 
     def __init__(self) -> None:
         self._of_users: dict[str, dict[str, Json]] = defaultdict(dict)
         self._lock = threading.Lock()
 
     def take(self, event: Json) -> None:
-        """Remembers an event, as often and in whatever order it comes."""
+        """Remembers an event, in any order and any number of times."""
         detail = event["detail"]
         with self._lock:
             of_user = self._of_users[detail["user_id"]]
@@ -86,7 +86,7 @@ def _place(event: Json) -> tuple[int, bool]:
 
 @contextmanager
 def hearing(stack: LocalStack) -> Iterator[Heard]:
-    """Within the block: what has been heard of so far. Stops to listen when the stack is gone."""
+    """Within the block: the events heard so far. It stops listening when the stack is gone."""
     heard, ended = Heard(), threading.Event()
 
     def listen() -> None:
@@ -95,7 +95,7 @@ def hearing(stack: LocalStack) -> Iterator[Heard]:
                 for event in events:
                     heard.take(event)
         except (BotoCoreError, ClientError):
-            pass  # what watches the stack says that it is gone
+            pass  # whatever watches the stack reports that it is gone
 
     listener = threading.Thread(target=listen, daemon=True, name="events")
     listener.start()

@@ -2,7 +2,7 @@
 
 Loopback keeps other machines out, but not the pages in a developer's browser. A page can send
 requests to any port. If its own host name points here (DNS rebinding), it could read the answers,
-too. The emulator takes well-known keys and the issuer signs every request, so either would give
+too. The emulator accepts well-known keys and the issuer signs every request, so either would give
 such a page everything.
 
 A page cannot change what the browser says about it: the `Host` it asked for, its `Origin`, and
@@ -45,8 +45,8 @@ def refusal(
 ) -> str | None:
     """Why a request to a port is refused, for its sender to read; None for a good request.
 
-    ``pages``: the origins of pages that may ask, besides those that the port serves itself. With
-    ``is_entrance`` other pages may lead a person there, as a sign-in does, but not ask for it
+    ``pages``: the origins of pages that may send requests, besides those that the port serves
+    itself. With ``is_entrance`` other pages may navigate there, as a sign-in does, but not fetch it
     themselves. With ``is_relayed`` the request may name another port of loopback: a relay passes on
     requests that were signed for its own port.
     """
@@ -85,19 +85,19 @@ def _shown(values: list[str]) -> str:
 
 
 def is_api(host: str, path: str) -> bool:
-    """Whether a request to the emulator is for the API, which serves pages of other origins."""
+    """Whether a request to the emulator is for the API, which pages of other origins may call."""
     return path.startswith(_API_PATH) or _API_HOST.fullmatch(host.lower()) is not None
 
 
 def is_console(method: str, path: str) -> bool:
-    """Whether a request is for the page of the API's console, to which its sign-in leads back."""
+    """Whether a request is for the API's console page, to which its sign-in leads back."""
     return method == "GET" and path.startswith(_API_PATH) and path.endswith("/v1/console")
 
 
 class GuardedHandler(BaseHTTPRequestHandler):
     """A handler of `http.server` that answers bad requests with 403.
 
-    It does so for every method, and reads only the headers before.
+    It does so for every method, after reading only the headers.
     """
 
     server: HTTPServer
@@ -107,7 +107,7 @@ class GuardedHandler(BaseHTTPRequestHandler):
         return ()
 
     def is_entrance(self) -> bool:
-        """Whether other pages may lead a person to this address."""
+        """Whether other pages may navigate to this address."""
         return False
 
     def parse_request(self) -> bool:

@@ -1,4 +1,4 @@
-"""The turn of a month: the instants at which it begins, where that is, and who is due for it."""
+"""The turn of a month: the instants at which it begins, where, and who is due for it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from chalicelib.domain.subscriptions import (
 _CITIES = re.compile(
     "(Africa|America|Asia|Atlantic|Australia|Europe|Indian|Pacific|Arctic|Antarctica)/"
 )
-"""How the name of a timezone begins that ends with one of its cities, or of its islands.
+"""The prefixes of timezone names that end with the name of one of their cities or islands.
 
-The others mislead: Etc/GMT-14 is 14 hours ahead of Greenwich, and few know where Navajo is.
+Other names mislead: Etc/GMT-14 is 14 hours ahead of Greenwich, and few know where Navajo is.
 """
 
 _MOST_PLACES = 4
@@ -37,9 +37,9 @@ class Places(NamedTuple):
 
 
 def places(zones: Collection[str], users: Mapping[str, int]) -> Places:
-    """The timezones to name of some, by their cities: those with most users first, each once.
+    """The timezones to name, by their cities: those with most users first, each city once.
 
-    Where no city is, as at UTC-12, it is one timezone without a city.
+    Where there is no city, as at UTC-12, it is one timezone without a city.
     """
     by_city: dict[str, str] = {}
     for zone in sorted(zones, key=lambda zone: (-users.get(zone, 0), _rank(zone))):
@@ -50,12 +50,12 @@ def places(zones: Collection[str], users: Mapping[str, int]) -> Places:
 
 
 def _rank(zone: str) -> tuple[bool, str]:
-    """Few know the stations of the Antarctic."""
+    """Antarctic stations come last, because few know them."""
     return zone.startswith("Antarctica/"), zone
 
 
 def latest_period(now: datetime) -> Period:
-    """The month that has begun last, wherever that was."""
+    """The month that began last, anywhere."""
     return max(calendar.period_at(zone, now) for zone in calendar.zone_names())
 
 
@@ -68,7 +68,7 @@ def instants_of_start(period: Period, zones: Iterable[str]) -> dict[datetime, se
 
 
 def is_due(subscription: Subscription, catalogue: PlanCatalogue, period: Period) -> bool:
-    """Whether a subscription, as it is now, was or will be due for a period at its start.
+    """Whether a subscription, as it is now, was or will be due for a period at the period's start.
 
     False for an unknown timezone or plan: then nobody can tell.
     """

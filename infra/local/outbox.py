@@ -1,4 +1,4 @@
-"""The emails of the local stack: those sent, in the emulator's outbox, and those that wait."""
+"""The emails of the local stack: sent ones, in the emulator's outbox, and waiting ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sent_mails(stack: stacks.LocalStack) -> list[dict[str, Any]]:
 
 
 def _records(stack: stacks.LocalStack) -> Iterator[MailRecord | None]:
-    """The records of the emails that were sent, or may have been; None for an unreadable one."""
+    """The records of emails that were or may have been sent; None for an unreadable one."""
     pages = stack.client("dynamodb").get_paginator("scan")
     for page in pages.paginate(TableName=stack.tables["mails"]):
         for item in page["Items"]:
@@ -46,7 +46,7 @@ def _records(stack: stacks.LocalStack) -> Iterator[MailRecord | None]:
 
 
 def sent_at(stack: stacks.LocalStack) -> dict[str, str]:
-    """When emails were sent, by the stack's clock: by the ids that SES gave them."""
+    """When emails were sent, by the stack's clock: by their SES ids."""
     return {
         str(record.said["message_id"]): str(record.said["sent_at"])
         for record in _records(stack)

@@ -1,9 +1,9 @@
 """Sign-in at the local issuer: OAuth 2.0 authorization code with PKCE (RFC 6749, 4.1; RFC 7636).
 
 There is one client, the console of the local stack. It is public: it has no secret, and proves by
-its verifier that it is the page which began. Whoever sits in front of the browser says who they are
-and what they may do, because this is a toy. All that the console sends is checked as strictly as a
-real issuer would. Nothing here listens or signs; `tokens.py` does.
+its verifier that it is the page that began the sign-in. This is a toy: the person at the browser
+chooses who they are and what they may do. Everything that the console sends is checked as strictly
+as by a real issuer. Listening and signing is the work of `tokens.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from infra.local.client_credentials import AUDIENCE, Refused
 PATH = "/authorize"
 CLIENT_ID = "console"
 SCOPE = f"openid {Scope.ADMIN}"
-"""What the console of the local stack asks for."""
+"""The scope that the console of the local stack requests."""
 
 CODE_SECONDS = 60
 """How long a code can be exchanged: RFC 6749 recommends at most ten minutes."""
@@ -38,7 +38,7 @@ METADATA: Mapping[str, object] = {
     "code_challenge_methods_supported": ["S256"],
     "authorization_response_iss_parameter_supported": True,
 }
-"""What the discovery document says of it."""
+"""Its part of the discovery document."""
 
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -59,12 +59,12 @@ _FIELDS = (
 
 
 class BadRequest(Exception):
-    """A request that leads nowhere: its client or address is not known, so nobody is sent there."""
+    """A request with an unknown client or address, so nobody is redirected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a page asks of the person in front of it."""
+    """A page's request to sign in the person in front of it."""
 
     redirect_uri: str
     state: str
@@ -75,7 +75,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """What a code stands for."""
+    """The sign-in that a code stands for."""
 
     subject: str
     scope: str
@@ -97,17 +97,17 @@ class SignIn:
         self._lock = threading.Lock()
         self._codes: dict[str, _Code] = {}
         self.redirect_uris: frozenset[str] = frozenset()
-        """The addresses that people may be sent back to, to the letter."""
+        """The exact addresses to which people may be sent back."""
 
     @property
     def origins(self) -> frozenset[str]:
-        """The origins of those pages: they alone may exchange a code."""
+        """The origins of those pages: only they may exchange a code."""
         return frozenset(_origin(uri) for uri in self.redirect_uris)
 
     def asked(self, query: str) -> Asked:
-        """What a request to `PATH` asks for.
+        """Reads a request to `PATH`.
 
-        Raises `BadRequest` if nobody may be sent back, and else `Refused`.
+        Raises `BadRequest` if nobody may be sent back, otherwise `Refused`.
         """
         fields = _once(query)
         if fields.get("client_id") != CLIENT_ID:
@@ -134,7 +134,7 @@ class SignIn:
         return Asked(redirect_uri, state, fields.get("nonce", ""), challenge, scopes)
 
     def where_to_refuse(self, query: str, refused: Refused) -> str:
-        """The address that a page's refusal goes to (RFC 6749, section 4.1.2.1)."""
+        """The address to which a page's refusal is sent (RFC 6749, section 4.1.2.1)."""
         fields = dict(parse_qsl(query, max_num_fields=_MOST_FIELDS))
         told = {"error": refused.error, "error_description": refused.description}
         if fields.get("state"):
@@ -142,7 +142,7 @@ class SignIn:
         return f"{fields['redirect_uri']}?{urlencode(told)}"
 
     def answered(self, query: str, form: str, issuer: str) -> str:
-        """The address to go to with what the person chose. Raises `BadRequest` and `Refused`."""
+        """The address to return to with the person's choice. Raises `BadRequest` and `Refused`."""
         asked = self.asked(query)
         chosen = parse_qsl(form, max_num_fields=_MOST_FIELDS)
         if ("deny", "1") in chosen:
@@ -168,7 +168,7 @@ class SignIn:
         )
 
     def exchange(self, form: Mapping[str, str]) -> SignedIn:
-        """Who a code stands for. Raises `Refused`; a code is gone after the first try."""
+        """The sign-in of a code. Raises `Refused`; a code is gone after the first try."""
         for name in ("code", "redirect_uri", "client_id", "code_verifier"):
             if not form.get(name):
                 raise Refused("invalid_request", f"{name} is missing")
@@ -209,7 +209,7 @@ def claims(issuer: str, signed_in: SignedIn, now: int, seconds: int) -> Mapping[
 
 
 def id_claims(issuer: str, signed_in: SignedIn, now: int, seconds: int) -> Mapping[str, object]:
-    """The claims of the id token: for the page alone, so the API takes it for nothing."""
+    """The claims of the id token: only for the page, so the API does not accept it."""
     return {
         "iss": issuer,
         "aud": CLIENT_ID,
@@ -221,7 +221,7 @@ def id_claims(issuer: str, signed_in: SignedIn, now: int, seconds: int) -> Mappi
 
 
 def _once(query: str) -> dict[str, str]:
-    """The fields of a request that it knows. Raises `BadRequest` for one that comes twice."""
+    """The known fields of a request. Raises `BadRequest` for a field that comes twice."""
     try:
         given = parse_qsl(query, errors="strict", max_num_fields=_MOST_FIELDS)
     except ValueError:
@@ -317,7 +317,7 @@ def page(asked: Asked) -> str:
 
 
 def policy(asked: Asked) -> str:
-    """The policy of the page: its form leads to the issuer, and from there back to the console."""
+    """The policy of the page: its form goes to the issuer, and from there back to the console."""
     return (
         "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; "
         f"form-action 'self' {_origin(asked.redirect_uri)}"

@@ -50,7 +50,7 @@ class NotRunningError(Exception):
 
 
 class AlreadyRunningError(Exception):
-    """Another local stack is published already in the same file; the message names it."""
+    """Another local stack is already published in the same file; the message names it."""
 
     def __init__(self, pid: int, address: str) -> None:
         super().__init__(
@@ -93,9 +93,9 @@ class LocalStack:
         return json.dumps(asdict(self))
 
 
-# A session reads the SDK's descriptions of services, which takes ten times as long as to make a
-# client of what was read. Every client of an emulator says itself where it goes and with which
-# keys, so one session serves them all; it must not make two at the same time.
+# A session reads the SDK's descriptions of services, which takes ten times as long as making a
+# client from them. Every client of an emulator gets its own address and keys, so one session serves
+# all; it must not make two at the same time.
 _SESSION = botocore.session.get_session()
 _MAKING = threading.Lock()
 
@@ -133,13 +133,13 @@ def local_stack(
     is_shadow: bool = False,
     make_package: deploy.PackageMaker = packaging.package,
 ) -> Iterator[LocalStack]:
-    """Start an emulator, deploy the stage `local` to it, and end it all when the block ends.
+    """Start an emulator, deploy the stage `local` to it, and end both when the block ends.
 
     `say` gets the progress. Without `schedules` a tick runs only when it is invoked, not by the
     clock. With `publish_at`, the address of its console, other processes find this stack by
     `running_stack()`, and no second stack can be published. `origins` are those of more web pages
-    that may call the API. `is_shadow`: the stage sends nothing, until the cutover.
-    Raises `AlreadyRunningError`, `EmulatorError`, `PackagingError` or `AwsError`.
+    that may call the API. `is_shadow`: the stage sends nothing, until the cutover. Raises
+    `AlreadyRunningError`, `EmulatorError`, `PackagingError` or `AwsError`.
     """
     # Mistakes are reported at once, not when the stack is up.
     packaging.catalogue()
@@ -165,10 +165,10 @@ def local_stack(
 
 @contextmanager
 def alone(address: str) -> Iterator[None]:
-    """Lets no other stack be published meanwhile. Raises `AlreadyRunningError`.
+    """Prevents other stacks from being published meanwhile. Raises `AlreadyRunningError`.
 
-    The lock ends with the process that holds it, however that ends. The rest of its text in the
-    file does no harm.
+    The lock ends with the process that holds it, however that ends. Its text stays in the file and
+    does no harm.
     """
     STATE_FILE.parent.mkdir(parents=True, exist_ok=True)
     with STATE_FILE.with_suffix(".lock").open("a+") as lock:
@@ -196,7 +196,7 @@ def _holder(lock: IO[str]) -> tuple[int, str]:
 
 
 def parameters(issuer: str, stage: str = STAGE, origins: Collection[str] = ()) -> dict[str, str]:
-    """The parameters of a stage that is deployed to the emulator.
+    """The parameters for deploying a stage to the emulator.
 
     Each stack has its own mail domain: a domain is one identity of the account, and two stacks
     cannot share it.
@@ -212,7 +212,7 @@ def parameters(issuer: str, stage: str = STAGE, origins: Collection[str] = ()) -
         "ProductUrl": "https://app.example.com/credits",
         "ProductAddress": "Harbour Street 1, 20457 Hamburg, Germany",
         "ProductSupport": "help@example.com",
-        "MailsASecond": "0",  # the emulator's outbox takes any number
+        "MailsASecond": "0",  # the emulator's outbox accepts any number
         "Events": "on",  # for `make events` to follow
         "LowBalance": "20",
     }
@@ -265,7 +265,7 @@ def running_stack() -> LocalStack:
 
     Raises `NotRunningError`, which says how to start one.
     """
-    # A killed stack leaves its file behind. The file may be of another release, or cut off.
+    # A killed stack leaves its file behind. The file may be of another release, or truncated.
     if STATE_FILE.exists():
         with suppress(ValueError, TypeError):
             stack = LocalStack(**json.loads(STATE_FILE.read_text()))

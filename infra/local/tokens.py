@@ -1,9 +1,9 @@
 """Tokens for the local stack, and its own issuer of tokens.
 
 The issuer is a small web server on loopback. It runs in the process of the stack and ends with it.
-It makes its key at the start and never writes it anywhere. It signs any token that it is asked for
-at `/token`, so it is only a toy. At `/oauth/token` it behaves like an issuer of a backend's tokens,
-and with `/authorize` like one that people sign in at.
+It makes its key at the start and never writes it anywhere. It signs any token requested at
+`/token`, so it is only a toy. At `/oauth/token` it behaves like an issuer of a backend's tokens,
+and with `/authorize` like one where people sign in.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def issue(
 
 
 def lead_back_to(issuer: str, redirect_uris: Collection[str]) -> None:
-    """Tells a local stack's issuer to which addresses people return who signed in.
+    """Tells a local stack's issuer to which addresses it may send people back after sign-in.
 
     Raises `TokenError` when there is no such issuer.
     """
@@ -150,7 +150,7 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
         return self.server.sign_in.origins if is_exchange else ()
 
     def is_entrance(self) -> bool:
-        """The console leads people to the page where they sign in, which changes nothing."""
+        """The console sends people to the sign-in page, which changes nothing."""
         return self.command == "GET" and urlsplit(self.path).path == sign_in.PATH
 
     def do_GET(self) -> None:
@@ -192,7 +192,7 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
                 return
             way = signing.answered(query, form, self.server.url)
         except sign_in.BadRequest as error:
-            # RFC 6749, section 4.1.2.1: nobody is sent to an address that is not known.
+            # RFC 6749, section 4.1.2.1: nobody is redirected to an unknown address.
             self._answer(400, {"error": "invalid_request", "error_description": str(error)})
             return
         except client_credentials.Refused as refused:
@@ -204,7 +204,7 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
         self._send(status, text.encode(), {**told, **headers})
 
     def _grant(self, body: bytes) -> None:
-        """A token for the backend or for who signed in, if they may have one."""
+        """A token for the backend or for a signed-in person, if they may have one."""
         authorization = self.headers.get("Authorization")
         origin = self.headers.get("Origin")
         cors = {"Access-Control-Allow-Origin": origin, "Vary": "Origin"} if origin else {}
@@ -215,7 +215,7 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
             else:
                 answer = self._granted(client_credentials.granted(form, authorization))
         except client_credentials.Refused as refused:
-            # RFC 6749, section 5.2: who tries the header is told which scheme to use.
+            # RFC 6749, section 5.2: a client that used the header is told which scheme to use.
             is_told = refused.status == HTTPStatus.UNAUTHORIZED and authorization is not None
             self._answer(
                 refused.status,
@@ -252,7 +252,7 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
         return answer
 
     def _body(self) -> bytes | None:
-        """The body of a request; None if its length is not said, or too great."""
+        """The body of a request; None if its length is missing, or too great."""
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch("[0-9]{1,9}", length) or int(length) > _LARGEST_REQUEST:
             return None

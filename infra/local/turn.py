@@ -89,7 +89,7 @@ class Turning:
     def expire(self) -> None:
         """Moves the clock until the day 30 days later has begun in every zone with users.
 
-        On the way users are reminded, and the next month begins in zones where it starts earlier.
+        On the way reminders are sent, and the next month begins in zones where it starts earlier.
         """
         day = self.period.first_day + timedelta(days=EXPIRY_TURN_AFTER)
         zones = {subscription.timezone for subscription in self._subscriptions.values()}
@@ -120,7 +120,7 @@ class Turning:
                 self._console.print(f"[red]{name}:[/] {example}")
         return not any(broken for _, _, broken in checks)
 
-    # What is due ----------------------------------------------------------------------------------
+    # Due allocations ------------------------------------------------------------------------------
 
     def _is_due(self, subscription: Subscription) -> bool:
         return is_due(subscription, self._services.catalogue, self.period)
@@ -141,7 +141,7 @@ class Turning:
             self._clock.move(to, watch, everywhere)
         return steps
 
-    # What is shown --------------------------------------------------------------------------------
+    # Output ---------------------------------------------------------------------------------------
 
     def _read_ledgers(self, *, verified: bool = False) -> Ledgers:
         """Reads the ledger of every user, and verifies it on request."""
@@ -168,7 +168,7 @@ class Turning:
         instants: dict[datetime, tuple[int, float]],
         entries: Iterable[LedgerEntry],
     ) -> None:
-        """One row per instant at which something happened: zones, users, credits, lateness.
+        """A row for each instant at which something happened: zones, users, credits, lateness.
 
         ``instants``: the number of zones, and the seconds until all was done.
         """

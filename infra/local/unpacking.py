@@ -1,8 +1,8 @@
 """Lets all functions of the emulator run from one copy of their code.
 
 ministack unpacks the archive anew for every process that runs a function: two and a half thousand
-files each, which Python then compiles, each time. All our functions have one archive. On AWS none
-of them can write to its code; only ``/tmp`` is theirs
+files each, which Python then compiles each time. All our functions have the same archive. On AWS no
+function can write to its code, only to ``/tmp``
 (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html).
 """
 
@@ -18,17 +18,17 @@ from typing import Any
 
 
 def unpack_once() -> None:
-    """Makes the emulator of this process unpack each archive once. Call it before it starts."""
+    """Makes this process's emulator unpack each archive once. Call it before it starts."""
     from ministack.core import lambda_runtime
 
     copies: dict[str, Path] = {}
     unpacking = threading.Lock()
 
     class Shared(zipfile.ZipFile):
-        """An archive whose unpacked files are those that were unpacked before."""
+        """An archive that is unpacked once and then shared."""
 
         def extractall(self, path: Any = None, *_: Any) -> None:
-            """Makes the empty directory ``path`` a link to the one copy of the files."""
+            """Makes the empty directory ``path`` a link to the only copy of the files."""
             digest = hashlib.sha256(Path(str(self.filename)).read_bytes()).hexdigest()
             with unpacking:
                 if digest not in copies:

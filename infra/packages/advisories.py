@@ -36,7 +36,7 @@ class AdvisoriesError(Exception):
 
 
 class Advisory(NamedTuple):
-    """A known weakness of a version of a package; the versions in ``fixed`` mend it."""
+    """A known weakness of a version of a package; the versions in ``fixed`` fix it."""
 
     package: str
     version: str
@@ -72,8 +72,8 @@ def pinned(requirements: str) -> dict[str, str]:
 def look(file: Path, packages: Mapping[str, str], now: datetime) -> Looked:
     """What the advisories of a file say about packages. Raises `AdvisoriesError`.
 
-    Refuses a file that is too old, or has a document that cannot be understood: finding nothing in
-    it would not mean that there is nothing to find.
+    Refuses a file that is too old or has a document that cannot be understood: finding nothing in
+    it would prove nothing.
     """
     found: dict[str, Advisory] = {}
     known: set[tuple[str, str]] = set()
@@ -136,7 +136,7 @@ def _of(document: Json, packages: Mapping[str, str]) -> Iterator[Advisory]:
         version = Version(packages[name])
         ranges = [each for each in affected.get("ranges") or () if each["type"] != "GIT"]
         versions = affected.get("versions") or []
-        # An advisory without versions must be taken to be about all of them.
+        # An advisory without versions must be assumed to cover all of them.
         is_affected = (
             not (ranges or versions)
             or _is_listed(version, versions)

@@ -114,7 +114,7 @@ class Day:
         return waiting
 
     def values(self, label: str, title: str) -> Values:  # noqa: C901, PLR0911, PLR0912 - a table
-        """The line with this label, of the graph with this title."""
+        """The line with this label, in the graph with this title."""
         nothing: Values = [0.0] * STEPS
         match title.partition(":")[0], label:
             case "The turn of the month", "allocated since the left edge":
@@ -184,7 +184,7 @@ class Day:
         return nothing
 
     def _counted_by(self, step: int) -> float:
-        """The users due so far: a check counts each zone an hour after its midnight."""
+        """The users due until this step: a check counts each zone an hour after its midnight."""
         return sum(users for at, users in self.due_at.items() if at + 12 <= step)
 
     def figure(self, label: str) -> float:

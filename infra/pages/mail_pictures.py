@@ -32,7 +32,7 @@ PICTURES = packaging.ROOT / "docs" / "images" / "mails"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
-# Width, height and mode of each picture. Nothing is cut off: the heights leave room.
+# Width, height and mode of each picture. The heights are large enough that nothing is cut off.
 WINDOWS = {
     "wide-light": (720, 680, False),
     "wide-dark": (720, 680, True),
@@ -152,11 +152,11 @@ def take_pictures(
     product: Product = LIGHTHOUSE,
     languages: Iterable[Language] = tuple(Language),
 ) -> Iterator[Path]:
-    """Renders every example in every window; tells each picture as soon as it is there."""
+    """Renders every example in every window; reports each picture when it is ready."""
     with tempfile.TemporaryDirectory() as temporary:
         for name, html in files(product, languages):
             page = Path(temporary) / f"{name}.html"
-            # The example's logo is nowhere on the web.
+            # The example's logo does not exist on the web.
             shown = html.replace(LIGHTHOUSE.logo_url, _LOGO.as_uri())
             page.write_text(shown, encoding="utf-8")
             for window in IN_SHORT if "-" in name else WINDOWS:

@@ -23,7 +23,7 @@ GROUPS: dict[str, Callable[[Node], bool]] = {
         "application/json" in operation.get("requestBody", {}).get("content", ())
     ),
 }
-"""Routes that have problems in common; the page names those once, and not with each route."""
+"""Routes that share problems; the page names those once, and not with each route."""
 
 
 def page(contract: Node) -> str:

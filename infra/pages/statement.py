@@ -1,6 +1,6 @@
-"""Makes the page that verifies statements: one file, with the verifier in it, for the user's disk.
+"""Makes the page that verifies statements: one file with the verifier in it, which users save.
 
-python -m infra reference        (make reference)
+python -m infra reference (make reference)
 
 Its policy lets its own script and style run, by their hashes, and nothing else: no network at all.
 """

@@ -70,7 +70,7 @@ class Allocating:
         return Outcome(granted)
 
     def post(self, user_id: str) -> Outcome:
-        """Grants it to a user."""
+        """Grants what is due to a user."""
         subscription = self._services.subscriptions.find(user_id)
         if subscription is None:
             return Outcome([], NO_SUCH_USER)

@@ -76,7 +76,7 @@ class Repair:
 
     @cached_property
     def reach(self) -> Reach:
-        """The parts of the stage; found only after the options have been read."""
+        """The parts of the stage; looked up only after the options have been read."""
         return reach.reach(self._stage, self._region)
 
     @property
@@ -105,7 +105,7 @@ class Repair:
     def is_agreed(self, what: str) -> bool:
         """Shows what the command is about to do and asks; False in a dry run.
 
-        Raises `RepairError` when the person says no, and when there is no person to ask.
+        Raises `RepairError` when the person says no, and when there is nobody to ask.
         """
         if self.is_dry_run:
             self.say(f"Would {what}. This is a dry run: nothing is changed.")

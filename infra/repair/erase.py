@@ -1,6 +1,6 @@
-"""Erases a person: the subscription with its address, who edited it, and the texts in the ledger.
+"""Erases a person: their subscription with its address, its edits, and the ledger's texts.
 
-Who they are to Stripe is forgotten, too. An event that Stripe sends later would say it again, so
+Their link to Stripe's customers is removed, too. A later event of Stripe would restore it, so
 delete the customer there first.
 
     python -m infra erase --user-id 42 [--subject "auth0|42"]     (make erase USER_ID=42)
@@ -60,9 +60,9 @@ def erase(repair: Repair, arguments: argparse.Namespace) -> Summary:
     )
     if not repair.is_agreed(what):
         return Summary("Nothing was erased.", facts)
-    # First the source of new texts and emails: from here on no sweep finds the user.
+    # First the source of new texts and emails: from here on, no sweep finds the user.
     facts["subscription_removed"] = services.subscriptions.remove(user_id)
-    # Now nothing makes new records; the existing ones hold addresses, too.
+    # Now nothing makes new records; the existing ones also contain addresses.
     facts["edits_removed"] = sum(1 for _ in services.edits.erase(user_id))
     if customers:
         facts["customers_removed"] = sum(1 for _ in services.stripe.erase(user_id))
@@ -78,7 +78,7 @@ def erase(repair: Repair, arguments: argparse.Namespace) -> Summary:
 
 
 def _customers_of(repair: Repair, user_id: str) -> Iterator[Item]:
-    """The customers of Stripe's who are the user; a stage of an earlier release knows of none."""
+    """Stripe's customers who are the user; stages of earlier releases know none."""
     services = repair.services
     return services.stripe.customers_of(user_id) if services.settings.stripe_table else iter(())
 
@@ -88,7 +88,7 @@ def _counted(customers: int) -> str:
 
 
 def _names(subject: str) -> list[str]:
-    """The names of the person as an actor in a ledger: typed by somebody, or written by the API."""
+    """The person's names as an actor in a ledger: typed by somebody, or written by the API."""
     names = [parsed("--subject", parse_text, subject)]
     with suppress(InvalidInput):  # too long for a subject of a token
         names.append(caller_of("--subject", subject))

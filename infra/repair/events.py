@@ -1,9 +1,9 @@
-"""Sends the events of a user again, from the ledger: those of an entry or an instant on.
+"""Sends the events of a user again, from the ledger: from an entry or an instant on.
 
     python -m infra events --user-id 42 --from 17     (make events USER_ID=42 FROM=17)
 
-An event that is sent again says the same under the same id, so a consumer that knows it already
-does nothing. The functions of the stage publish them.
+An event that is sent again has the same content and id, so a consumer that knows it does nothing.
+The functions of the stage publish them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from infra.repair.command import Repair, RepairError, Summary, parsed
 from infra.session import told
 
 READER = "queue-notifications"
-"""The function that sends the events at first: its settings are those of the stage."""
+"""The function that sends the events the first time; we use its settings."""
 
 
 def parse_start(field: str, value: object) -> int | datetime:
@@ -58,7 +58,7 @@ def send_again(repair: Repair, arguments: argparse.Namespace) -> Summary:
     unreadable: list[int] = []
     queues = Queues(settings, client=repair.reach.client("sqs"))
     of_user = repair.services.ledger.items(user_id)
-    # What was posted meanwhile is told of by the stream.
+    # The stream reports what was posted meanwhile.
     items = (item for item in of_user if wanted[0] <= number_of(item) <= wanted[-1])
     facts["sent"] = queues.send_events(
         body
@@ -71,7 +71,7 @@ def send_again(repair: Repair, arguments: argparse.Namespace) -> Summary:
 
 
 def _settings(repair: Repair) -> Settings:
-    """Where the stage's events go, and when its balances are low."""
+    """The queue of the stage's events, and its low balance."""
     with told():
         function = repair.reach.client("lambda").get_function_configuration(
             FunctionName=repair.reach.functions[READER]
@@ -94,7 +94,7 @@ def _numbers(repair: Repair, user_id: str, start: int | datetime) -> Iterator[in
     is_after = False
     for item in repair.services.ledger.items(user_id):
         number = number_of(item)
-        # Time never runs backwards in a ledger, so the first of them has all others behind it.
+        # Time never runs backwards in a ledger, so all others follow the first of them.
         is_after = is_after or (
             number >= start if isinstance(start, int) else read_entry(item).posted_at >= start
         )

@@ -3,8 +3,8 @@
     python -m infra export --user-id 42 > 42.json     (make export USER_ID=42 > 42.json)
 
 Ledger entries are written while they are read, one a line, so a ledger may have any length. They
-are not checked, so that you can look at a wrong ledger, too; `make verify` checks. An item that
-cannot be read is written as it is stored, with the reason.
+are not checked, so you can export a wrong ledger, too; `make verify` checks. An item that cannot be
+read is written as it is stored, with the reason.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _entry(item: Item) -> LedgerEntry | None:
 
 
 def _as_stored(item: Item) -> dict[str, object]:
-    """An item with all of its attributes, also those that future releases add."""
+    """An item with all its attributes, including those that future releases add."""
     return {name: _value(attribute) for name, attribute in item.items()}
 
 

@@ -2,9 +2,8 @@
 
     python -m infra redrive [--queue allocations [--limit 10]]     (make redrive QUEUE=...)
 
-Without a queue it lists all dead-letter queues. No message is lost: each one is in its own queue
-before it leaves the dead-letter queue. The workers make sure that a message moved twice changes
-nothing.
+Without a queue it lists all dead-letter queues. No message is lost: each is in its own queue before
+it leaves the dead-letter queue. The workers make sure that a message moved twice changes nothing.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ READERS = {
 """Which function reads each queue: its log says why a message failed."""
 
 _ADVICE = {"webhook": "docs/events.md"}
-"""Which page helps with the dead letters that come from no queue; the others are about mail."""
+"""The page that helps with dead letters that come from no queue; the others are about email."""
 
 HIDDEN_SECONDS = 60
 """How long a message that is being moved stays hidden from another redrive."""
@@ -100,7 +99,7 @@ class DeadLetters:
     def move(self, most: int) -> Iterator[int]:
         """Moves up to ``most`` messages one request at a time; yields how many each moved.
 
-        It sends first and deletes after. New dead letters are left for another redrive.
+        It sends first and deletes afterwards. New dead letters are left for another redrive.
         """
         while most > 0:
             messages = self._receive(min(most, MESSAGES_A_REQUEST), HIDDEN_SECONDS)

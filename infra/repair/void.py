@@ -79,7 +79,7 @@ def void(repair: Repair, arguments: argparse.Namespace) -> Summary:
 
 
 def _key_of(user_id: str, batch: int, arguments: argparse.Namespace) -> str:
-    """The key of a batch. To take what is held is another deed: it may follow the first."""
+    """The key of a batch. Taking held credits is another operation: it may follow the first."""
     return f"batch-{user_id}-{batch}" + ("-including-held" if arguments.including_held else "")
 
 

@@ -2,8 +2,8 @@
 
 The same seed and count always make the same file; without arguments the generator makes the one in
 the repository. Most users live in a few large zones, as the users of a real product do. Some live
-in every zone that has broken software before: offsets on the half and the quarter hour, two
-midnights in Havana, the first and the last place on Earth to reach the 1st.
+in the zones that have broken software before: offsets of half and quarter hours, two midnights in
+Havana, the first and the last place on Earth to reach the 1st.
 """
 
 import argparse
@@ -170,9 +170,9 @@ _LAST_NAMES = (
 
 
 def subscriptions(seed: int = SEED, count: int = COUNT) -> Iterator[dict[str, str]]:
-    """``count`` rows of the import, in the order in which the users signed up.
+    """``count`` rows for the import, in the order in which the users signed up.
 
-    With fewer rows than CERTAIN_ZONES has zones, only the first of those zones are in it.
+    If there are fewer rows than CERTAIN_ZONES, only the first of those zones are in it.
     """
     chance = random.Random(seed)
     certain = CERTAIN_ZONES[:count]
@@ -181,7 +181,7 @@ def subscriptions(seed: int = SEED, count: int = COUNT) -> Iterator[dict[str, st
     chance.shuffle(zones)
     starts = sorted(_started_at(chance) for _ in range(count))
     for number, ((zone, is_certain), started_at) in enumerate(zip(zones, starts, strict=True), 1):
-        # Drawn for certain zones, too: then the list of certain zones changes nobody else's plan.
+        # Drawn for certain zones, too: so changing their list changes nobody else's plan.
         plan = _chosen(chance, PLAN_WEIGHTS)[0]
         billing_interval = _chosen(chance, BILLING_WEIGHTS)[0]
         status = _chosen(chance, STATUS_WEIGHTS)[0]
@@ -215,7 +215,7 @@ def _chosen(chance: random.Random, weights: dict[str, int], count: int = 1) -> l
 
 
 def _started_at(chance: random.Random) -> datetime:
-    # The root makes later starts likelier: the product grows.
+    # The square root makes later starts likelier: the product grows.
     share = chance.random() ** 0.5
     return _FIRST_START + timedelta(
         seconds=int(share * (_LAST_START - _FIRST_START).total_seconds())
@@ -223,8 +223,8 @@ def _started_at(chance: random.Random) -> datetime:
 
 
 def _eligible_from(chance: random.Random) -> date:
-    # A prepaid contract whose credits begin later: so much later that the sample gets the same
-    # credits in each of the coming years. An import makes up for credits due in the past.
+    # A prepaid contract whose credits begin later: so late that the sample gets the same credits in
+    # each of the coming years. An import makes up for credits due in the past.
     return date(2030 + int(chance.random() * 5), 1, 1)
 
 

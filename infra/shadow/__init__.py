@@ -1,1 +1,1 @@
-"""A stage that runs beside another system: how its ledgers compare with the movements of that."""
+"""Compares the ledgers of a shadow with the movements of the system that it runs beside."""

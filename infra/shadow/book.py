@@ -1,4 +1,4 @@
-"""Reads a ledger as a life, and finds in it what the old system's references name."""
+"""Reads a ledger as a life, and finds in it the entries for the old system's references."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CARRIED_OVER = f"manual#{CARRIED_OVER}#"
 
 
 class Named(NamedTuple):
-    """Part of an entry: the name and the action that it is in a life."""
+    """A part of an entry: its name and its action in a life."""
 
     name: str
     action: Action
@@ -28,7 +28,7 @@ class Named(NamedTuple):
 
 @dataclass
 class Told:
-    """What Credits was told of under a reference."""
+    """What Credits recorded under a reference."""
 
     parts: list[Named]
     amount: int
@@ -39,9 +39,9 @@ class Told:
 class Book:
     """A ledger.
 
-    ``life``: of what was posted by the end, and ``opening`` of what is from before the start.
-    ``allocations``: those that granted anything since the start, also after the end. ``told``: what
-    was told by reference since the start; usages, and all else.
+    ``life``: everything posted by the end; ``opening``: what is from before the start.
+    ``allocations``: those since the start that granted anything, even after the end. ``told``: what
+    was recorded by reference since the start: usages, and everything else.
     """
 
     life: Life
@@ -76,7 +76,7 @@ def read(entries: Sequence[LedgerEntry], start: datetime, until: datetime) -> Bo
 
 
 def balance(entries: Sequence[LedgerEntry], at: datetime) -> int:
-    """The ledger's balance at an instant, by comparison: without what has expired."""
+    """The ledger's balance at an instant, by comparison: without expired credits."""
     last = last_before(entries, at)
     if last is None:
         return 0
@@ -84,7 +84,7 @@ def balance(entries: Sequence[LedgerEntry], at: datetime) -> int:
 
 
 def last_before(entries: Sequence[LedgerEntry], at: datetime) -> LedgerEntry | None:
-    """The last entry that was posted at an instant or before."""
+    """The last entry posted at or before an instant."""
     found = None
     for entry in entries:
         if entry.posted_at > at:
@@ -99,7 +99,7 @@ def lot(entry: LedgerEntry) -> str:
 
 
 def grant(entry: LedgerEntry) -> Grant:
-    """What an entry granted."""
+    """The grant of an entry."""
     batch = entry.granted_batch
     assert batch is not None  # noqa: S101 - only asked of those that did
     return Grant(
@@ -114,7 +114,7 @@ def grant(entry: LedgerEntry) -> Grant:
 
 
 def _parts(entry: LedgerEntry, start: datetime | None) -> Iterator[Named]:
-    """What an entry is in a life; what was carried over is there from the start on."""
+    """The parts of an entry in a life; carried-over batches exist from the start."""
     at, number, name = entry.posted_at, entry.number, str(entry.number)
     if entry.granted_batch:
         its = grant(entry)
@@ -158,13 +158,13 @@ def _amount(action: Action) -> int:
 
 
 def _references(entry: LedgerEntry, by_number: dict[int, LedgerEntry]) -> list[str]:
-    """What the old system calls what an entry books: the idempotency key of each request."""
+    """The old system's names for what an entry books: the idempotency key of each request."""
     if entry.type is EntryType.HOLD or entry.type is EntryType.RELEASE:
         return []
     if entry.items:
         return [item.key for item in entry.items]
     if entry.type is EntryType.REFUND:
         return [entry.operation]
-    # A capture is asked for by the name of its hold, which has the key.
+    # A capture is requested by the name of its hold, which has the key.
     opened = entry if entry.hold is None else by_number.get(entry.hold, entry)
     return [entry.payment_id or opened.operation.split("#", 2)[-1]]

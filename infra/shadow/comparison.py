@@ -1,10 +1,10 @@
-"""Compares a user's ledger with what moved in the old system, and names every difference.
+"""Compares a user's ledger with the movements of the old system, and names every difference.
 
-The ledger is read as a life (`book`, `life`). It is then made into that of the old system, finding
-by finding (`requests`, `grants`, `expiries`, `steps`): the second grant is put in, the allocation
-that came late is moved. What a finding brings is how the balance at the end changes by it. If all
-differences have been named, that life has in the end the old system's balance. If not, the rest is
-unexplained: `differs by 12 since line 17`.
+The ledger is read as a life (`book`, `life`). This is changed into the old system's life, finding
+by finding (`requests`, `grants`, `expiries`, `steps`): a second grant is inserted, a late
+allocation is moved. The effect of a finding is how much it changes the final balance. If all
+differences have been found, the changed life ends with the old system's balance. If not, the rest
+is unexplained: `differs by 12 since line 17`.
 
 Pure: it performs nothing, and reads no clock.
 """
@@ -32,9 +32,9 @@ _SCHEDULED = frozenset({Kind.ALLOCATION, Kind.EXPIRATION})
 
 
 class Shadow(NamedTuple):
-    """What is known of a user here. ``entries``: all, from the first, also after the end.
+    """What Credits knows of a user. ``entries``: all, from the first, even after the end.
 
-    ``coming``: the allocation that comes next, if there will be one.
+    ``coming``: the next allocation, if there will be one.
     """
 
     user_id: str
@@ -45,10 +45,10 @@ class Shadow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a user's comparison came to.
+    """The result of a user's comparison.
 
-    ``there``, ``here``: the balances at the end, of the old system and of our ledger. What one side
-    has and the other may still get (`Window.is_pending`) is counted as there, in both.
+    ``there``, ``here``: the final balances of the old system and of our ledger. What one side has
+    and the other may still get (`Window.is_pending`) is included in both.
     """
 
     user_id: str
@@ -58,7 +58,7 @@ class Comparison:
 
     @property
     def difference(self) -> int:
-        """How many credits more the old system has."""
+        """How many more credits the old system has."""
         return self.there - self.here
 
     @property
@@ -79,7 +79,7 @@ def compare(
     until: datetime,
     tolerance: timedelta,
 ) -> Comparison:
-    """Compares a user from an instant, by default that of their first entry, to another.
+    """Compares a user between two instants; the default start is their first entry.
 
     ``movements``: the user's, by their instants; those from before the start do not count.
     """
@@ -101,10 +101,10 @@ def compare(
 
 
 class _Habits(NamedTuple):
-    """How the old system goes about it; the file does not say.
+    """Properties of the old system that its file does not state.
 
-    ``spends_dead``: some let credits be spent after their time, until the job has booked them out.
-    ``holds``: whether it sets credits aside as we do, so that they outlive their time.
+    ``spends_dead``: some systems let expired credits be spent until their job has booked them out.
+    ``holds``: whether it sets credits aside as we do, so that they outlive their expiry.
     """
 
     spends_dead: bool = False
@@ -118,7 +118,7 @@ class _Compared(NamedTuple):
 
     @property
     def rank(self) -> tuple[int, int]:
-        """The lowest explains the most, in the fewest words."""
+        """The lowest rank explains most, with the fewest findings."""
         return abs(self.unexplained), len(self.comparison.findings)
 
 
@@ -167,7 +167,7 @@ def _unexplained(
     explained: Life,
     window: Window,
 ) -> Finding:
-    """The difference that is left, and the line from which it is there until the end."""
+    """The remaining difference, and the line since which it persists."""
     lines, stood, balance = dict[datetime, int](), dict[datetime, int](), opening
     for each in movements:
         balance += each.amount

@@ -1,7 +1,7 @@
-"""The switch that turns the ledgers of a shadow into those that count: what is looked at before it.
+"""The checks before the switch that turns the ledgers of a shadow into the real ones.
 
-After it nothing differs but the parameter Shadow: it holds the instant of the switch, and users and
-programs are told of what is posted from then on.
+The switch changes only the parameter Shadow: it then holds the instant of the switch. Users and
+programs are told about everything posted from then on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def judge_mode(stage: str, shadow: str | None) -> Finding:
 
 
 def judge_nights(nights: Sequence[Night], today: date, wanted: int) -> Finding:
-    """Whether there were so many nights in a row without an unexplained difference, up to now."""
+    """Whether there were enough nights in a row without unexplained differences, up to now."""
     if not wanted:
         return warning("nights", "not looked at, because NIGHTS is 0", COMPARE)
     row = clean_nights(nights, today)
@@ -43,7 +43,7 @@ def judge_nights(nights: Sequence[Night], today: date, wanted: int) -> Finding:
 
 
 def _end_of_row(nights: Sequence[Night], today: date, row: int) -> str:
-    """What the first day before the row was, in words."""
+    """The reason why the row does not reach further back, in words."""
     days = {night.day: night for night in nights}
     last = today if today in days else today - timedelta(days=1)
     night = days.get(last - timedelta(days=row))

@@ -1,7 +1,7 @@
-"""Expiries: which lots the old system's bookings are of, and what is wrong with them.
+"""Expiries: finds which lots the old system's bookings expired, and what is wrong with them.
 
-Nothing in the file says it. So the old system's life is played up to each booking: what could it
-have been? The best guess is what is due then, and as much as is left of it.
+The file does not name the lots. So the old system's life is played up to each booking, to see what
+it could have expired. The best guess is what is due then, with the same amount left.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _NEVER = 9
 
 @dataclass
 class _Due:
-    """Lots that are to expire at an instant.
+    """Lots that expire at an instant.
 
-    ``shift``: how far the old system's grants of them were from ours: so may its expiries be.
-    ``at`` is None of a lot that only the old system has, so that nobody knows when.
+    ``shift``: how far the old system's grants of them were from ours; its expiries may be as far
+    off. ``at`` is None for a lot that only the old system has: its expiry is unknown.
     """
 
     at: datetime | None
@@ -47,14 +47,14 @@ class _Due:
     there: int = 0
 
     def is_on_time(self, at: datetime, tolerance: timedelta) -> bool:
-        """Whether an instant is the one, or as far from it as the grant was."""
+        """Whether an instant is the expected one, or as far off as the grant was."""
         due = self.at or at
         return abs(at - due) <= tolerance or abs(at - due - self.shift) <= tolerance
 
 
 @dataclass
 class Booked:
-    """What the bookings come to. ``is_doubtful``: some are not of what should have been left."""
+    """The lots of the bookings. ``is_doubtful``: some amounts differ from the expected rest."""
 
     steps: list[Step] = field(default_factory=list)
     is_doubtful: bool = False
@@ -67,7 +67,7 @@ def book(
     window: Window,
     zones: Zones,
 ) -> Booked:
-    """Finds what each booking was of. ``life``: that of the old system but for its expiries."""
+    """Finds the lots of each booking. ``life``: the old system's, without its expiries."""
     dues = _dues(life, shifts)
     life = life.keeping(lot for due in dues for lot in due.lots)
     booked = Booked()
@@ -109,7 +109,7 @@ def _dues(life: Life, shifts: Mapping[str, timedelta]) -> list[_Due]:
 def _best(
     dues: Sequence[_Due], left: Mapping[str, int], movement: Movement, tolerance: timedelta
 ) -> tuple[_Due, tuple[str, ...]] | None:
-    """The lots that a booking is best of; None if nothing that could expire was there."""
+    """The lots that fit a booking best; None if nothing could expire then."""
     found = []
     for place, due in enumerate(dues):
         for lots in (due.lots, *((lot,) for lot in due.lots)):

@@ -1,7 +1,7 @@
-"""Writes who differs, and what would make up for it, as two files of CSV.
+"""Writes the users who differ, and the credits to compensate them, as two CSV files.
 
-The second is a promotion (docs/promotions.md): for all who would have less on switching, what they
-would lack. It is granted by `make grant`, if the team decides so.
+The second is a promotion (docs/promotions.md): the missing credits of all users who would have less
+after the switch. `make grant` grants it if the team decides so.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _DAYS_OF_AN_UNKNOWN_PLAN = 30
 
 @dataclass
 class Files:
-    """The two files, while they are written. ``granted``: how many users the second has."""
+    """The two files, while they are being written. ``granted``: the users in the second."""
 
     differences: Any
     grants: Any
     granted: int = 0
 
     def add(self, found: Comparison, expires_in_days: str) -> None:
-        """Adds a user, who is in neither without a difference."""
+        """Adds a user; a user without a difference is in neither file."""
         if found.is_same:
             return
         said = "; ".join(f"{finding} [{finding.credits:+,}]" for finding in found.findings)
@@ -47,7 +47,7 @@ class Files:
             (found.user_id, found.there, found.here, found.difference, is_explained, said)
         )
         if found.difference > 0:
-            # They see no difference, so nobody tells them of one.
+            # They see no difference, so they get no email about it.
             row = (found.user_id, found.difference, WHY, expires_in_days, "adjustment", "false")
             self.grants.writerow(row)
             self.granted += 1
@@ -55,7 +55,7 @@ class Files:
 
 @contextmanager
 def writing(differences: Path, grants: Path) -> Iterator[Files]:
-    """Writes both files, all of them or nothing."""
+    """Writes both files, completely or not at all."""
     differences.parent.mkdir(parents=True, exist_ok=True)
     half = [path.with_suffix(".new") for path in (differences, grants)]
     with (
@@ -71,7 +71,7 @@ def writing(differences: Path, grants: Path) -> Iterator[Files]:
 
 
 def days_of(subscription: Subscription, catalogue: PlanCatalogue) -> str:
-    """For how long credits that are made up for live: about as long as those of the plan."""
+    """The lifetime of compensating credits in days: about that of the plan's credits."""
     try:
         lifetime = lifetime_of(subscription, catalogue)
     except CreditsError:

@@ -1,4 +1,4 @@
-"""What a comparison can find, in words, and whose fault it is."""
+"""The kinds of findings of a comparison, in words, and which system is at fault."""
 
 from __future__ import annotations
 
@@ -35,19 +35,21 @@ class Code(StrEnum):
 
     @property
     def heading(self) -> str:
-        """The same in words."""
+        """The kind in words."""
         return _TITLES[self]
 
     @property
     def is_explained(self) -> bool:
-        """Whether it is no fault of this side, so that the switch need not wait for it."""
+        """Whether the fault is not on our side, so that the switch need not wait for it."""
         return self not in _OURS
 
 
 _OURS = frozenset(
     {Code.UNEXPLAINED, Code.UNREADABLE, Code.NOT_TOLD, Code.NOT_THERE, Code.OTHER_AMOUNT}
 )
-"""What goes on after the switch unless somebody mends it. All else is of the old system."""
+"""Faults that continue after the switch unless somebody fixes them. All others are the old
+system's.
+"""
 
 _TITLES = {
     Code.UNEXPLAINED: "unexplained difference",
@@ -77,10 +79,10 @@ _TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A difference that has a name.
+    """A difference with a name.
 
     ``credits``: how many more the old system has in the end because of it. ``line``: that of its
-    file; ``entry``: the number of ours. None where there is none.
+    file; ``entry``: the number of ours. None if there is none.
     """
 
     code: Code
@@ -92,7 +94,7 @@ class Finding:
 
     @property
     def brief(self) -> str:
-        """What it says beside its heading, and where the file has it."""
+        """The details besides its heading, and its place in the file."""
         return ", ".join(part for part in (self.words, self._on_line) if part)
 
     @property

@@ -1,4 +1,4 @@
-"""Allocations: which of the old system's is for which of ours, and what is wrong with it."""
+"""Allocations: matches the old system's with ours, and finds what is wrong with them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .shifts import Why, Zones
 from .steps import Step, Window
 
 EARLIEST = timedelta(hours=28)
-"""So much before it is due an allocation comes at most, by the farthest wrong zone."""
+"""How long before it is due an allocation may come: the farthest wrong zone."""
 
 LATEST = timedelta(days=14)
-"""What comes later is not for that month any more."""
+"""An allocation that comes later is not for that month any more."""
 
 _OF_ANOTHER_AMOUNT = timedelta(hours=6)
-"""Of two that may be for the same month, one of the right amount may be farther off by so much."""
+"""If two may be for the same month, one with the right amount may be this much farther off."""
 
 _CODES = {
     Why.LATE: Code.LATE,
@@ -46,7 +46,7 @@ class Coming(NamedTuple):
 class _Due:
     """An allocation of ours: when it was due, and when it came, which an edit can make much later.
 
-    ``grant`` is None of one that is not there yet.
+    ``grant`` is None if it has not come yet.
     """
 
     at: datetime
@@ -59,17 +59,17 @@ class _Due:
     is_there: bool = False
 
     def off(self, at: datetime) -> timedelta:
-        """How far an instant is from the nearer of the two."""
+        """The distance of an instant to the nearer of the two."""
         return min(at - self.at, at - self.posted_at, key=abs)
 
     def may_be(self, at: datetime) -> bool:
-        """Whether what came then can be for it."""
+        """Whether an allocation of that instant can match it."""
         return -EARLIEST <= self.off(at) <= LATEST
 
 
 @dataclass
 class Matched:
-    """The steps, and how far each lot of the old system is from ours: its expiry is, too."""
+    """The steps, and how far each of the old system's lots is from ours: expiries shift, too."""
 
     steps: list[Step] = field(default_factory=list)
     shifts: dict[str, timedelta] = field(default_factory=dict)
@@ -82,7 +82,7 @@ def match(
     window: Window,
     zones: Zones,
 ) -> Matched:
-    """Finds for each of the old system's allocations the one of ours that it is for."""
+    """Finds the matching allocation of ours for each of the old system's."""
     due = [_of(entry, window) for entry in allocations]
     if coming and all(each.at < coming.at for each in due):
         due.append(_Due(coming.at, coming.at, coming.amount, coming.period, "coming"))
@@ -115,7 +115,7 @@ def _of(entry: LedgerEntry, window: Window) -> _Due:
 
 
 def _pairs(due: Sequence[_Due], movements: Sequence[Movement]) -> list[tuple[_Due, Movement]]:
-    """The nearest first; each is for one."""
+    """The nearest pairs first; each allocation is in one pair."""
     near = []
     for place, each in enumerate(due):
         for movement in movements:
@@ -167,7 +167,7 @@ def _compared(
 def _extra(
     movement: Movement, pairs: Sequence[tuple[_Due, Movement]], shifts: dict[str, timedelta]
 ) -> Step:
-    """A second one for a month, or one for nothing."""
+    """A second allocation for a month, or an allocation for nothing."""
     at, its, amount = movement.at, order(movement), movement.amount
     first = next(
         (

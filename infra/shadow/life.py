@@ -1,14 +1,15 @@
 """The life of an account: what was granted, taken, held and expired, played from its beginning.
 
-The same few rules play two lives: that of a ledger, and, with each finding put in, that of the old
-system. What a finding brings at the end is the difference of the lives with and without it.
+The same few rules play two lives: that of a ledger, and that of the old system, which is the former
+plus the findings. The effect of a finding is the difference of the final balances with and without
+it.
 
     grant 17   100 on 1 May, gone on 31 May
     take  18    30 on 10 May
     on 31 May the other 70 expire: by comparison, nobody has to book them
 
-The old system expires when its job runs. A lot that is ``kept`` does not expire by itself: only an
-`Expire` ends it.
+The old system expires credits when its job runs. A lot that is ``kept`` does not expire by itself:
+only an `Expire` ends it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 OF_THE_OLD = 1_000_000_000_000
-"""Added to the line of the old system's file it is the order of its movement: after our entries of
-the same instant, which have lower numbers."""
+"""Added to a line number of the old system's file, it gives the movement's order: after our entries
+of the same instant, which have lower numbers."""
 
 Legs = tuple[tuple[str, int], ...]
 """How much of which lot."""
@@ -39,7 +40,7 @@ class Grant(NamedTuple):
 
 
 class Take(NamedTuple):
-    """Credits that are taken: those of a hold or of ``legs`` first, others in burn-down order."""
+    """Credits that are taken: first from a hold or from ``legs``, then in burn-down order."""
 
     at: datetime
     order: int
@@ -74,7 +75,7 @@ class Release(NamedTuple):
 
 
 class Expire(NamedTuple):
-    """What the old system booked out, of these lots."""
+    """The credits of these lots that the old system booked out."""
 
     at: datetime
     order: int
@@ -89,7 +90,7 @@ Action = Grant | Take | Give | Hold | Release | Expire
 class Life:
     """What happened to an account, by name. ``kept``: the lots that do not expire by themselves.
 
-    ``spends_dead``: whether a kept lot can be spent after its time, until it is booked out.
+    ``spends_dead``: whether a kept lot can be spent after its expiry, until it is booked out.
     """
 
     actions: Mapping[str, Action] = field(default_factory=dict)
@@ -97,21 +98,21 @@ class Life:
     spends_dead: bool = False
 
     def having(self, actions: Mapping[str, Action]) -> Life:
-        """The same with these actions, in place of those of the same names."""
+        """The life with these actions; they replace those with the same names."""
         return replace(self, actions={**self.actions, **actions})
 
     def without(self, names: Iterable[str]) -> Life:
-        """The same without the actions of these names."""
+        """The life without the actions with these names."""
         gone = frozenset(names)
         left = {name: action for name, action in self.actions.items() if name not in gone}
         return replace(self, actions=left)
 
     def keeping(self, lots: Iterable[str]) -> Life:
-        """The same, where these lots do not expire by themselves."""
+        """The life in which these lots do not expire by themselves."""
         return replace(self, kept=self.kept.union(lots))
 
     def without_holds(self) -> Life:
-        """The same where nothing was set aside; what was captured was taken all the same."""
+        """The life in which nothing was set aside; captured credits were still taken."""
         kept = {
             name: action._replace(hold=None) if isinstance(action, Take) else action
             for name, action in self.actions.items()
@@ -126,9 +127,9 @@ class Life:
         return {name: action for name, action in found if isinstance(action, Grant)}
 
     def balances(self, instants: Sequence[datetime]) -> list[int]:
-        """The balance at each instant, after what happened at it; the instants in their order.
+        """The balance at each instant, after the actions at it; the instants are in order.
 
-        It counts what can be spent or is held, and of kept lots all that was not booked out.
+        It counts what can be spent or is held, and everything of kept lots that was not booked out.
         """
         played = _Played(self)
         found, steps = [], self._in_order()
@@ -141,7 +142,7 @@ class Life:
         return found
 
     def left(self, at: datetime, order: int) -> dict[str, int]:
-        """What is left of each lot and not held, at an instant before what has this order."""
+        """What is left of each lot and not held, at an instant before the action of this order."""
         played = _Played(self)
         for name, action in self._in_order():
             if (action.at, action.order) >= (at, order):
@@ -164,10 +165,10 @@ class _Played:
         self.left: dict[str, int] = {}
 
     def play(self, name: str, action: Action) -> None:
-        """Goes on by one action."""
+        """Plays one action."""
         match action:
             case Grant():
-                # What was spent without being there is made up for first.
+                # Overspent credits are repaid first.
                 made_up = min(self._debt, action.amount)
                 self._debt -= made_up
                 self._grants[name] = action
@@ -196,7 +197,7 @@ class _Played:
         self._drain(legs, action)
 
     def _drain(self, legs: Iterable[tuple[str, int]], action: Take | Expire) -> None:
-        """Takes an amount of these legs, and the rest in burn-down order, or on credit."""
+        """Takes an amount from these legs, then in burn-down order, and overdraws for the rest."""
         missing = action.amount
         for lot, most in legs:
             taken = min(missing, most, self.left.get(lot, 0))
@@ -217,7 +218,7 @@ class _Played:
                 yield lot, taken
 
     def _place(self, lot: str, at: datetime) -> tuple[bool, int, datetime, int]:
-        """The order of spending. What should have expired comes last, or in its turn."""
+        """The order of spending. Lots that should have expired come last, or in their turn."""
         grant = self._grants[lot]
         is_last = not (self._life.spends_dead or self._is_alive(grant, at))
         return is_last, grant.priority, grant.granted_at, grant.number
@@ -239,7 +240,7 @@ class _Played:
         return sum(legs.get(lot, 0) for until, legs in self._holds.values() if at < until)
 
     def balance(self, at: datetime) -> int:
-        """The balance at an instant, less what was spent without being there."""
+        """The balance at an instant, minus overspent credits."""
         there = sum(
             left if self._is_there(lot, at) else min(left, self._held(lot, at))
             for lot, left in self.left.items()

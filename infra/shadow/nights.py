@@ -1,9 +1,9 @@
-"""The nights on which a shadow was compared: what each came to, kept in the reports bucket.
+"""The nightly comparisons of a shadow: the result of each, kept in the reports bucket.
 
     shadow/2026-11-30.json    {"at": 1796000400000, "users": 1000, "same": 990, "explained": 10,
                                "unexplained": 0, "digest": "9f86d0..."}
 
-One for each UTC day. Comparing again writes that of the day again.
+One for each UTC day. Another comparison overwrites that of its day.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from chalicelib.store.reports import Reports
 PREFIX = "shadow/"
 
 MOST_READ = 100
-"""How many nights are read: more than three months of them, the latest ones."""
+"""How many nights are read: the latest ones, more than three months."""
 
 NIGHTS_BEFORE_THE_SWITCH = 31
-"""How many nights without an unexplained difference there must be before the switch: so many that a
-turn of the month is among them, whenever they begin."""
+"""How many nights without an unexplained difference the switch needs: enough to include a turn of
+the month, whenever they begin."""
 
 _KEY = re.compile(rf"{PREFIX}[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}\.json", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """What a comparison came to, in users.
+    """The result of a comparison, in users.
 
-    ``at``: until when the two were compared. ``same``: users without a difference. ``explained``:
-    those whose differences are faults of the old system, to the credit. ``unexplained``: all
+    ``at``: the end of the compared time. ``same``: users without a difference. ``explained``: users
+    whose differences are faults of the old system, exactly to the credit. ``unexplained``: all
     others; it must be zero. ``digest``: the SHA-256 of the file.
     """
 
@@ -96,12 +96,12 @@ class Night:
 
 
 def write(reports: Reports, night: Night) -> None:
-    """Keeps what a night came to; a later run of the same day replaces it."""
+    """Stores the result of a night; a later run of the same day replaces it."""
     reports.put(night.key, night.body())
 
 
 def read(reports: Reports) -> list[Night]:
-    """The latest nights, the oldest first. Raises `InvalidInput` for one that cannot be read."""
+    """The latest nights, the oldest first. Raises `InvalidInput` for an unreadable one."""
     keys = sorted(key for key in reports.keys(PREFIX) if _KEY.fullmatch(key))
     found = []
     for key in keys[-MOST_READ:]:
@@ -115,10 +115,10 @@ def read(reports: Reports) -> list[Night]:
 
 
 def clean_nights(nights: Sequence[Night], today: date) -> int:
-    """How many nights without an unexplained difference there have been in a row, up to now.
+    """How many nights in a row had no unexplained difference, up to now.
 
-    The last must be of ``today``, a UTC day, or of the day before; a day that was not compared
-    ends the row.
+    The last must be of ``today``, a UTC day, or of the day before. A day without a comparison ends
+    the row.
     """
     days = {night.day: night for night in nights}
     day = today if today in days else today - timedelta(days=1)

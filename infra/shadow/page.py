@@ -1,4 +1,4 @@
-"""Writes what a comparison came to as one page for the team; light or dark, without a script."""
+"""Writes the result of a comparison as one page for the team; light or dark, without a script."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TOP, _BOTTOM, _RIGHT = 14, 26, 12
 MOST_NIGHTS = 45
 
 _SEEN = 3.0
-"""A night with one unexplained user of a million must be seen: in pixels."""
+"""One unexplained user in a million must be visible: the least height in pixels."""
 
 _STYLE = """<style>
 .figure { font-size: 6rem; line-height: 1.1; font-weight: 700; margin: .5rem 0 0; }
@@ -49,7 +49,7 @@ _KEY = (
 
 
 def page(found: Tally, nights: Sequence[Night], stage: str) -> str:
-    """The page of a comparison, and of the nights before it, among which it is."""
+    """The page of a comparison, and of all nights including this one."""
     title = f"Shadow of {stage}, {found.until:%Y-%m-%d}"
     bad = " bad" if found.unexplained else ""
     return document(
@@ -93,7 +93,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def columns(nights: Sequence[Night]) -> str:
-    """A column for each day, on which lie the users: unexplained, explained, same."""
+    """A stacked column for each day: unexplained, explained, and equal users."""
     if not nights:
         return "<p>None.</p>"
     by_day = {night.day: night for night in nights}

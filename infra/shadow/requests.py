@@ -1,4 +1,4 @@
-"""Usages, purchases and adjustments: those of both sides are matched by their references."""
+"""Usages, purchases and adjustments: matches both sides by their references."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from .shifts import length
 from .steps import Step, Window
 
 _UNTIL_IT_IS_TOLD = timedelta(hours=36)
-"""How long after it happened a usage is told of at the latest: by a file of the day."""
+"""The longest time until a usage is reported here: by a daily file."""
 
 
 def name(movement: Movement) -> str:
-    """The name of what only the old system has, in a life."""
+    """The name, in a life, of a movement that only the old system has."""
     return f"old:{movement.line}"
 
 
 def is_of_the_old(lot: str) -> bool:
-    """Whether a lot is one that only the old system has."""
+    """Whether only the old system has a lot."""
     return lot.startswith("old:")
 
 
 def order(movement: Movement) -> int:
-    """Its order among what happened at the same instant: that of the file."""
+    """Its order among movements of the same instant: that of the file."""
     return OF_THE_OLD + movement.line
 
 
 def steps(
     book: Book, entries: Sequence[LedgerEntry], movements: Iterable[Movement], window: Window
 ) -> Iterator[Step]:
-    """The steps that these movements make necessary, and those that what is not among them does."""
+    """The steps for these movements, and for our entries without a movement."""
     left = {True: dict(book.usages), False: dict(book.others)}
     for movement in movements:
         told = left[movement.kind is Kind.USAGE].pop(movement.reference, None)
@@ -67,7 +67,7 @@ def _not_told(movement: Movement, entries: Sequence[LedgerEntry], window: Window
 
 
 def _least_available(entries: Sequence[LedgerEntry], at: datetime) -> int | None:
-    """The least that could be spent between a usage and when it was told of; None for no ledger."""
+    """The least available between a usage and its report; None without a ledger."""
     last = last_before(entries, at)
     if not entries:
         return 0
@@ -81,12 +81,12 @@ def _as_action(movement: Movement) -> Action:
     at, its, amount = movement.at, order(movement), movement.amount
     if amount < 0:
         return Take(at, its, -amount)
-    # For how long it lives, the file does not say.
+    # The file does not state its lifetime.
     return Grant(at, its, amount, at, its, 50, None)
 
 
 def _moved(movement: Movement, told: Told, window: Window) -> Step:
-    """What was told of happens when the old system says that it did."""
+    """Moves our entry to the instant that the old system names."""
     actions: Mapping[str, Action] = {
         part.name: part.action._replace(at=movement.at, order=order(movement))
         for part in told.parts
@@ -107,7 +107,7 @@ def _moved(movement: Movement, told: Told, window: Window) -> Step:
 
 
 def _other_amount(movement: Movement, told: Told) -> Step:
-    """Instead of what was told of, the old system's amount."""
+    """Replaces the amount of our entry by the old system's."""
     (lot, was), *_ = told.parts
     action = _as_action(movement)
     if isinstance(was, Grant) and isinstance(action, Grant):

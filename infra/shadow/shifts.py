@@ -1,8 +1,7 @@
-"""Names how far the old system was from the instant at which something was due, and why.
+"""Names how far from its due instant something happened in the old system, and why.
 
-due at midnight in Paris, 23:00Z    done at 04:00Z    late by 5 h
-the same                            done at 00:00Z    midnight in UTC
-the same                            done at 22:00Z    midnight by the other offset of Paris
+due at midnight in Paris, 23:00Z done at 04:00Z late by 5 h the same done at 00:00Z midnight in UTC
+the same done at 22:00Z midnight by the other offset of Paris
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _UNITS = ((86_400, "day"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 class Why(StrEnum):
-    """Why something came at another instant."""
+    """Why something happened at another instant."""
 
     EARLY = "early"
     LATE = "late"
@@ -29,7 +28,7 @@ class Why(StrEnum):
 
 
 class Shift(NamedTuple):
-    """How far it was off, why, and the same in words: ``late by 5 h``."""
+    """How far off it was, why, and the same in words: ``late by 5 h``."""
 
     by: timedelta
     why: Why
@@ -43,13 +42,13 @@ class Zones(NamedTuple):
     before: tuple[str, ...] = ()
 
     def shift(self, due: datetime, at: datetime, tolerance: timedelta) -> Shift | None:
-        """How far an instant is from the one that was due; None within the tolerance."""
+        """How far an instant is from the due one; None within the tolerance."""
         by = at - due
         if abs(by) <= tolerance:
             return None
         apart = spoken(by)
         known = [zone for zone in (self.now, *self.before) if calendar.is_known(zone)]
-        # What was due before a move was due at the midnight of the zone they lived in then.
+        # Something due before a move was due at the midnight of the former zone.
         home = next((zone for zone in known if calendar.day_start(zone, due) == due), None)
         if home is not None:
             day = calendar.running_day(home, due)
@@ -64,7 +63,7 @@ class Zones(NamedTuple):
 
 @cache
 def _other_offsets(zone: str, due: datetime) -> Sequence[timedelta]:
-    """By how much the zone is at other times of the year ahead of where it is then."""
+    """How far ahead of its offset at that instant the zone is at other times of the year."""
     rules = calendar.zone(zone)
     usual = due.astimezone(rules).utcoffset()
     found = ((due + later).astimezone(rules).utcoffset() for later in _OF_A_YEAR)

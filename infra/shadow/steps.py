@@ -1,7 +1,8 @@
 """The steps that lead from the life of our ledger to that of the old system.
 
-Each step is a finding, or one of the many small things that are none: an allocation that came three
-minutes later there. What a finding brings is how the balance at the end changes by its step.
+Each step is a finding, or a small difference that is no finding: for example an allocation that
+came three minutes later there. The effect of a finding is how much its step changes the final
+balance.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ Edit = Callable[[Life], Life]
 
 
 class Window(NamedTuple):
-    """What is compared: from ``start`` to ``until``, with it.
+    """The compared time: from ``start`` to ``until``, inclusive.
 
-    Within the ``tolerance`` nothing is late; and what one side has in the last moments before the
-    end may still come on the other.
+    Within the ``tolerance`` nothing is late. What one side has in the last moments before the end
+    may still come on the other.
     """
 
     start: datetime
@@ -29,14 +30,14 @@ class Window(NamedTuple):
     tolerance: timedelta
 
     def is_pending(self, at: datetime) -> bool:
-        """Whether what happened at an instant may still come on the other side."""
+        """Whether something that happened at an instant may still come on the other side."""
         return at + self.tolerance > self.until
 
 
 class Step(NamedTuple):
-    """A step; ``found`` is None for what may still come on the other side.
+    """A step; ``found`` is None for something that may still come on the other side.
 
-    ``if_it_matters``: it is a finding only if it makes a difference in the end.
+    ``if_it_matters``: it is a finding only if it changes the final balance.
     """
 
     edit: Edit
@@ -45,9 +46,9 @@ class Step(NamedTuple):
 
 
 class Walked(NamedTuple):
-    """The life at the end of all steps, and the findings on the way, by their time.
+    """The life after all steps, and the findings on the way, by their time.
 
-    ``pending``: what the steps without a finding came to.
+    ``pending``: the effect of the steps without a finding.
     """
 
     life: Life
@@ -56,11 +57,11 @@ class Walked(NamedTuple):
 
 
 def walk(life: Life, steps: Sequence[Step], until: datetime) -> Walked:
-    """Goes through all steps, the findings by their time."""
+    """Takes all steps, the findings by their time."""
     path = _Path(life, until)
     pending = path.go(step.edit for step in steps if step.found is None)
     small = [step for step in steps if step.found and step.if_it_matters]
-    # Nearly always none of them matters: then it is not asked which one.
+    # Nearly always none of them matters: then there is no need to find out which.
     if replace(path).go(step.edit for step in small):
         steps = [step for step in steps if step.found]
     else:
@@ -83,7 +84,7 @@ class _Path:
     balance: int | None = None
 
     def go(self, edits: Iterable[Edit]) -> int:
-        """Goes on by some steps; how the balance at the end changes."""
+        """Takes some steps; returns how much they change the final balance."""
         if self.balance is None:
             (self.balance,) = self.life.balances([self.until])
         for edit in edits:

@@ -1,4 +1,4 @@
-"""What the comparisons of all users come to: how many differ, by what, and who the most."""
+"""The sum of all users' comparisons: how many differ, by what, and who the most."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ EXAMPLES = 3
 """How many users are named for each kind of finding."""
 
 MOST_NAMED = 20
-"""How many users are named who would have more, and who would have less."""
+"""How many users with more credits are named, and how many with less."""
 
 
 @dataclass
 class Line:
-    """A kind of finding. ``credits``: how many more the old system has because of it."""
+    """A kind of finding. ``credits``: how many more credits the old system has because of it."""
 
     code: Code
     users: int = 0
@@ -46,7 +46,7 @@ class Line:
 
 @dataclass
 class Tally:
-    """The sums. ``less``, ``more``: who would have so on switching, the most first."""
+    """The sums. ``less``, ``more``: users who would have so after the switch, most first."""
 
     until: datetime
     users: int = 0
@@ -64,7 +64,7 @@ class Tally:
 
     @property
     def lines(self) -> list[Line]:
-        """The kinds of findings, those that must not be first."""
+        """The kinds of findings; those that block the switch come first."""
         return [self.by_code[code] for code in Code if code in self.by_code]
 
     def add(self, found: Comparison, plan: str) -> None:
@@ -88,7 +88,7 @@ class Tally:
             self.more = heapq.nlargest(MOST_NAMED, [*self.more, more])
 
     def night(self, digest: str) -> Night:
-        """What is kept of it."""
+        """The part of it that is stored."""
         return Night(self.until, self.users, self.same, self.explained, self.unexplained, digest)
 
     def as_json(self) -> dict[str, Any]:

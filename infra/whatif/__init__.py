@@ -1,1 +1,1 @@
-"""What if the plans had been others? The past, decided again by the domain under other plans."""
+"""What if the plans had been different? The domain decides the past again under other plans."""

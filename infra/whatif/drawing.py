@@ -1,4 +1,4 @@
-"""What the pages of the commands have in common: their style, and how they draw; no script."""
+"""Shared by the pages of the commands: their style, and how they draw; no script."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ td:first-child, th:first-child { text-align: left; }
 
 
 def document(title: str, parts: Iterable[str]) -> str:
-    """A page of its own."""
+    """A complete page."""
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n'
@@ -44,13 +44,13 @@ def section(title: str, content: str) -> str:
 
 
 def column(x: float, wide: float, foot: float, tall: float, kind: str) -> str:
-    """A column on a foot; one that hangs from it if it is negative."""
+    """A column on a base line; a negative one hangs from it."""
     y, tall = (foot - tall, tall) if tall >= 0 else (foot, -tall)
     return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{tall:.1f}"/>'
 
 
 def rule(y: float, value: int) -> str:
-    """A line across, with the value that it stands for."""
+    """A horizontal line, with the value that it stands for."""
     line = f'<line x1="{LEFT}" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>'
     return line + text(LEFT - 8, y + 4, f"{value:,}", "end")
 
@@ -61,7 +61,7 @@ def text(x: float, y: float, words: str, anchor: str) -> str:
 
 
 def svg(height: int, label: str, parts: Iterable[str]) -> str:
-    """A picture, and what it shows."""
+    """A picture, with a description."""
     return (
         f'<div class="wide"><svg viewBox="0 0 {WIDTH} {height}" role="img" '
         f'aria-label="{escape(label)}">\n' + "\n".join(parts) + "\n</svg></div>"

@@ -1,8 +1,8 @@
-"""What went in and out of an account, month by month: of a ledger and of a replay in one way.
+"""What went in and out of an account by month: computed alike for ledgers and replays.
 
-Credits expire by comparison, whenever a sweep books them out: so they count for the month in which
-they could no longer be spent, and what is left at the end of a month is what can still be spent, or
-is held.
+Credits expire by comparison, whenever a sweep books them out. So they count for the month in which
+they could no longer be spent. What is left at the end of a month is what can still be spent, or is
+held.
 
     left before + granted + other - spent - expired = left
 """
@@ -33,7 +33,7 @@ class Flows(NamedTuple):
     left: int = 0
 
     def __add__(self, more: object) -> Flows:
-        """Those of two users, or of two months; then what is left is that of both together."""
+        """The sum of two users, or of two months; for ``left``, the sum of both."""
         if not isinstance(more, Flows):
             return NotImplemented
         return Flows(*(one + other for one, other in zip(self, more, strict=True)))
@@ -54,10 +54,10 @@ _FIELD = {
 def flows(
     opening: Account, entries: Iterable[LedgerEntry], bounds: Sequence[datetime]
 ) -> tuple[Flows, ...]:
-    """Those of each month, from the account as it was before the first.
+    """The flows of each month, starting with the account as it was before the first.
 
     ``bounds``: the first instant of each month, and of the one after the last. ``entries``: those
-    within, in their order.
+    within, in order.
     """
     found: list[Flows] = []
     account, waiting = opening, list(entries)

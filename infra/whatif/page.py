@@ -1,4 +1,4 @@
-"""Writes the answer as one page of HTML, with pictures; light or dark, and without a script."""
+"""Writes the answer as one page of HTML, with pictures; light or dark, without a script."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _summary(everything: Line) -> str:
 
 
 def columns(lines: Sequence[Line], name: str) -> str:
-    """Two columns for each month, side by side; what was refused stands on what was spent."""
+    """Two columns for each month, side by side; refused credits are stacked on spent ones."""
 
     def of(its: Flows) -> int:
         value: int = getattr(its, name)
@@ -89,7 +89,7 @@ def columns(lines: Sequence[Line], name: str) -> str:
 
 
 def bars(users: Sequence[Difference]) -> str:
-    """A bar for each user, as long as what they would have more or less."""
+    """A bar for each user, as long as the credits they would gain or lose."""
     if not users:
         return "<p>Nobody.</p>"
     most = max(abs(each.credits) for each in users)

@@ -1,8 +1,8 @@
-"""What is known of a user's past: the lines of their ledger, and their subscription as it was.
+"""A user's past: the lines of their ledger, and their subscription as it was.
 
-A subscription is undone edit by edit, from what it is now, by the records of the edits. They say
-what the API shows; what is derived from it (a resumption, a sign-up, a step up) is decided again
-by `domain.terms`, under the plans that are asked about.
+A subscription's edits are undone one by one, starting from its present state, by the records of the
+edits. These say what the API shows. What is derived from it (a resumption, a sign-up, a step up) is
+decided again by `domain.terms`, under the plans in question.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from chalicelib.domain.terms import Terms, successor
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """All that a user's replay needs.
+    """Everything that a user's replay needs.
 
-    ``entries``: all lines, from the first. ``given_back``: for each usage, all that its reversals
-    asked for by the first, the second … of them (the links of the ledger say so).
+    ``entries``: all lines, from the first. ``given_back``: for each usage, the totals that its
+    first, second … reversal asked for (from the links of the ledger).
     """
 
     entries: Sequence[LedgerEntry]
@@ -45,8 +45,8 @@ class Step(NamedTuple):
 class Course:
     """A subscription from an instant on.
 
-    ``opening``: as it was then; None before the registration. ``is_known``: whether the records of
-    edits reach back so far; if not, it is taken as it was before the first record.
+    ``opening``: its state then; None before the registration. ``is_known``: whether the records of
+    edits reach back so far; if not, the state before the first record is used.
     """
 
     opening: Subscription | None
@@ -59,10 +59,10 @@ def course_of(
 ) -> Course:
     """Undoes the edits that were made at an instant or later.
 
-    ``edits`` are those recorded, in any order; ``catalogue``: the plans of the time, by which what
-    moving up had come to by then is found again: no record says it.
+    ``edits`` are the recorded ones, in any order. ``catalogue``: the plans of the time. They are
+    needed to compute what steps up had brought by then: no record says it.
     """
-    # Those that were made since the subscription was read are not in it.
+    # Edits made since the subscription was read are not in it.
     made = (edit for edit in edits if edit.version <= subscription.version)
     newest_first = sorted(made, key=lambda edit: edit.version, reverse=True)
     version, fields = subscription.version, shown_fields(subscription)
@@ -77,7 +77,7 @@ def course_of(
         version = edit.version - 1
     registered_at = subscription.registered_at
     if version and registered_at and registered_at >= start:
-        # The registration is from before there were records of edits.
+        # The registration is older than the records of edits.
         steps.append(Step(registered_at, _terms(subscription.user_id, fields)))
         version = 0
     first = _as(subscription, fields) if version else None
@@ -95,7 +95,7 @@ def course_of(
 def _after(
     first: Subscription | None, steps: Iterable[Step], catalogue: PlanCatalogue
 ) -> Subscription:
-    """The subscription after some edits, of which there is one."""
+    """The subscription after some edits (at least one)."""
     found = first
     for step in steps:
         found = edited(found, step, catalogue)
@@ -104,12 +104,12 @@ def _after(
 
 
 def edited(existing: Subscription | None, step: Step, catalogue: PlanCatalogue) -> Subscription:
-    """What an edit makes of a subscription under these plans."""
+    """The subscription after an edit under these plans."""
     return successor(existing, step.terms, catalogue, step.at)
 
 
 def _as(subscription: Subscription, fields: Mapping[str, Any]) -> Subscription:
-    """The subscription with what it showed then: without all that is about emails."""
+    """The subscription with the fields shown then, except those about emails."""
     terms = _terms(subscription.user_id, fields)
     return replace(
         subscription,
@@ -132,7 +132,7 @@ def _as(subscription: Subscription, fields: Mapping[str, Any]) -> Subscription:
 
 
 def _terms(user_id: str, fields: Mapping[str, Any]) -> Terms:
-    """What the API showed, as an edit would ask for it: without all that is about emails."""
+    """The terms that would ask for these fields, except those about emails."""
     return Terms(
         user_id=user_id,
         email=None,

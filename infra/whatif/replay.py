@@ -1,7 +1,7 @@
 """Replays a user's past under other plans, with the decisions of the domain and nothing else.
 
-What people and programs asked for is asked for again, at the same instants: usages, holds and their
-ends, reversals, purchases, refunds, adjustments, edits. What the plans decide is decided anew:
+Requests of people and programs are repeated at the same instants: usages, holds and their ends,
+reversals, purchases, refunds, adjustments, edits. What the plans decide is decided anew:
 allocations and expiries.
 
     2026-03-01  allocation +100      the plans that are asked about grant 50
@@ -9,8 +9,8 @@ allocations and expiries.
     2026-03-20  usage       -40      asked again: 20 are there, so 40 are refused
     2026-03-21  reversal    +10      of the usage that was refused: there is nothing to give back
 
-A month that the ledger has comes as late after its beginning as it came then; so with the plans of
-the time the replay is the ledger, to the credit.
+If the ledger allocated a month late, the replay is as late. So with the plans of the time the
+replay reproduces the ledger, to the credit.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _IN_TIME = timedelta(0)
 
 
 def _somewhere() -> str:
-    """A timezone for a decision that writes it down for a sweep: nothing sweeps here."""
+    """A timezone for decisions that record it for a sweep: there are no sweeps here."""
     return "UTC"
 
 
@@ -62,9 +62,9 @@ class Refused(NamedTuple):
 class Replay:
     """A user's account on its way through the past again.
 
-    ``catalogue``: the plans that are asked about; ``as_it_was``: those of the time, which say what
-    was owed before. ``bounds``: the months; see `flows`. ``not_repeated``: the numbers of what
-    could not be asked again, because what it names is not there under these plans.
+    ``catalogue``: the plans in question; ``as_it_was``: those of the time, which say what was owed
+    before. ``bounds``: the months; see `flows`. ``not_repeated``: the numbers of entries whose
+    requests could not be repeated, because what they name does not exist under these plans.
     """
 
     catalogue: PlanCatalogue
@@ -84,7 +84,7 @@ class Replay:
         start = self.bounds[0]
         before = [entry for entry in self.past.entries if entry.posted_at < start]
         self._known = len(before)
-        """The entries up to this number are those of the ledger: nothing is renumbered."""
+        """The entries up to this number are those of the ledger: their numbers do not change."""
         user_id = self.past.subscription.user_id
         self.opening = Account(user_id, before[-1] if before else None)
         self.account = self.opening
@@ -92,7 +92,7 @@ class Replay:
         self.subscription = self._at_the_opening(start)
         self._late = _lateness(self.past.entries)
         self._next: tuple[datetime] | tuple[()] | None = None
-        # By the numbers that the ledger has for them: what they are here, if they are.
+        # By their numbers in the ledger: the batches here, if they exist.
         self._batches: dict[int, CreditBatch] = {}
         self._holds: dict[int, int] = {}
         self._usages: dict[int, tuple[LedgerEntry, LedgerEntry]] = {}
@@ -104,7 +104,7 @@ class Replay:
             self._remember(entry)
 
     def run(self) -> tuple[Flows, ...]:
-        """Replays everything; what went in and out, month by month."""
+        """Replays everything; returns what went in and out, month by month."""
         steps = deque(self.course.steps)
         entries = deque(self.past.entries[self._known :])
         for end in self.bounds[1:]:
@@ -129,10 +129,10 @@ class Replay:
     # --- What the plans decide --------------------------------------------------------------------
 
     def _at_the_opening(self, start: datetime) -> Subscription | None:
-        """The subscription; the plans that are asked about bring nothing for a time before.
+        """The subscription at the start; the plans in question grant nothing for the time before.
 
-        They count from the start on, as plans that are deployed do: only what was owed then under
-        the plans of the time is still owed.
+        They count from the start on, like newly deployed plans: what was owed then under the plans
+        of the time, and nothing else, is still owed.
         """
         opening, at = self.course.opening, start - _MILLISECOND
         if opening is None or not self._due(self.catalogue, opening, at):
@@ -152,7 +152,7 @@ class Replay:
         self._moment, self._next = max(self._moment, step.at), None
 
     def _grant_until(self, until: datetime, *, inclusive: bool = False) -> None:
-        """Grants what is due before an instant, or by then, each at its own."""
+        """Grants everything due before an instant (or by then), each at its own instant."""
         while at := self._next_at():
             if at > until or (at == until and not inclusive):
                 return
@@ -167,7 +167,7 @@ class Replay:
                 self._allocated[_name(entry)] = batch
 
     def _next_at(self) -> datetime | None:
-        """When the next allocation comes; it stays so until there is another entry or edit."""
+        """When the next allocation comes; valid until the next entry or edit."""
         if self._next is None:
             at = self._coming()
             self._next = (at,) if at else ()
@@ -192,7 +192,7 @@ class Replay:
         if entry := ledger.expire(self.account, at):
             self._post(entry)
 
-    # --- What was asked for -----------------------------------------------------------------------
+    # --- Requests ---------------------------------------------------------------------------------
 
     def _repeat(self, entry: LedgerEntry) -> None:
         at = entry.posted_at
@@ -230,11 +230,11 @@ class Replay:
         self._usages[entry.number] = used, before
 
     def _hold(self, number: int) -> int:
-        """A hold's number here; 0, which no hold has, if it was refused."""
+        """A hold's number here; 0, which no hold has, if the hold was refused."""
         return number if number <= self._known else self._holds.get(number, 0)
 
     def _ask(self, entry: LedgerEntry) -> None:
-        """Asks again for what is no usage. Raises what the domain refuses it with."""
+        """Repeats a request that is not a usage. Raises the domain's refusal."""
         match entry.type:
             case EntryType.HOLD:
                 opened = entry.opened_hold
@@ -260,7 +260,7 @@ class Replay:
         """A purchase or an adjustment."""
         now, batch = entry.posted_at, entry.granted_batch
         if batch:
-            # It keeps the dates it was given: whether somebody named them, no entry says.
+            # It keeps its original dates: the entry does not say whether the request named them.
             again = ledger.carry_over(
                 self.account,
                 batch.granted,
@@ -289,10 +289,10 @@ class Replay:
                     self.account, -entry.amount, _AGAIN, now, including_held=held
                 )
             )
-        # Else it found nothing to take; how much it asked for, no entry says.
+        # Otherwise it found nothing to take; no entry says how much it asked for.
 
     def _batch(self, number: int) -> CreditBatch | None:
-        """A batch as it was granted here, by the number that the ledger has for it."""
+        """A batch as it was granted here, by its number in the ledger."""
         if number in self._batches:
             return self._batches[number]
         return self._allocated.get(_name(self.past.entries[number - 1]))
@@ -311,7 +311,7 @@ class Replay:
         self._post(reversal.entry)
 
     def _asked_for(self, entry: LedgerEntry, usage: int) -> int:
-        """How much of the usage a reversal gave back, what had expired among it."""
+        """How much of the usage a reversal gave back, including expired credits."""
         place = self._reversals.get(usage, 0)
         self._reversals[usage] = place + 1
         in_all = self.past.given_back.get(usage, ())
@@ -335,7 +335,7 @@ class Replay:
             self._refunds[number] = refunded.entry.refund
             self._post(refunded.entry)
 
-    # --- What is written down ---------------------------------------------------------------------
+    # --- Posting ----------------------------------------------------------------------------------
 
     def _post(self, entry: LedgerEntry) -> None:
         self.posted.append(entry)
@@ -344,7 +344,7 @@ class Replay:
             self._next = None
 
     def _remember(self, entry: LedgerEntry) -> None:
-        """Takes in a line of before: later ones name it."""
+        """Takes in an earlier line of the ledger, because later ones name it."""
         if batch := entry.granted_batch:
             self._batches[entry.number] = batch
         if entry.type is EntryType.USAGE and entry.number > 1:
@@ -364,7 +364,7 @@ def _name(entry: LedgerEntry) -> Period | datetime | None:
 
 
 def _lateness(entries: Sequence[LedgerEntry]) -> dict[object, timedelta]:
-    """How long after it was due each allocation was posted, by its name."""
+    """How late each allocation was posted, by its name."""
     return {
         _name(entry): max(_IN_TIME, entry.posted_at - entry.effective_at)
         for entry in entries

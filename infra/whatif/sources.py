@@ -1,4 +1,4 @@
-"""Where the pasts of users are read: in the tables of a stage, or in exports of them."""
+"""The sources of users' pasts: the tables of a stage, or exports of them."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ SAMPLE = 1_000
 """How many users a sample has."""
 
 USERS_AT_ONCE = 100
-"""So many are read from the tables before it is written down how far the command has come."""
+"""How many users are read from the tables between two saves of the progress."""
 
 ITEMS_AT_ONCE = 1_000_000
-"""So many items of exports are kept in memory at once: some 2 GB."""
+"""How many items of exports are kept in memory at once: some 2 GB."""
 
 BYTES_A_UNIT = 4_096
 
@@ -45,24 +45,24 @@ Read = tuple[str, Past | CreditsError]
 
 
 class Source(Protocol):
-    """Where pasts come from. As text, what tells it from every other one."""
+    """A source of pasts. Its text distinguishes it from all other sources."""
 
     @property
     def at_once(self) -> int:
-        """How many users to ask for at once."""
+        """How many users to request at once."""
 
     def cost(self, to_come: int | None) -> str:
-        """What reading takes, in a sentence; of so many users, or with None of all asked about."""
+        """The cost of reading, as a sentence; for so many users, or with None for all users."""
 
     def users(self) -> list[str]:
-        """The users who are asked about."""
+        """The users of the question."""
 
     def pasts(self, users: Sequence[str], progress: Progress) -> Iterator[Read]:
-        """The pasts of these users, in their order. Raises `ExportError`."""
+        """The pasts of these users, in order. Raises `ExportError`."""
 
 
 class _Items(NamedTuple):
-    """What is stored of a user."""
+    """The stored items of a user."""
 
     subscription: Item | None
     ledger: Iterable[Item]
@@ -89,7 +89,7 @@ def _past(stored: _Items) -> Past | CreditsError:
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of a stage. ``is_sample``: a sample of the subscribers, or all."""
+    """The tables of a stage. ``is_sample``: read a sample of the subscribers, or all."""
 
     stage: reach.Reach
     is_sample: bool
@@ -99,11 +99,11 @@ class Tables:
 
     @property
     def at_once(self) -> int:
-        """As many as are lost if it is interrupted."""
+        """As many as are lost if the command is interrupted."""
         return USERS_AT_ONCE
 
     def cost(self, to_come: int | None) -> str:
-        """By what DynamoDB counted in the last six hours."""
+        """By DynamoDB's counts of the last six hours."""
         services = self.stage.services
         _, size = services.ledger.size()
         described: dict[str, Any] = self.stage.client("dynamodb").describe_table(
@@ -123,7 +123,7 @@ class Tables:
         )
 
     def users(self) -> list[str]:
-        """Those of a random place of the table on, or all."""
+        """A sample from a random place of the table on, or all."""
         services = self.stage.services
         if self.is_sample:
             return [*audits.users_at_random(services, SAMPLE)]
@@ -131,7 +131,7 @@ class Tables:
 
     def pasts(self, users: Sequence[str], progress: Progress) -> Iterator[Read]:
         """Some queries for each user, several users at a time."""
-        del progress  # that of the users is enough
+        del progress  # the progress bar of the users is enough
         with ThreadPoolExecutor(min(stage_services.THREADS, self.stage.services.threads)) as pool:
             yield from zip(users, pool.map(self._read, users), strict=True)
 
@@ -149,7 +149,7 @@ class Tables:
 
 @dataclass(frozen=True)
 class Exports:
-    """Exports of the three tables: they take nothing from the capacity of the tables."""
+    """Exports of the three tables: they use none of the tables' capacity."""
 
     ledger: Exported
     subscriptions: Exported
@@ -161,7 +161,7 @@ class Exports:
 
     @property
     def at_once(self) -> int:
-        """As many as fit into memory: for each such part the exports are read again."""
+        """As many as fit into memory: the exports are read again for each such part."""
         items = self.ledger.export.summary.items + self.edits.export.summary.items
         count = max(1, self.subscriptions.export.summary.items)
         return max(1, ITEMS_AT_ONCE * count // max(1, items))
@@ -177,14 +177,14 @@ class Exports:
         )
 
     def users(self) -> list[str]:
-        """All subscribers, or those whose digests come first: always the same ones."""
+        """All subscribers, or those with the lowest digests: always the same ones."""
         items = self.subscriptions.export.read("user_id")
         with advised(self.subscriptions.field, self.subscriptions.table):
             ids = (owner_of(item) for item in items)
             return heapq.nsmallest(SAMPLE, ids, key=_spread) if self.is_sample else sorted(ids)
 
     def pasts(self, users: Sequence[str], progress: Progress) -> Iterator[Read]:
-        """Reads all exports, and keeps what is these users'."""
+        """Reads all exports, and keeps these users' items."""
         wanted = frozenset(users)
         ledger, edits, links = (defaultdict[str, list[Item]](list) for _ in range(3))
         terms: dict[str, Item] = {}
@@ -211,7 +211,7 @@ def find_exports(
 ) -> Exports:
     """The exports in those places: of the ledger, the subscriptions and the edits.
 
-    Raises `ExportError` for one that does not reach to an instant, and `InvalidInput`.
+    Raises `ExportError` for an export that does not reach to an instant, and `InvalidInput`.
     """
     settings = stage.services.settings
     tables = (settings.ledger_table, settings.subscriptions_table, settings.edits_table)

@@ -1,6 +1,6 @@
-"""What a replay comes to, added up over users: by month and by plan, and who gains and loses most.
+"""The results of replays, added up over users: by month and plan, and who gains and loses most.
 
-A tally is kept as JSON between two runs, so that a command that was interrupted goes on.
+A tally is kept as JSON between two runs, so that an interrupted command can go on.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from .past import Past, course_of
 from .replay import Replay
 
 MOST_NAMED = 10
-"""How many users who gain, and who lose, are named; and how many of each trouble."""
+"""How many users who gain, and who lose, are named; and how many for each problem."""
 
 NO_PLAN = ""
-"""The plan of somebody before they registered."""
+"""The plan of a user before they registered."""
 
 
 class Question(NamedTuple):
-    """What is asked: which plans, and from the first month to the last, where each user lives."""
+    """The question: which plans, and from the first month to the last, where each user lives."""
 
     plans: PlanCatalogue
     as_it_was: PlanCatalogue
@@ -35,16 +35,16 @@ class Question(NamedTuple):
 
     @property
     def months(self) -> list[Period]:
-        """Every month, the first and the last among them."""
+        """Every month, including the first and the last."""
         return [self.first.plus(n) for n in range(self.first.months_until(self.last) + 1)]
 
 
 class Outcome(NamedTuple):
-    """A user's answer, month by month. ``plans``: the one that they were on at the end of each.
+    """A user's answer, month by month. ``plans``: the user's plan at the end of each month.
 
-    ``is_reproduced``: whether the replay under the plans of the time is the ledger. ``is_known``:
-    whether the records of edits reach back to the first month. ``not_repeated``: how many requests
-    could not be asked again.
+    ``is_reproduced``: whether the replay under the plans of the time equals the ledger.
+    ``is_known``: whether the records of edits reach back to the first month. ``not_repeated``: how
+    many requests could not be repeated.
     """
 
     user_id: str
@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
 
 
 def outcome(question: Question, past: Past) -> Outcome:
-    """Replays a user's past twice: under the plans that are asked about, and as it was.
+    """Replays a user's past twice: under the plans in question, and as it was.
 
     Raises `CreditsError` if nobody can say what would have been.
     """
@@ -86,7 +86,7 @@ def outcome(question: Question, past: Past) -> Outcome:
 
 
 class Difference(NamedTuple):
-    """How much more a user would have had: spent by the end, or left then."""
+    """How many more credits a user would have had: spent by the end, or left then."""
 
     credits: int
     user_id: str
@@ -101,7 +101,7 @@ Cell = tuple[str, str]
 
 @dataclass
 class Tally:
-    """The sums over users. ``gain`` and ``lose``: those who do so most, the first the most."""
+    """The sums over users. ``gain`` and ``lose``: the users who gain or lose most, in order."""
 
     was: dict[Cell, Flows] = field(default_factory=dict)
     would: dict[Cell, Flows] = field(default_factory=dict)
@@ -111,15 +111,15 @@ class Tally:
     lose: list[Difference] = field(default_factory=list)
     not_repeated: int = 0
     unknown: int = 0
-    """Users whose records of edits do not reach back."""
+    """Users whose records of edits do not reach back far enough."""
     differing: int = 0
-    """Users whose replay under the plans of the time is not their ledger."""
+    """Users whose replay under the plans of the time does not equal their ledger."""
     left_out: int = 0
     named: dict[str, list[str]] = field(default_factory=dict)
-    """Some of those, by what they are."""
+    """Some of those users, by problem."""
 
     def add(self, question: Question, found: Outcome) -> None:
-        """Takes in a user's answer."""
+        """Adds a user's answer."""
         self.users += 1
         self.not_repeated += found.not_repeated
         if not found.is_known:
@@ -140,7 +140,7 @@ class Tally:
         self.lose = _most([*self.lose, more], -1)
 
     def leave_out(self, user_id: str, why: object) -> None:
-        """Counts somebody whose past cannot be replayed."""
+        """Counts a user whose past cannot be replayed."""
         self.left_out += 1
         self._name("left_out", f"{user_id}: {why}")
 
@@ -192,7 +192,7 @@ class Tally:
 
 
 def _had(months: Iterable[Flows]) -> int:
-    """What a user had of their credits: all that they spent, and what is left at the end."""
+    """A user's total: all that they spent, and what is left at the end."""
     months = list(months)
     return sum(month.spent for month in months) + months[-1].left
 
@@ -243,7 +243,7 @@ def _lines(tally: Tally, part: int) -> list[Line]:
 
 
 def doubts(found: Tally) -> Iterator[str]:
-    """How far the answer can be relied on, in sentences; the first is there always."""
+    """How reliable the answer is, in sentences; the first is always there."""
     same = found.users - found.differing
     yield (
         f"Replayed: {_counted(found.users, 'user')}, of whom {found.changed:,} would see a "

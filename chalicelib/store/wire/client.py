@@ -1,8 +1,8 @@
-"""A client of DynamoDB: an operation and its parameters to what DynamoDB answers.
+"""A client of DynamoDB: sends an operation with its parameters, and returns the answer.
 
 Parameters and answers are DynamoDB's own JSON
 (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/Welcome.html): numbers are text, and
-binary values are base64. What the SDK would check before it sends, DynamoDB checks.
+binary values are base64. DynamoDB checks the parameters; the SDK would check them before sending.
 """
 
 import json
@@ -26,7 +26,8 @@ Json = dict[str, Any]
 MOST_ATTEMPTS = 4
 
 ONCE = frozenset({"ExecuteTransaction", "TransactWriteItems"})
-"""The operations that take a token: DynamoDB carries them out once for it, however often asked."""
+"""The operations that take a token: DynamoDB carries out each token once, however often it is sent.
+"""
 
 SKEWED = frozenset(
     {
@@ -37,13 +38,13 @@ SKEWED = frozenset(
         "SignatureDoesNotMatch",
     }
 )
-"""How AWS says that a request was signed at another time than its own, among other things."""
+"""AWS's codes for a wrong time of signing; they have other causes, too."""
 
 MOST_SKEW_SECONDS = 240
-"""AWS refuses what is 5 minutes off; a clock that is less off than this is not to blame."""
+"""AWS refuses clocks that are 5 minutes off; a clock less off than this is not the cause."""
 
 AskAgain = Callable[[str, int], float | None]
-"""In how many seconds to ask again after an error's code at attempt number n; None: as usual."""
+"""In how many seconds to send again after an error's code at attempt number n; None: as usual."""
 
 
 class Client:
@@ -66,7 +67,7 @@ class Client:
         self._skew = 0.0
 
     def call(self, operation: str, parameters: Mapping[str, Any]) -> Json:
-        """What DynamoDB answers. Raises `WireError`, and what credentials and ``ask_again`` raise.
+        """DynamoDB's answer. Raises `WireError`, and what credentials and ``ask_again`` raise.
 
         Every attempt sends the same bytes, with the same token, signed anew.
         """
@@ -89,7 +90,7 @@ class Client:
         return said
 
     def _pause(self, failure: NoAnswer | ServiceError, attempt: int) -> tuple[float | None, int]:
-        """For how long to wait before the next attempt, None if there is none; what it cost."""
+        """The pause before the next attempt, None if there is none; and its cost."""
         if isinstance(failure, ServiceError):
             pause = self._ask_again(failure.code, attempt)
             if pause is not None:
@@ -123,7 +124,7 @@ class Client:
         raise error
 
     def _is_corrected(self, answer: Answer, signed_at: float) -> bool:
-        """Goes by AWS's clock from now on, if ours was to blame."""
+        """Whether our clock was the cause; if so, AWS's clock is used from now on."""
         from email.utils import parsedate_to_datetime
 
         try:
@@ -137,7 +138,7 @@ class Client:
 
 
 class _Skewed(ServiceError):
-    """It was refused for our clock, by which we go no longer."""
+    """The request was refused because of our clock, which is no longer used."""
 
 
 def _read(answer: Answer) -> Json:
@@ -151,7 +152,7 @@ def _read(answer: Answer) -> Json:
 
 
 def _error(operation: str, answer: Answer) -> ServiceError:
-    """The error of an answer, whoever on the way gave it."""
+    """The error of an answer, whether it came from DynamoDB or from something in between."""
     try:
         said = json.loads(answer.body or b"{}")
     except ValueError:
@@ -160,13 +161,13 @@ def _error(operation: str, answer: Answer) -> ServiceError:
         said = {}
     code = str(said.get("__type", answer.status)).split(":", 1)[0].rpartition("#")[2]
     if code in SKEWED:
-        # What follows may be the headers as AWS has seen them, with the session's token.
+        # The lines after it may be the headers as AWS saw them, with the session's token.
         said = {"message": str(said.get("message", said.get("Message", ""))).partition("\n")[0]}
     return ServiceError(operation, answer.status, code, said)
 
 
 def _trace() -> dict[str, str]:
-    """The header that joins the traces of X-Ray, and by which Lambda notices a loop."""
+    """The header that connects the traces of X-Ray, and by which Lambda notices a loop."""
     trace = os.environ.get("_X_AMZN_TRACE_ID")
     if not trace or "AWS_LAMBDA_FUNCTION_NAME" not in os.environ:
         return {}

@@ -7,14 +7,14 @@ from typing import Any
 from .signing import Keys
 
 Source = Callable[[], Keys]
-"""The credentials as they are now; asked for before each request, so that it can renew them."""
+"""The current credentials; called before each request, so that it can renew them."""
 
 
 class Found:
     """The environment's credentials, as Lambda sets them; else those that the SDK finds.
 
-    The SDK knows profiles, single sign-on, containers and instances, and renews what ends. It is
-    not imported before it is needed.
+    The SDK knows profiles, single sign-on, containers and instances, and renews expiring
+    credentials. It is imported only when needed.
     """
 
     def __init__(self) -> None:
@@ -22,8 +22,8 @@ class Found:
         self._keys: Keys | None = None
 
     def __call__(self) -> Keys:
-        """Raises what botocore raises when there are none."""
-        # Every set of keys has an access key of its own: one look tells whether they are the same.
+        """Raises botocore's error if there are no credentials."""
+        # Each set of keys has its own access key, so comparing that is enough.
         known = self._keys
         if known is None or known.access_key != os.environ.get("AWS_ACCESS_KEY_ID"):
             known = self._keys = _of_environment()
@@ -45,5 +45,5 @@ def _of_environment() -> Keys | None:
     access_key = os.environ.get("AWS_ACCESS_KEY_ID")
     secret_key = os.environ.get("AWS_SECRET_ACCESS_KEY")
     if not access_key or not secret_key or "AWS_CREDENTIAL_EXPIRATION" in os.environ:
-        return None  # those that end are the SDK's to renew
+        return None  # the SDK renews credentials that end
     return Keys(access_key, secret_key, os.environ.get("AWS_SESSION_TOKEN", ""))

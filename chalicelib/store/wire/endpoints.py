@@ -1,4 +1,4 @@
-"""Where DynamoDB is: by region and partition, or where the environment says."""
+"""The address of DynamoDB: by region and partition, or from the environment."""
 
 import os
 import re
@@ -15,12 +15,12 @@ _PARTITIONS = (
     (r"us-isof-.+", "csp.hci.ic.gov", "api.aws.hci.ic.gov"),
     (r"[a-z]{2}-.+", "amazonaws.com", "api.aws"),
 )
-"""The regions of each partition, their domain, and the one that has IPv6, too (botocore's data has
-the same; a test compares them)."""
+"""The regions of each partition, their domain, and the domain that also has IPv6 (as in botocore's
+data; a test compares them)."""
 
 
 class Endpoint(NamedTuple):
-    """An address. ``host`` is as the header has it: with a port that is not the usual one."""
+    """An address. ``host`` is the HTTP header's: with a port only if it is not the default."""
 
     is_https: bool
     name: str
@@ -36,7 +36,7 @@ class Endpoint(NamedTuple):
 def endpoint_of(
     region: str, given: str | None = None, environment: Mapping[str, str] = os.environ
 ) -> Endpoint:
-    """The endpoint of a region; ``given`` or one in the environment takes its place.
+    """The endpoint of a region, unless one is ``given`` or set in the environment.
 
     Raises ValueError naming what is wrong.
     """
@@ -58,7 +58,7 @@ def endpoint_of(
 def _host(region: str, *, is_fips: bool, is_dual: bool) -> str:
     for regions, domain, dual_domain in _PARTITIONS:
         if re.fullmatch(regions, region) and re.fullmatch(r"[a-z0-9-]+", region):
-            # In us-gov the usual endpoints are validated ones, but for those with IPv6.
+            # In us-gov the usual endpoints are FIPS-validated, except those with IPv6.
             has_own = is_fips and (is_dual or not region.startswith("us-gov-"))
             name = "dynamodb-fips" if has_own else "dynamodb"
             return f"{name}.{region}.{dual_domain if is_dual else domain}"

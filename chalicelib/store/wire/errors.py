@@ -1,4 +1,4 @@
-"""What can become of a request. No message contains a key, a token or what was sent."""
+"""The errors of a request. No message contains a key, a token or any part of the request."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ class WireError(Exception):
 
 
 class NoAnswer(WireError):
-    """No answer that can be read came; nobody knows whether the request was carried out.
+    """No readable answer came; nobody knows whether the request was carried out.
 
     ``is_timeout``: because it took too long. ``is_connected``: it was, or may have been, sent.
     """
@@ -22,8 +22,8 @@ class NoAnswer(WireError):
 class ServiceError(WireError):
     """DynamoDB answered with an error.
 
-    ``code``: its name for it. ``status``: that of HTTP. ``said``: the answer as it came, such as
-    the reasons of a cancelled transaction.
+    ``code``: DynamoDB's name for it. ``status``: the HTTP status. ``said``: the answer as it came,
+    such as the reasons of a cancelled transaction.
     """
 
     def __init__(self, operation: str, status: int, code: str, said: dict[str, Any]) -> None:

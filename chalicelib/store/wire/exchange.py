@@ -1,8 +1,8 @@
-"""A request of HTTP/1.1 and its answer, over a connection that is open.
+"""An HTTP/1.1 request and its answer, over an open connection.
 
-Only what AWS's JSON services need: a POST to `/`, and an answer that says how long it is. Python's
-own client reads the headers of an answer as it reads those of an email, which took a third of the
-time of a call (bench/README.md).
+It supports only what AWS's JSON services need: a POST to `/`, and an answer that says how long it
+is. Python's own client reads the headers of an answer like those of an email, which took a third of
+the time of a call (bench/README.md).
 
 https://www.rfc-editor.org/rfc/rfc9112
 """
@@ -15,13 +15,13 @@ from typing import NamedTuple
 MOST_HEAD_BYTES = 65_536
 A_READ = 65_536
 
-_STATUS = re.compile(r"[2-5][0-9]{2}")  # what is under 200 is no answer yet: nobody asked for it
+_STATUS = re.compile(r"[2-5][0-9]{2}")  # a status under 200 is no final answer: nobody asked for it
 _LENGTH = re.compile(r"[0-9]{1,10}")
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
 
 
 class Answer(NamedTuple):
-    """An answer of HTTP; the names of its headers are in small letters."""
+    """An HTTP answer; the names of its headers are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -29,11 +29,11 @@ class Answer(NamedTuple):
 
 
 class Malformed(Exception):
-    """What came is no whole answer of HTTP."""
+    """The bytes received are not a complete HTTP answer."""
 
 
 def request(headers: Mapping[str, str], body: bytes) -> bytes:
-    """What is sent. Raises ValueError, without what it is about: headers have keys and tokens."""
+    """The bytes to send. Raises ValueError without details: headers contain keys and tokens."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     ours = f"accept-encoding: identity\r\ncontent-length: {len(body)}"
     head = f"POST / HTTP/1.1\r\n{lines}{ours}\r\n\r\n"
@@ -65,10 +65,10 @@ def answer(connection: socket.socket) -> tuple[Answer, bool]:
     else:
         length = headers.get("content-length", "")
         if not _LENGTH.fullmatch(length):
-            raise Malformed  # it broke off before it said how long it is
+            raise Malformed  # it ended before it said how long it is
         body = _taken(connection, received, int(length))
     is_last = version == "HTTP/1.0" or headers.get("connection", "").lower() == "close"
-    # Whoever says more than was asked may say it to the next request.
+    # Bytes after the answer could be taken for the answer to the next request.
     return Answer(int(status), headers, body), not (is_last or received)
 
 
@@ -80,7 +80,7 @@ def _header(line: str) -> tuple[str, str]:
 
 
 def _chunks(connection: socket.socket, received: bytearray) -> bytes:
-    """The body of an answer that comes in chunks; what follows it stays in ``received``."""
+    """The body of a chunked answer; bytes after it stay in ``received``."""
     body = bytearray()
     while True:
         size = _line(connection, received).partition(b";")[0].strip()
@@ -93,7 +93,7 @@ def _chunks(connection: socket.socket, received: bytearray) -> bytes:
         if _line(connection, received):
             raise Malformed
     while _line(connection, received):
-        pass  # headers that come behind it
+        pass  # trailing headers
     return bytes(body)
 
 

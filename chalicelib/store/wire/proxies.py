@@ -1,4 +1,4 @@
-"""A tunnel through the proxy that an operator names, such as a company's; Lambda has none."""
+"""A tunnel through a proxy that an operator names, such as a company's; Lambda has none."""
 
 import socket
 from base64 import b64encode
@@ -9,7 +9,7 @@ from .endpoints import Endpoint
 
 
 def tunnel(proxy: str, endpoint: Endpoint, timeout: float) -> socket.socket:
-    """A connection to an endpoint, to be secured by whoever asks. Raises OSError."""
+    """A connection to an endpoint; the caller must secure it. Raises OSError."""
     connection = asking(proxy, endpoint, timeout)
     try:
         connection.connect()
@@ -24,7 +24,7 @@ def tunnel(proxy: str, endpoint: Endpoint, timeout: float) -> socket.socket:
 
 
 def asking(proxy: str, endpoint: Endpoint, timeout: float) -> HTTPConnection:
-    """The connection to the proxy that will ask for the tunnel."""
+    """The connection to the proxy that will request the tunnel."""
     parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
     connection = HTTPConnection(parts.hostname or "", parts.port or 8080, timeout=timeout)
     headers = {}

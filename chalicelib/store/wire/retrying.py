@@ -1,4 +1,4 @@
-"""How often a request is sent: as the SDK does in its mode `standard`.
+"""How often a request is sent: as in the SDK's retry mode `standard`.
 
 https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 """
@@ -9,7 +9,7 @@ from threading import Lock
 from .errors import NoAnswer, ServiceError
 
 LONGEST_PAUSE = 20
-"""Seconds; a pause is random under 1, 2, 4 … up to this."""
+"""Seconds; a pause is random between 0 and 1, 2, 4 … up to this."""
 
 TRANSIENT_STATUSES = frozenset({500, 502, 503, 504})
 TRANSIENT = frozenset({"RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete"})
@@ -31,11 +31,11 @@ THROTTLED = frozenset(
         "TransactionInProgressException",
     }
 )
-"""The codes after which it is sent again (a test compares them with botocore's)."""
+"""The codes after which a request is sent again (a test compares them with botocore's)."""
 
 
 class Quota:
-    """What all retries of a client may cost: so an outage is not met with a storm of requests."""
+    """The budget for all retries of a client: it prevents a storm of requests during an outage."""
 
     CAPACITY = 500
     COST = 5
@@ -46,7 +46,7 @@ class Quota:
         self._lock = Lock()
 
     def take(self, cost: int) -> bool:
-        """Whether that much was left, and was taken."""
+        """Takes that much from the budget; False if it is not left."""
         with self._lock:
             if cost > self.left:
                 return False
@@ -54,14 +54,14 @@ class Quota:
             return True
 
     def give_back(self, cost: int) -> None:
-        """A request succeeded: what its last retry took, or 1 if it needed none."""
+        """After a success: returns what the last retry took, or 1 if there was no retry."""
         if self.left < self.CAPACITY:
             with self._lock:
                 self.left = min(self.CAPACITY, self.left + cost)
 
 
 def cost_of(failure: NoAnswer | ServiceError) -> int:
-    """What a retry after this takes from the quota."""
+    """What a retry after this failure takes from the budget."""
     is_timeout = isinstance(failure, NoAnswer) and failure.is_timeout
     return Quota.COST_OF_TIMEOUT if is_timeout else Quota.COST
 

@@ -1,4 +1,4 @@
-"""The wire in the shape of botocore's client, for Powertools: its errors are botocore's own."""
+"""The wire with the interface of botocore's client, for Powertools: it raises botocore's errors."""
 
 import re
 from collections.abc import Callable

@@ -14,20 +14,20 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 class Keys(NamedTuple):
-    """The credentials of a caller; ``token`` is empty for those that last."""
+    """The credentials of a caller; ``token`` is empty for permanent ones."""
 
     access_key: str
     secret_key: str
     token: str = ""
 
     def __repr__(self) -> str:
-        return "Keys(…)"  # whoever prints them prints no secret
+        return "Keys(…)"  # printing it must print no secret
 
 
 def signed(
     keys: Keys, region: str, service: str, headers: Mapping[str, str], body: bytes, now: float
 ) -> dict[str, str]:
-    """The headers of a POST to `/`, with its signature. ``headers``: with `host`, in small letters.
+    """The headers of a POST to `/`, with its signature. ``headers``: in lower case, with `host`.
 
     ``now``: seconds since 1970. All headers are signed. Raises ValueError.
     """
@@ -39,7 +39,7 @@ def signed(
 
 
 class _Start(NamedTuple):
-    """What requests of one second have in common: the body alone tells them apart.
+    """What requests of one second have in common: only the body differs.
 
     ``request``, ``to_sign`` and ``authorization`` are the texts up to where they differ.
     """
@@ -58,7 +58,7 @@ class _Start(NamedTuple):
 def _start(
     keys: Keys, region: str, service: str, headers: tuple[tuple[str, str], ...], second: int
 ) -> _Start:
-    if not (keys.access_key + keys.token).isprintable():  # else the error of HTTP would say them
+    if not (keys.access_key + keys.token).isprintable():  # otherwise the HTTP error would show them
         raise ValueError("the credentials have a character that no header may have")
     at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
     all_of_them = {**dict(headers), "x-amz-date": at}
@@ -80,7 +80,7 @@ def _start(
 
 @lru_cache(maxsize=4)
 def _signing_key(secret: str, date: str, region: str, service: str) -> bytes:
-    """The key of a day: it is derived once."""
+    """The signing key of a day: it is derived once."""
     key = f"AWS4{secret}".encode()
     for part in (date, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")

@@ -1,9 +1,9 @@
 """Connections that are kept open, and one function that sends.
 
-A sandbox sleeps between events, and the server closes what is idle. So a connection that was closed
-meanwhile is left alone before anything is sent on it. If it turns out only afterwards, the request
-may have been carried out: then it is tried again as after any answer that was lost, and the stores
-are made for that.
+A sandbox sleeps between events, and the server closes idle connections. A connection that was
+closed meanwhile is dropped before anything is sent on it. If the closing shows only afterwards, the
+request may have been carried out. Then it is tried again, as after any lost answer; the stores are
+made for that.
 """
 
 import os
@@ -28,11 +28,11 @@ class Transport:
         self.connect_timeout = connect_timeout
         self.read_timeout = read_timeout
         self._most_kept = most_kept
-        self._idle: list[socket.socket] = []  # the last one was used last; one step each: atomic
+        self._idle: list[socket.socket] = []  # last used is last; each access is one atomic step
         weakref.finalize(self, _close, self._idle)
 
     def send(self, headers: dict[str, str], body: bytes) -> Answer:
-        """The answer to a POST. Raises `NoAnswer`, and ValueError for headers that none may be."""
+        """The answer to a POST. Raises `NoAnswer`, and ValueError for malformed headers."""
         wanted = request(headers, body)
         connection = self._connection()
         try:
@@ -46,7 +46,7 @@ class Transport:
             broke = f"the connection to {self.endpoint.url} broke: {type(error).__name__}"
             raise NoAnswer(broke) from error
         except BaseException:
-            connection.close()  # half an answer must not wait there for the next request
+            connection.close()  # half an answer must not be left for the next request
             raise
         if is_kept and len(self._idle) < self._most_kept:
             self._idle.append(connection)
@@ -83,7 +83,7 @@ def _close(connections: list[socket.socket]) -> None:
 
 
 def _was_closed(connection: socket.socket) -> bool:
-    """Whether the server has closed it, or said something unasked."""
+    """Whether the server has closed it, or sent something unasked."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     return bool(poll.poll(0))
@@ -119,5 +119,5 @@ def _proxy(endpoint: Endpoint) -> str | None:
 
 @cache
 def _verifying() -> ssl.SSLContext:
-    """What checks certificates and names; nothing can switch it off."""
+    """The context that checks certificates and host names; nothing can switch it off."""
     return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)

@@ -108,7 +108,7 @@ export class InsufficientCreditsError extends CreditsError {
   }
 }
 
-/** The hold has ended, and not as it was asked to: nothing was used or released by this request. */
+/** The hold ended before, in another way than requested: this request used and released nothing. */
 export class HoldEndedError extends CreditsError {
   override readonly name = "HoldEndedError";
 
@@ -131,7 +131,7 @@ export class UnauthenticatedError extends CreditsError {
   override readonly name = "UnauthenticatedError";
 }
 
-/** There was no answer, or not one of the API. The request may have been carried out. */
+/** There was no answer, or not one from the API. The request may have been carried out. */
 export class NoAnswerError extends Error {
   override readonly name = "NoAnswerError";
 }
@@ -139,7 +139,7 @@ export class NoAnswerError extends Error {
 export interface ClientOptions {
   /** The address of the API, without `/api`. */
   url: string;
-  /** Returns the bearer token to send. If the API has just refused a token, it is in `refused`: return a newer one. */
+  /** Returns the bearer token to send. `refused` is a token that the API has just refused: return a newer one. */
   token: (refused?: string) => string | Promise<string>;
   /** How often one request is sent at most; the default is 4. */
   attempts?: number;
@@ -147,7 +147,7 @@ export interface ClientOptions {
   timeout?: number;
   /** A `fetch` to use instead of the global one. */
   fetch?: typeof fetch;
-  /** How to wait, in milliseconds, and no longer than the signal lets; for tests. */
+  /** Waits the given milliseconds, or until the signal is aborted; for tests. */
   sleep?: (milliseconds: number, signal?: AbortSignal) => Promise<void>;
 }
 
@@ -168,19 +168,19 @@ interface Asked {
   body?: unknown;
   headers?: Record<string, string>;
   signal?: AbortSignal | undefined;
-  /** Whether the answer is a text, and no object. */
+  /** Whether the answer is a text, not an object. */
   isText?: boolean;
 }
 
-/** What was set aside for a job of `withHold`, and how it ends. */
+/** The hold of a `withHold` job, and the ways to end it. */
 export interface Held extends HoldAnswer {
-  /** Uses what the job came to, and frees the rest. */
+  /** Uses what the job cost, and frees the rest. */
   capture(body: CaptureRequest): Promise<CaptureAnswer>;
   /** Frees all of it. */
   release(): Promise<ReleaseAnswer>;
 }
 
-/** The statuses of passing problems: the same request may succeed later. */
+/** The statuses of temporary problems: the same request may succeed later. */
 const PASSING = new Set([409, 429, 502, 503, 504]);
 
 const FIRST_PAUSE = 250;
@@ -205,7 +205,7 @@ export class CreditsClient {
 
   // --- A user's credits ----------------------------------------------------------------------------
 
-  /** The next credits, the present ones, and those that will expire. */
+  /** The next credits, the current ones, and those that will expire. */
   schedule(query?: QueryOf<"getAllocationSchedule">, signal?: AbortSignal): Promise<AllocationSchedule> {
     return this.#data("GET", "/api/credits/allocation-schedule", { query, signal });
   }
@@ -215,12 +215,12 @@ export class CreditsClient {
     return this.#data("GET", "/api/credits/balance", { query, signal });
   }
 
-  /** When the credits will run out, and what will come and expire until then. */
+  /** When the credits will run out, and what will be granted and expire until then. */
   forecast(query?: QueryOf<"forecastCredits">, signal?: AbortSignal): Promise<Forecast> {
     return this.#data("GET", "/api/credits/forecast", { query, signal });
   }
 
-  /** Why an amount could be taken, or could not, now or at a past instant; or how a line of the history took what it took. */
+  /** Why an amount could or could not be taken, now or at a past instant; or why a line took the credits it took. */
   explain(query?: QueryOf<"explainCredits">, signal?: AbortSignal): Promise<Explanation> {
     return this.#data("GET", "/api/credits/explain", { query, signal });
   }
@@ -235,7 +235,7 @@ export class CreditsClient {
     return this.#data("GET", "/api/credits/history", { query, signal });
   }
 
-  /** The pages of the history, each fetched when it is asked for. */
+  /** The pages of the history, each fetched when needed. */
   async *historyPages(query?: HistoryQuery, signal?: AbortSignal): AsyncGenerator<HistoryPage, void> {
     let asked = query;
     for (;;) {
@@ -263,7 +263,7 @@ export class CreditsClient {
 
   /**
    * Uses credits for several things at once: for all that were not charged before or, with `InsufficientCreditsError`,
-   * for none. Each item has a key, which is one of `use`. For backends.
+   * for none. The key of an item is the same as a key of `use`. For backends.
    */
   useMany(body: UseManyRequest): Promise<UseManyAnswer> {
     return this.#data("POST", "/api/credits/use-many", { body });
@@ -274,7 +274,7 @@ export class CreditsClient {
     return this.#data("GET", `/api/credits/transactions/${encodeURIComponent(transactionId)}`, { signal });
   }
 
-  /** Gives a usage back, wholly or partly. For backends and admins. */
+  /** Gives a usage back, fully or partly. For backends and admins. */
   reverse(body: ReverseRequest, key: string = crypto.randomUUID()): Promise<ReverseAnswer> {
     return this.#keyed("/api/credits/reverse", body, key);
   }
@@ -299,27 +299,27 @@ export class CreditsClient {
     return this.#keyed("/api/credits/holds", body, key);
   }
 
-  /** Uses what a job came to, and frees the rest. No key: a hold ends once, and the same end again gets the first answer. */
+  /** Uses what a job cost, and frees the rest. It has no key: repeating the same end gets the first answer. */
   capture(holdId: string, body: CaptureRequest): Promise<CaptureAnswer> {
     return this.#data("POST", `/api/credits/holds/${encodeURIComponent(holdId)}/capture`, { body });
   }
 
-  /** Frees all that is held. Like a capture, it can be asked for again. */
+  /** Frees everything that is held. Like a capture, it can be repeated. */
   release(holdId: string, body: ReleaseRequest = {}): Promise<ReleaseAnswer> {
     return this.#data("POST", `/api/credits/holds/${encodeURIComponent(holdId)}/release`, { body });
   }
 
   /**
-   * Sets credits aside for a job, which captures what it came to. If it throws, or ends without a capture, all of them
-   * are free again. Answers what the job answers.
+   * Sets credits aside for a job, which captures what it cost. If the job throws, or ends without a capture, all of
+   * them are free again. Returns what the job returns.
    *
-   * A capture without an answer may have been done: then the hold is left as it is, and the same capture can be asked
-   * for again. A key whose hold has ended gets the first answer, and a capture is refused with `HoldEndedError`: a job
-   * that is tried again needs another key for each try.
+   * A capture without an answer may have been done: then the hold stays as it is, and you can send the same capture
+   * again. A key whose hold has ended gets the first answer, and a capture is refused with `HoldEndedError`: a job
+   * that is tried again needs a new key for each try.
    */
   async withHold<Result>(body: HoldRequest, job: (hold: Held) => Promise<Result>, key?: string): Promise<Result> {
     const answer = await this.hold(body, key);
-    // Whether the end of the job leaves it alone: it has ended, or nobody knows.
+    // Whether the end of the job leaves the hold alone: it has ended, or nobody knows.
     let isOver = false;
     const release = async () => {
       const released = await this.release(answer.hold_id);
@@ -331,7 +331,7 @@ export class CreditsClient {
       try {
         return await this.capture(answer.hold_id, what);
       } catch (error) {
-        // A refusal has changed nothing; 504 is API Gateway's word that there was no answer.
+        // A refusal has changed nothing; with 504 API Gateway says that there was no answer.
         isOver = !(error instanceof CreditsError) || error.status === 504;
         throw error;
       }
@@ -340,14 +340,14 @@ export class CreditsClient {
     try {
       result = await job({ ...answer, capture, release });
     } catch (error) {
-      // Whatever becomes of it, the job's error is what counts: the hold ends by itself.
+      // Even if this fails, the job's error counts: the hold ends by itself.
       if (!isOver) await release().catch(() => {});
       throw error;
     }
     try {
       if (!isOver) await release();
     } catch (error) {
-      // One that has ended meanwhile needs no release.
+      // A hold that has ended meanwhile needs no release.
       if (!(error instanceof HoldEndedError)) throw error;
     }
     return result;
@@ -361,14 +361,14 @@ export class CreditsClient {
 
   // --- Payments: for billing and admins --------------------------------------------------------------
 
-  /** Grants what a payment has bought. No key: the payment is it, and the same one again gets the first answer. */
+  /** Grants what a payment has bought. The payment is the key: repeating it gets the first answer. */
   purchase(body: PurchaseRequest): Promise<PurchaseAnswer> {
     return this.#data("POST", "/api/credits/purchases", { body });
   }
 
   /**
-   * Reports how many credits of a payment were refunded, in all: more than before takes the difference back, as far as
-   * it is there, and fewer give back what was taken. The same again changes nothing.
+   * Reports how many credits of a payment were refunded, in all: a larger total than before takes the difference back,
+   * as far as it is there; a smaller one gives back what was taken. The same total changes nothing.
    */
   refund(body: RefundRequest): Promise<RefundAnswer> {
     return this.#data("POST", "/api/credits/refunds", { body });
@@ -387,7 +387,7 @@ export class CreditsClient {
     return this.#versioned("GET", userId, {});
   }
 
-  /** Whose email address it is, or who has this plan, status or timezone: one page. For admins. */
+  /** The users with an email address, or with a plan, status or timezone: one page. For admins. */
   foundSubscriptions(query?: FoundQuery, signal?: AbortSignal): Promise<SubscriptionsPage> {
     return this.#data("GET", "/api/subscriptions", { query, signal });
   }
@@ -424,12 +424,12 @@ export class CreditsClient {
     return events;
   }
 
-  /** How a month such as `2026-12` went, as it was counted last. For admins. */
+  /** The latest count of a month such as `2026-12`. For admins. */
   month(period: string, signal?: AbortSignal): Promise<Month> {
     return this.#data("GET", `/api/months/${encodeURIComponent(period)}`, { signal });
   }
 
-  /** What waits in the queues, and which alarms ring. For admins. */
+  /** The waiting messages and the ringing alarms. For admins. */
   operations(signal?: AbortSignal): Promise<Operations> {
     return this.#data("GET", "/api/operations", { signal });
   }
@@ -474,7 +474,7 @@ export class CreditsClient {
     }
   }
 
-  /** The answer to one attempt. Without one another attempt follows; `response` is what came instead, if anything. */
+  /** The answer to one attempt. Without one, another attempt follows; `response` is what came instead, if anything. */
   async #try(
     method: string, path: string, asked: Asked, token: string, isLast: boolean,
   ): Promise<{ response?: Response; answer?: Answered }> {
@@ -495,7 +495,7 @@ export class CreditsClient {
       });
       const isLines = asked.isText && response.ok && response.headers.get("Content-Type")?.startsWith("text/plain");
       const body: unknown = isLines ? { text: await response.text() } : await response.json();
-      // Every answer of the API is an object; anything else is of somebody in front of it.
+      // Every answer of the API is an object; anything else comes from something in front of it.
       if (typeof body !== "object" || body === null) throw new SyntaxError("the answer is no object");
       return { response, answer: { response, body } };
     } catch (error) {
@@ -508,7 +508,7 @@ export class CreditsClient {
   }
 }
 
-/** The parameters of a query, without what is left out; of an object, each value under `name.key`. */
+/** The parameters of a query, without omitted ones; an object gives a value for each `name.key`. */
 function parametersOf(query: Record<string, unknown>): [string, string][] {
   return Object.entries(query).flatMap(([name, value]): [string, string][] => {
     if (value === undefined || value === null) return [];
@@ -517,7 +517,7 @@ function parametersOf(query: Record<string, unknown>): [string, string][] {
   });
 }
 
-/** The error of a problem, also of one that your backend passes on. */
+/** The error for a problem, also for one that your backend passes on. */
 export function errorOf(problem: Problem): CreditsError {
   if (problem.code === "hold_ended") return new HoldEndedError(problem);
   if (problem.code === "insufficient_credits") return new InsufficientCreditsError(problem);
@@ -525,7 +525,7 @@ export function errorOf(problem: Problem): CreditsError {
   return new CreditsError(problem);
 }
 
-/** How long to wait after an attempt, in milliseconds: as the API says, else longer each time, with a random part. */
+/** Milliseconds to wait after an attempt: as the API says, else longer each time, with a random part. */
 function pause(attempt: number, retryAfter: string | null | undefined): number {
   const asked = Number(retryAfter) * 1000;
   const shortest = asked > 0 ? asked : FIRST_PAUSE * 2 ** (attempt - 1);

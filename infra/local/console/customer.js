@@ -1,4 +1,4 @@
-// What a user of the product would see, by a token of their own: what they have, when more comes, what
+// What a user of the product would see, with a token of their own: their credits, when more come, what
 // expires, and what has happened.
 
 import { $, button, card, clock, credits, empty, field, h, human, isoDay, localDay, moment, number, paged, place, select, signed, trouble, waiting } from "./dom.js";
@@ -9,7 +9,7 @@ import { asUser, signInAs } from "./session.js";
 const LINES = 8;
 const A_DAY = 86_400_000;
 
-let type = ""; // what kind of lines is shown
+let type = ""; // the shown kind of lines
 
 export const customer = {
   name: "Customer",
@@ -101,7 +101,7 @@ function showCard({ has, schedule, holds }) {
   countDown({ schedule });
 }
 
-// What is set aside for jobs that are under way.
+// Credits set aside for running jobs.
 function reserved({ timezone }, holds) {
   const open = holds.filter((hold) => hold.amount > 0);
   if (!open.length) return "";
@@ -202,7 +202,7 @@ function showLines(state, isQuiet = false) {
   const load = async (cursor) => {
     const query = new URLSearchParams({ limit: LINES, ...(type && { type }), ...(cursor && { cursor }) });
     const answer = await asUser(state.userId, "GET", `api/credits/history?${query}`, { quiet: isQuiet });
-    // What is there stays until what takes its place has come.
+    // The old content stays until the new content has come.
     if (!list.isConnected) state.lines.replaceChildren(list, more);
     return { rows: answer.items.map((line) => lineOf(line, zone)), next: answer.next_cursor };
   };

@@ -1,4 +1,4 @@
-// The events that were published since the console came up: newest first, crossings marked.
+// The events published since the console started: newest first, crossings marked.
 
 import { badge, empty, h, moment, number, waiting } from "./dom.js";
 import { follow, local } from "./local.js";

@@ -1,4 +1,4 @@
-// What is behind the page: the clock, the turn of the month, queues, emails, events, requests.
+// Behind the scenes: the clock, the turn of the month, queues, emails, events, requests.
 
 import { $, card, clock, empty, field, h, moment, number, place, select, waiting } from "./dom.js";
 import { ask } from "./api.js";
@@ -11,7 +11,7 @@ import { turnCard } from "./turn.js";
 
 const MOVES = [["Next midnight", "next midnight"], ["Next 1st", "next 1st"], ["+30 days", "+30 days"]];
 
-// The address of a page of the Lab. It keeps whom the tabs are about.
+// The address of a page of the Lab. It keeps the user of the tabs.
 function href(page = "", more = {}) {
   const query = new URLSearchParams({ ...(here.chosen ? { user: here.chosen } : {}), ...more });
   return `#/lab${page && `/${page}`}${query.size ? `?${query}` : ""}`;
@@ -95,7 +95,7 @@ function queues() {
   return made;
 }
 
-// --- Somebody new --------------------------------------------------------------------------------
+// --- A new user ----------------------------------------------------------------------------------
 
 function subscribing() {
   const plan = select("plan", [], "", { required: true });

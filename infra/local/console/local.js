@@ -1,4 +1,4 @@
-// The local stack, as its own server tells it: who is there, the clock, and what else no API tells.
+// The local stack, from its own server: its users, the clock, and everything else that no API offers.
 
 import { $, clock, h, trouble } from "./dom.js";
 import { Lost, Problem } from "./api.js";
@@ -11,7 +11,7 @@ export const unreachable = "The local stack has ended, or is stuck. Start it aga
 
 // --- Its server ----------------------------------------------------------------------------------
 
-// Asks the server of this page. What changes something is recorded as a line of curl.
+// Asks the server of this page. Requests that change something are recorded as a line of curl.
 export async function local(path, body) {
   const asked = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   const began = performance.now();
@@ -27,12 +27,12 @@ export async function local(path, body) {
   return found;
 }
 
-// --- Who is there, and who was looked at last ------------------------------------------------------
+// --- The users, and the one looked at last ---------------------------------------------------------
 
 export let people = { users: [], zones: [], opens_on: null };
 export const readPeople = async () => { people = await local("/local/stack"); };
 
-// Whom the tabs are about: who was looked at last, here or in Support.
+// The user of the tabs: the one looked at last, here or in Support.
 export const here = {
   get user() { return this.chosen ?? people.opens_on; },
   get zone() { return people.users.find((each) => each.user_id === this.user)?.timezone ?? "UTC"; },
@@ -51,7 +51,7 @@ addEventListener("hashchange", look);
 // --- The clock -----------------------------------------------------------------------------------
 
 export let moving = null; // {to, done} while the clock is on its way
-export let failure = null; // what stopped it the last time
+export let failure = null; // the error that stopped it the last time
 
 export async function readClock() {
   const found = await local("/local/clock");
@@ -68,8 +68,8 @@ export async function moveClock(to, timezone) {
 
 const followers = new Map();
 
-// Calls `second` now and every second, and `news` now and whenever the stack was asked how it is, for as
-// long as the element is on the page.
+// Calls `second` now and every second, and `news` now and after each poll of the stack, as long as the
+// element is on the page.
 export function follow(element, { second, news }) {
   second?.();
   followers.set(element, { second, news });
@@ -87,7 +87,7 @@ function among(kind) {
 
 const everySecond = () => among("second").forEach((each) => each());
 
-// Asks the stack for something that nobody has pressed. That it does not answer is said above the page.
+// Asks the stack in the background. If it does not answer, the page says so at its top.
 export async function askStack(work) {
   try {
     await work();
@@ -99,7 +99,7 @@ export async function askStack(work) {
 }
 
 let isKeeping = false;
-// Asks the stack again and again how it is.
+// Polls the stack's state.
 export async function keepUpToDate() {
   if (isKeeping) return;
   isKeeping = true;
@@ -116,16 +116,16 @@ export async function keepUpToDate() {
   }
 }
 
-// --- What is done ---------------------------------------------------------------------------------------
+// --- Actions --------------------------------------------------------------------------------------------
 
-// A line beside what was pressed, that says to eyes and ears what came of it.
+// A line beside the pressed button that shows and announces the outcome.
 export const told = () => h("p", { class: "told", role: "status" });
 export function tell(line, words, tone = "good") {
   line.className = `told ${tone}`;
   line.replaceChildren(...[words].flat());
 }
 
-// A form that does one thing: what came of it stands beside its button.
+// A form that does one thing: its outcome is shown beside its button.
 export function form(verb, fields, act, more = {}) {
   const line = told();
   const send = h("button", { class: "main" }, verb);
@@ -142,7 +142,7 @@ export function form(verb, fields, act, more = {}) {
   return made;
 }
 
-// Does something that was pressed, and says beside it what came of it.
+// Runs the action of a pressed button, and shows the outcome beside it.
 export async function attempt(line, act) {
   try {
     tell(line, await act());

@@ -1,5 +1,5 @@
-// The local console: the console of a stack, with a tab for what a user sees and one for what is
-// behind it. Nobody signs in.
+// The local console: the console of a stack, with one more tab for what a user sees and one for what
+// is behind it. Nobody signs in.
 
 import { onSent } from "./api.js";
 import { h } from "./dom.js";

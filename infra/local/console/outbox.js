@@ -3,7 +3,7 @@
 import { address, badge, button, empty, h, moment, newId, number, waiting } from "./dom.js";
 import { follow, here, local } from "./local.js";
 
-// A form that says whom a page is about; empty for everybody.
+// A form to choose the user of a page; empty for all users.
 export function about(who, change) {
   const input = h("input", { name: "user", value: who, list: "about", placeholder: "Everybody", "aria-label": "User id", autocomplete: "off", spellcheck: "false" });
   const go = () => change(input.value.trim());

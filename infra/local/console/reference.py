@@ -1,4 +1,4 @@
-"""The reference of the API as a page: docs/api-reference.md, with an index and nothing to load."""
+"""The reference of the API as a page: docs/api-reference.md, with an index; it loads nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _DOCUMENT = """<!doctype html>
 
 @cache
 def page() -> bytes:
-    """The page in HTML. Links to other pages of the repository are only their words here."""
+    """The page in HTML. Links to other pages of the repository become plain text."""
     markdown = MarkdownIt("commonmark").enable("table")
     tokens = markdown.parse(PAGE.read_text(encoding="utf-8"))
     index = []
@@ -50,7 +50,7 @@ def page() -> bytes:
         if content.children:
             content.children = [*_within_the_page(content.children)]
     text = markdown.renderer.render(tokens, markdown.options, {})
-    # What may have to be scrolled can be reached with the keyboard.
+    # The keyboard can reach whatever may have to be scrolled.
     text = re.sub("<(pre|table)>", r'<\1 tabindex="0">', text)
     return _DOCUMENT.format(index="\n".join(index), text=text).encode()
 

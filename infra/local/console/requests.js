@@ -1,5 +1,5 @@
-// What was sent, as one would send it oneself: lines of curl. And what a page must bear one day: that
-// its session ends.
+// The requests that were sent, as lines of curl to repeat them. And something that every page must
+// survive: the end of its session.
 
 import { button, empty, h, number } from "./dom.js";
 import { customerHref, follow, supportHref, tell, told } from "./local.js";

@@ -1,4 +1,4 @@
-// What was sent to the API and to the local stack, and how it reads as a line of curl.
+// The requests sent to the API and to the local stack, and each as a line of curl.
 
 const MOST = 40;
 
@@ -9,13 +9,13 @@ export function record(request) {
   sent.splice(MOST);
 }
 
-// For a shell.
+// Quoted for a shell.
 const quoted = (text) => (/^[\w:/.@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
 
-// The path as docs/api.md has it: without the stage, and what is before it in the emulator.
+// The path as in docs/api.md: without the stage, and without the emulator's prefix.
 export const pathOf = ({ url }) => url.pathname.replace(/^.*?\/v1(?=\/)/, "") + url.search;
 
-// The request with a token of `who` where it is for the API.
+// The request, with a token of `who` if it is for the API.
 export function curl({ method, url, headers, body }, who) {
   const token = who && `-H "Authorization: Bearer $(make -s token USER_ID=${quoted(who.user_id)}${who.isUser ? "" : ` SCOPE=${who.scope}`})"`;
   return [

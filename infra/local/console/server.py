@@ -1,8 +1,8 @@
 """The console's own small server, for the local stack only.
 
-It serves the page, which is that of a stack's console with two more tabs, and everything that the
-public API does not offer: tokens of the local issuer, the local clock, the queues, the outbox, the
-events. For credits the page calls the API, as any page does.
+It serves the page of a stack's console with two more tabs, and everything that the public API does
+not offer: tokens of the local issuer, the local clock, the queues, the outbox, the events. For
+credits the page calls the API, as any page does.
 
 It listens on loopback. A page of another origin can neither read its answers nor change anything:
 `infra/local/guard.py` guards it, and every write must be JSON.
@@ -45,21 +45,20 @@ FILES = {
 }
 """The page's modules and styles: those of a stack's console, and ours.
 
-Ours come in the place of those with the same name: `main.js` adds two tabs, and with `session.js`
-nobody signs in.
+Ours replace those with the same name: `main.js` adds two tabs, and `session.js` needs no sign-in.
 """
 
 _NOTHING_ALLOWED = "default-src 'none'"
 _LARGEST_REQUEST = 16 * 1024
 _TIMEOUT_SECONDS = 30
 
-# Nothing comes from other hosts; `{api}` is the address of the public API.
+# Nothing is loaded from other hosts; `{api}` is the address of the public API.
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self' {api}; frame-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-# An email brings its styles, and runs and loads nothing. `sandbox` gives it an origin of its own.
+# An email contains its styles, and runs and loads nothing. `sandbox` gives it an origin of its own.
 _MAIL_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'self'"
 
 Json = dict[str, Any]
@@ -110,7 +109,7 @@ class Mover:
         return True
 
     def heading_for(self) -> datetime:
-        """Where the clock is on its way to, or else stands."""
+        """The clock's target while it moves, or else its time."""
         way = self._way
         return self._clock.now() if way is None else way[1]
 
@@ -153,12 +152,12 @@ class Console(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
-        # A browser takes the two names for two different origins.
+        # A browser treats the two names as different origins.
         self.origins = (self.url, f"http://localhost:{self.server_port}")
         self.stage: _Stage | None = None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignores browsers that went away in the middle of an answer."""
+        """Ignores browsers that left in the middle of an answer."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -219,7 +218,7 @@ def _clock(stage: _Stage, _: Query) -> Answer:
 
 def _turn(stage: _Stage, query: Query) -> Answer:
     asked = query.get("period")
-    # While the clock is on its way, the month that turns there.
+    # While the clock moves, the month that it turns.
     period = Period.parse(asked) if asked else latest_period(stage.mover.heading_for())
     return _json(stage.world.turn(period))
 
@@ -287,7 +286,7 @@ def _parse_scopes(field: str, value: object) -> str:
 
 
 def _parse_seconds(field: str, value: object) -> int:
-    # A negative number makes an expired token, to see what a page does with it.
+    # A negative number makes an expired token, to see how a page handles it.
     if type(value) is int and abs(value) <= 86_400:
         return value
     raise InvalidInput.of(field, "must be a whole number of at most 86400")

@@ -1,5 +1,5 @@
-// The session of the local console: its server makes a token for anybody, so nobody signs in. It stands
-// in the place of that of a deployed stack, and has its names.
+// The session of the local console: its server makes a token for anybody, so nobody signs in. It
+// replaces the module of a deployed stack, and exports the same names.
 
 import { $, clock, h, moment } from "./dom.js";
 import { ask } from "./api.js";
@@ -46,13 +46,13 @@ export async function signInAs(userId, seconds) {
   held_by_users.set(userId, await issue({ user_id: userId, scope: USER }, seconds));
 }
 
-// What happens to every page some day: the API takes its tokens no longer.
+// What happens to every page some day: the API no longer accepts its tokens.
 export async function expire() {
   held = await issue(ADMIN, EXPIRED_SECONDS);
   if (here.user) await signInAs(here.user, EXPIRED_SECONDS);
 }
 
-// The clock stands where a deployed stack says who has signed in.
+// The clock is where a deployed stack shows who has signed in.
 export function corner() {
   const way = h("progress", { id: "moving", max: 1, "aria-label": "The clock is moving", hidden: true });
   const link = h("a", { class: "clock", href: "#/lab", title: "The clock of this stack, in UTC: move it in the Lab" }, h("time", { id: "now" }));

@@ -3,8 +3,8 @@
 import { $, card, city, credits, h, moment, number, offset, waiting } from "./dom.js";
 import { askStack, follow, local } from "./local.js";
 
-// The card of a month; `asked` is null for the one that the clock has passed last. `keep` is told of the
-// month that somebody has chosen.
+// The card of a month; `asked` is null for the latest month that the clock has reached. `keep` gets the
+// month that the person has chosen.
 export function turnCard(asked, keep) {
   const state = { asked, keep, turn: null, chosen: null };
   state.sums = h("dl", { id: "turn-sums", class: "sums" });
@@ -23,7 +23,7 @@ export function turnCard(asked, keep) {
   follow(element, { news: () => fill(state) });
   return {
     element,
-    // Shows what the clock passes, and no longer what was chosen.
+    // Follows the clock again, and no longer the choice.
     follow: () => { state.chosen = null; if (state.asked) choose(state, null); },
   };
 }
@@ -50,7 +50,7 @@ async function fill(state) {
 
 const nameOf = (period) => new Intl.DateTimeFormat("en-GB", { month: "long", year: "numeric", timeZone: "UTC" }).format(new Date(`${period}-01T00:00:00Z`));
 
-// The strip is one stop of the Tab key, whatever its length.
+// The strip is one Tab stop, whatever its length.
 function walk(event, { strip }) {
   const bars = [...strip.children];
   const index = bars.indexOf(document.activeElement);
@@ -78,7 +78,7 @@ function paint({ turn: { instants }, chosen, strip, sums, instant }) {
   const highest = Math.max(1, ...instants.map(({ credits_due }) => credits_due));
   const passed = instants.filter(({ has_passed }) => has_passed).length;
   const inhabited = instants.map((_, index) => index).filter((index) => instants[index].users_due);
-  // What the clock has passed last, of where somebody lives.
+  // The latest moment passed by the clock in a zone with users.
   const described = chosen ?? inhabited.findLast((index) => index < passed) ?? inhabited[0] ?? 0;
   [...strip.children].forEach((bar, index) => {
     const { credits_due, users_due, users_landed, has_passed } = instants[index];

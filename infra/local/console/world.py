@@ -1,4 +1,4 @@
-"""What the console shows besides the public API: the turn of a month, the queues, the emails."""
+"""What the console shows that the public API does not: month turns, the queues, the emails."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class World:
         ]
 
     def opens_on(self) -> str | None:
-        """A user with credits, of those who can receive them; else the first; None if none."""
+        """A user with credits who can receive more; else the first; None without users."""
         user_ids = [str(user["user_id"]) for user in self.users()]
         now = self._clock.now()
 
@@ -167,7 +167,7 @@ class World:
                 self._read_at = time.monotonic()
             return self._subscriptions
 
-    # Queues and mails -----------------------------------------------------------------------------
+    # Queues and emails ----------------------------------------------------------------------------
 
     def queues(self) -> Json:
         """How many messages are in each queue, and how many in its dead-letter queue.
@@ -235,7 +235,7 @@ class World:
             return self._mails
 
     def _sent_at_of(self, message_ids: list[str]) -> dict[str, str]:
-        """When emails were sent, by the stack's clock. A mail whose record is open has no time."""
+        """When emails were sent, by the stack's clock. Emails with an open record have no time."""
         with self._lock:
             if not self._sent_at.keys() >= set(message_ids):
                 self._sent_at = outbox.sent_at(self._stack)

@@ -1,4 +1,4 @@
-"""Leads, and who has unlocked which."""
+"""Leads, and the users who have unlocked them."""
 
 import uuid
 from typing import Any
@@ -9,7 +9,7 @@ from django.utils import timezone
 
 
 class Lead(models.Model):
-    """A sales lead. Who has unlocked it sees its contact."""
+    """A sales lead. A user who has unlocked it sees its contact."""
 
     title = models.CharField(max_length=200)
     contact = models.TextField()
@@ -20,12 +20,12 @@ class Lead(models.Model):
 
 
 class Unlock(models.Model):
-    """A user unlocks a lead: one row, which says all that a call to Credits needs."""
+    """A user unlocks a lead: one row, with everything that a call to Credits needs."""
 
     class State(models.TextChoices):
-        """How far it is. A row that is pending or held is not finished."""
+        """The progress. A row that is pending or held is not finished."""
 
-        PENDING = "pending"  # asked for; perhaps Credits has a hold for it
+        PENDING = "pending"  # requested; perhaps Credits has a hold for it
         HELD = "held"  # there is a hold; perhaps it is captured
         UNLOCKED = "unlocked"  # paid
         GIVEN_UP = "given_up"  # not paid; the user may ask again
@@ -34,7 +34,7 @@ class Unlock(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT)
     lead = models.ForeignKey(Lead, models.PROTECT)
-    price = models.PositiveIntegerField()  # the lead's may change, a repeated call may not
+    price = models.PositiveIntegerField()  # the lead's price may change, a repeated call must not
     attempt = models.PositiveIntegerField(default=1)
     hold_id = models.CharField(max_length=150, blank=True)
     state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
@@ -54,7 +54,7 @@ class Unlock(models.Model):
         return f"unlock-{self.pk}-{self.attempt}"
 
     def move(self, state: str, **changes: Any) -> None:
-        """Commits a step, unless another worker has; then the row is as that one left it."""
+        """Commits a step, unless another worker has; then the row is as that worker left it."""
         with transaction.atomic(durable=True):
             as_read = Unlock.objects.filter(pk=self.pk, state=self.state, attempt=self.attempt)
             as_read.update(state=state, changed_at=timezone.now(), **changes)

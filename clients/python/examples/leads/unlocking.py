@@ -14,19 +14,19 @@ from leads.models import Lead, Unlock
 State = Unlock.State
 
 ON_ITS_WAY = timedelta(minutes=1)
-"""For so long, a capture that began before a hold lapsed may still be done. API Gateway gives a
-request half of it."""
+"""How long a capture that began before a hold lapsed may still take. API Gateway gives a request
+half of it."""
 
 
 @cache
 def client() -> Credits:
-    """The client of this process. A user waits for their page, so it has little patience."""
+    """The client of this process. A user waits for their page, so it gives up soon."""
     login = ClientCredentials(**settings.CREDITS_LOGIN)
     return Credits(settings.CREDITS_URL, login, patience=10)
 
 
 def unlock(user: Any, lead: Lead) -> Unlock:
-    """What the button does. Pressed again, it goes on; what was given up, it tries anew."""
+    """The button's action. Pressed again, it goes on; what was given up, it tries anew."""
     row: Unlock
     with transaction.atomic(durable=True):
         row, _ = Unlock.objects.get_or_create(user=user, lead=lead, defaults={"price": lead.price})
@@ -37,7 +37,7 @@ def unlock(user: Any, lead: Lead) -> Unlock:
 
 
 def finish(row: Unlock) -> None:
-    """Takes a row from wherever it is to its end; safe to repeat, and in several workers at once.
+    """Takes a row from any state to its end; safe to repeat, and in several workers at once.
 
     Raises `CreditsError` if Credits gave no answer, or refused for another reason; the row stays.
     """

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 STATUS = {Unlock.State.UNLOCKED: 200, Unlock.State.GIVEN_UP: 402}
 
 
-@transaction.non_atomic_requests  # each step is committed by itself, also with ATOMIC_REQUESTS
+@transaction.non_atomic_requests  # each step is committed by itself, even with ATOMIC_REQUESTS
 @login_required
 @require_POST
 def unlock_lead(request: Any, lead_id: int) -> JsonResponse:

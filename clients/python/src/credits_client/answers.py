@@ -1,8 +1,8 @@
-"""What the API answers: one frozen class for each schema of its contract, of the same name.
+"""The API's answers: one frozen class for each schema of its contract, with the same name.
 
 Instants are aware datetimes in UTC, days are dates, lists are tuples. Fields that this version does
 not know are ignored, so that a newer server does not break it. A word such as ``status`` is a text
-and no enumeration, for the same reason.
+and not an enumeration, for the same reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Metadata = Mapping[str, str]
 
 
 def _replayed() -> bool:
-    """Whether the request was done before. Two answers to one request are equal all the same."""
+    """Whether the request was done before. Ignored when comparing two answers to one request."""
     found: bool = field(default=False, compare=False)
     return found
 
@@ -44,7 +44,7 @@ class ExpiringCredits:
 
 @dataclass(frozen=True, kw_only=True)
 class AllocationSchedule:
-    """The next credits, the present ones, and those that will expire."""
+    """The next credits, the current ones, and those that will expire."""
 
     next_allocation_date: date | None
     allocation_amount: int
@@ -81,7 +81,7 @@ class BalanceHold:
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """What a user has: ``available_balance`` is what can be used now, without what is held."""
+    """A user's balance: ``available_balance`` can be used now; it excludes what is held."""
 
     available_balance: int
     held_balance: int
@@ -148,14 +148,14 @@ class TransactionItem:
 
 @dataclass(frozen=True, kw_only=True)
 class TransactionInFull(Transaction):
-    """A line of the history with the usages that it books; one that books a single one has none."""
+    """A line of the history with the usages that it books; empty if it books a single one."""
 
     items: tuple[TransactionItem, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryPage:
-    """A page of the history, newest first; ``next_cursor`` is None on the last page alone."""
+    """A page of the history, newest first; ``next_cursor`` is None only on the last page."""
 
     items: tuple[Transaction, ...]
     next_cursor: str | None
@@ -171,7 +171,7 @@ class StatementPage:
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainedDecision:
-    """What became of an amount: ``code`` for programs, ``words`` for people."""
+    """The outcome for an amount: ``code`` for programs, ``words`` for people."""
 
     code: str
     words: str
@@ -189,7 +189,7 @@ class ExplainedReason:
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainedBatch:
-    """A credit batch as it was; ``open_amount`` of it could be taken."""
+    """A credit batch at that time; ``open_amount`` of it could be taken."""
 
     batch_id: str
     remaining_amount: int
@@ -201,9 +201,9 @@ class ExplainedBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """A decision about credits, made again by the account as it was.
+    """A decision about credits, made again on the account as it was.
 
-    ``decides_the_same``: whether it takes the same credits as the entry that is explained.
+    ``decides_the_same``: whether it takes the same credits as the explained entry.
     """
 
     at: datetime
@@ -238,9 +238,9 @@ class NoRateBecause:
 
 @dataclass(frozen=True, kw_only=True)
 class ForecastRate:
-    """What comes of it if spending goes on as in the last ``window_days``.
+    """The forecast if spending goes on as in the last ``window_days``.
 
-    ``runs_out_on``: None if the credits last, and without a rate.
+    ``runs_out_on``: None if the credits last, and if there is no rate.
     """
 
     window_days: int
@@ -253,7 +253,7 @@ class ForecastRate:
 
 @dataclass(frozen=True, kw_only=True)
 class Assumption:
-    """What a forecast takes for granted: ``code`` for programs, ``words`` for people."""
+    """An assumption of a forecast: ``code`` for programs, ``words`` for people."""
 
     code: str
     words: str
@@ -287,7 +287,7 @@ class UseAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class AlreadyCharged:
-    """A usage that an earlier transaction had charged."""
+    """A usage that an earlier transaction had already charged."""
 
     key: str
     transaction_id: str
@@ -295,7 +295,7 @@ class AlreadyCharged:
 
 @dataclass(frozen=True, kw_only=True)
 class UseManyAnswer:
-    """Several usages were charged; ``transaction_id`` is None if all of them were before."""
+    """Several usages were charged; ``transaction_id`` is None if all were charged before."""
 
     transaction_id: str | None
     amount: int
@@ -307,7 +307,7 @@ class UseManyAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class ReverseAnswer:
-    """A usage was given back; ``expired_amount`` more of it had expired, and stays so."""
+    """A usage was given back; ``expired_amount`` more of it had expired, and stays expired."""
 
     new_balance: int
     transaction_id: str
@@ -386,7 +386,7 @@ class PurchaseAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class RefundAnswer:
-    """What became of a refund: ``unrecovered`` had been used, and was not taken back."""
+    """The result of a refund: ``unrecovered`` had been used, and was not taken back."""
 
     new_balance: int
     transaction_id: str
@@ -413,7 +413,7 @@ class VoidAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class AllocateAnswer:
-    """An adjustment was made; ``amount`` says what was taken by one ``up_to_available``."""
+    """An adjustment was made; with ``up_to_available``, ``amount`` says how much was taken."""
 
     new_balance: int
     transaction_id: str
@@ -428,7 +428,7 @@ class AllocateAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class AllocationRunStarted:
-    """The run of a period has begun: so many ``sweeps`` of timezones are on their way."""
+    """The run of a period has begun: ``sweeps`` is how many sweeps of timezones it started."""
 
     period: str
     dry_run: bool
@@ -460,7 +460,7 @@ class NotJudged:
 
 @dataclass(frozen=True, kw_only=True)
 class AllocationRunPreview:
-    """A page of what a run would do; or what it would do, or did, for one user."""
+    """A page of what a run would do; or, for one user, what it would do or did."""
 
     period: str
     dry_run: bool
@@ -475,7 +475,7 @@ class AllocationRunPreview:
 
 @dataclass(frozen=True)
 class Versioned(Generic[Value]):
-    """A value and its version. Give the ``etag`` with a change: if others were faster, it fails."""
+    """A value and its version. Send the ``etag`` with a change: it fails if others were faster."""
 
     value: Value
     etag: str
@@ -509,7 +509,7 @@ class Subscription:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundSubscription:
-    """A subscription that was found, in short."""
+    """A found subscription, in short."""
 
     user_id: str
     email: str | None = field(repr=False)
@@ -522,7 +522,7 @@ class FoundSubscription:
 
 @dataclass(frozen=True, kw_only=True)
 class SubscriptionsPage:
-    """A page of the subscriptions that were found."""
+    """A page of found subscriptions."""
 
     subscriptions: tuple[FoundSubscription, ...]
     unreadable: int
@@ -530,7 +530,7 @@ class SubscriptionsPage:
 
     @property
     def items(self) -> tuple[FoundSubscription, ...]:
-        """What a page of any listing has."""
+        """The elements, under the name that all listings share."""
         return self.subscriptions
 
 
@@ -574,7 +574,7 @@ class EditsPage:
 
 @dataclass(frozen=True, kw_only=True)
 class SentEmail:
-    """An email about an entry, and what is recorded of it: ``state`` is ``sent``, say."""
+    """An email about an entry, and what is recorded of it: ``state`` is ``sent``, for example."""
 
     type: str
     transaction_id: str
@@ -595,7 +595,7 @@ class EmailsPage:
 
 @dataclass(frozen=True, kw_only=True)
 class EntryEmail:
-    """The email about an entry, as it is or was sent; its links lead nowhere."""
+    """The email about an entry, as it is or was sent; its links are disabled."""
 
     type: str
     subject: str
@@ -605,7 +605,7 @@ class EntryEmail:
 
 @dataclass(frozen=True, kw_only=True)
 class EventDetail:
-    """What an event says."""
+    """The content of an event."""
 
     version: int
     id: str
@@ -642,7 +642,7 @@ class EntryEvents:
 
 @dataclass(frozen=True, kw_only=True)
 class MonthZone:
-    """How a month went in a timezone: how many users of each sort, and the first of them."""
+    """The count of a month in a timezone: how many users of each kind, and the first of them."""
 
     timezone: str
     due: int
@@ -658,7 +658,7 @@ class MonthZone:
 
 @dataclass(frozen=True, kw_only=True)
 class MonthInstant:
-    """A moment at which a month begins; None for zones that have left the database."""
+    """An instant at which a month begins; None for zones that have left the database."""
 
     starts_at: datetime | None
     zones: tuple[MonthZone, ...]
@@ -666,7 +666,7 @@ class MonthInstant:
 
 @dataclass(frozen=True, kw_only=True)
 class Month:
-    """How a month went, as it was counted last."""
+    """The latest count of a month."""
 
     period: str
     counted_at: datetime
@@ -705,7 +705,7 @@ class RingingAlarm:
 
 @dataclass(frozen=True, kw_only=True)
 class Operations:
-    """What waits in the queues, and which alarms ring; None if CloudWatch did not answer.
+    """The waiting messages and the ringing alarms; None if CloudWatch did not answer.
 
     ``shadow``: the stage runs beside an old system, and sends neither emails nor events.
     """

@@ -1,4 +1,4 @@
-"""The clients: `Credits` in sync code, `AsyncCredits` in async. Each route is one line of each."""
+"""The clients: `Credits` for sync code, `AsyncCredits` for async. Each route is a line in each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .talks import Ask, Manners, Send, Step
 from .tokens import ClientCredentials
 
 if TYPE_CHECKING:
-    from typing_extensions import Self  # of typing itself only from Python 3.11 on
+    from typing_extensions import Self  # in typing itself only since Python 3.11
 
 __all__ = ["AsyncCredits", "AsyncHeld", "Credits", "Held"]
 
@@ -43,7 +43,7 @@ Item = TypeVar("Item")
 Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
 
 Token = str | Callable[[str | None], str] | ClientCredentials
-"""A token, or what is asked for one before each request: with the token that the API has just
+"""A token, or a source that is called before each request: with the token that the API has just
 refused, or None."""
 
 AsyncToken = Token | Callable[[str | None], Awaitable[str]]
@@ -55,7 +55,7 @@ log = logging.getLogger("credits_client")
 
 
 class _Client(Generic[Http]):
-    """What both clients know: the address, the manners, and how a request is built."""
+    """Shared by both clients: the address, the manners, and how a request is built."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class _Client(Generic[Http]):
 
 
 def _named_as(route: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Gives a method the name, the words and the arguments of a route, for `help`."""
+    """Gives a method the name, the docstring and the arguments of a route, for `help`."""
 
     def name(method: Callable[..., Any]) -> Callable[..., Any]:
         functools.update_wrapper(method, route, assigned=("__name__", "__doc__"))
@@ -123,7 +123,7 @@ def _named_as(route: Callable[..., Any]) -> Callable[[Callable[..., Any]], Calla
 
 
 def _sending(route: Callable[P, Request[T]]) -> Callable[Concatenate[Credits, P], T]:
-    """The method that sends a route's request and answers its answer."""
+    """The method that sends a route's request and returns its answer."""
 
     @_named_as(route)
     def send(self: Credits, /, *words: P.args, **named: P.kwargs) -> T:
@@ -135,7 +135,7 @@ def _sending(route: Callable[P, Request[T]]) -> Callable[Concatenate[Credits, P]
 def _paging(
     route: Callable[P, Request[Listed]],
 ) -> Callable[Concatenate[Credits, P], Iterator[Listed]]:
-    """The method that answers page after page, each fetched when it is asked for."""
+    """The method that returns page after page, each fetched when needed."""
 
     @_named_as(route)
     def pages(self: Credits, /, *words: P.args, **named: P.kwargs) -> Iterator[Listed]:
@@ -147,7 +147,7 @@ def _paging(
 def _listing(
     route: Callable[P, Request[Page[Item]]],
 ) -> Callable[Concatenate[Credits, P], Iterator[Item]]:
-    """The method that answers all elements of all pages."""
+    """The method that returns all elements of all pages."""
 
     @_named_as(route)
     def listing(self: Credits, /, *words: P.args, **named: P.kwargs) -> Iterator[Item]:
@@ -172,11 +172,11 @@ class Credits(_Client[httpx.Client]):
 
     >>> credits = Credits("https://abc123.execute-api.eu-west-1.amazonaws.com/v1", token="...")
 
-    ``url``: the address of the API, without ``/api``. ``token``: see `Token`. ``http``: a client of
-    yours to send with; it is not closed, and its timeouts hold unless ``timeout`` names others.
+    ``url``: the address of the API, without ``/api``. ``token``: see `Token`. ``http``: your own
+    client to send with; it is not closed, and its timeouts apply unless ``timeout`` is given.
 
-    A request is sent up to ``attempts`` times, for as long as ``patience`` seconds after the first:
-    after a passing problem, or without an answer. Its key stays the same. Safe to use in threads.
+    A request is sent up to ``attempts`` times, until ``patience`` seconds after the first: after a
+    temporary problem, or without an answer. Its key stays the same. Safe to use in threads.
     """
 
     def __init__(  # noqa: PLR0913 - all but two have defaults
@@ -358,7 +358,7 @@ def _holding_async(
 class AsyncCredits(_Client[httpx.AsyncClient]):
     """A client of the Credits API for asyncio: `Credits`, with ``await``.
 
-    Safe to use in all tasks of one event loop. ``token`` may be asked for by an async function.
+    Safe to use in all tasks of one event loop. ``token`` may be an async function.
     """
 
     def __init__(  # noqa: PLR0913 - all but two have defaults
@@ -504,7 +504,7 @@ class _Held:
 
     def __init__(self, answer: HoldAnswer) -> None:
         self.answer = answer
-        # Whether the end of the block leaves it alone: it has ended, or nobody knows.
+        # Whether the end of the block leaves the hold alone: it has ended, or nobody knows.
         self._is_over = False
 
     def __repr__(self) -> str:
@@ -512,7 +512,7 @@ class _Held:
 
     @property
     def hold_id(self) -> str:
-        """Its id, to capture or release it from somewhere else."""
+        """Its id, for capturing or releasing it from somewhere else."""
         return self.answer.hold_id
 
     @property
@@ -531,12 +531,12 @@ class _Held:
         return self.answer.replayed
 
     def _keep(self, failure: CreditsError) -> None:
-        """Notes that an end of it was refused: it is still held. Without an answer, who knows."""
+        """Records that ending it was refused: it is still held. Without an answer, nobody knows."""
         if isinstance(failure, APIError):
             self._is_over = False
 
     def _forgive(self, failure: Exception, block: BaseException) -> None:
-        """Says that a release has failed, and lets the error of the block go on."""
+        """Reports a failed release, without replacing the error of the block."""
         words = f"hold {self.hold_id} was not released, and ends at {self.expires_at:%FT%TZ}"
         log.warning("%s", words, exc_info=failure)
         if sys.version_info >= (3, 11):
@@ -544,7 +544,7 @@ class _Held:
 
 
 class Held(_Held):
-    """Credits that are set aside. As a context: released at the end unless captured before."""
+    """Credits that are set aside. A context manager: released at the end unless captured."""
 
     def __init__(self, client: Credits, answer: HoldAnswer) -> None:
         super().__init__(answer)
@@ -558,10 +558,10 @@ class Held(_Held):
         beyond_hold: bool | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> CaptureAnswer:
-        """Uses what the job came to, and frees the rest; `HoldEnded` if it has ended otherwise.
+        """Uses what the job cost, and frees the rest; `HoldEnded` if it ended in another way.
 
-        Without an answer (`NoAnswer`) it may have been done. The end of the block then leaves the
-        hold as it is, and the same capture can be asked for again.
+        Without an answer (`NoAnswer`) it may have been done. Then the end of the block leaves the
+        hold as it is, and you can send the same capture again.
         """
         self._is_over = True
         try:
@@ -614,7 +614,7 @@ class AsyncHeld(_Held):
         beyond_hold: bool | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> CaptureAnswer:
-        """Uses what the job came to, and frees the rest: see `Held.capture`."""
+        """Uses what the job cost, and frees the rest: see `Held.capture`."""
         self._is_over = True
         try:
             return await self._client.capture(

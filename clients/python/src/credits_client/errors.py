@@ -25,9 +25,9 @@
      ├── NoAnswer                      nobody knows whether it was done: the same key again is safe
      │    ├── Unreachable
      │    └── Timeout
-     └── NoToken                       whoever issues the tokens gave none
+     └── NoToken                       the issuer of the tokens gave none
 
-What is passing was tried again, in vain.
+The client has already retried the passing ones, in vain.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class CreditsError(Exception):
 
 
 class APIError(CreditsError):
-    """The API refused a request. Nothing was changed by it."""
+    """The API refused a request and changed nothing."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -95,7 +95,7 @@ class InsufficientCredits(APIError):
 
     @property
     def available_balance(self) -> int:
-        """How many there are."""
+        """How many credits are available."""
         return self.problem.available_balance or 0
 
 
@@ -116,11 +116,11 @@ class Contention(APIError):
 
 
 class HoldEnded(APIError):
-    """The hold has ended, and not as it was asked to."""
+    """The hold has ended in another way than requested."""
 
     @property
     def ended(self) -> str | None:
-        """How: ``captured``, ``released`` or ``lapsed``."""
+        """How it ended: ``captured``, ``released`` or ``lapsed``."""
         return self.problem.ended
 
     @property
@@ -139,7 +139,7 @@ class VersionConflict(APIError):
 
 
 class BodyTooLarge(APIError):
-    """The body is larger than the API reads."""
+    """The body is larger than the API accepts."""
 
 
 class UnsupportedMediaType(APIError):
@@ -183,7 +183,7 @@ class Unavailable(APIError):
 
 
 class NoAnswer(CreditsError):
-    """There was no answer, or not one of the API: nobody knows whether the request was done.
+    """There was no answer, or not one from the API: nobody knows whether the request was done.
 
     Requests that change something are safe to send again, with the same key.
     """
@@ -198,7 +198,7 @@ class Timeout(NoAnswer):
 
 
 class NoToken(CreditsError):
-    """Whoever issues the tokens gave none. ``is_passing``: it may do so later."""
+    """The issuer of the tokens gave none. ``is_passing``: it may do so later."""
 
     def __init__(self, message: str, *, is_passing: bool = False) -> None:
         super().__init__(message)
@@ -230,5 +230,5 @@ BY_CODE: dict[str, type[APIError]] = {
 
 
 def of_problem(problem: Problem) -> APIError:
-    """The error for a problem; a code of a newer server is an `APIError`."""
+    """The error for a problem; for an unknown code, from a newer server, an `APIError`."""
     return BY_CODE.get(problem.code, APIError)(problem)

@@ -17,7 +17,7 @@ class Unreadable(ValueError):
 
 
 def read(kind: type[T], value: object) -> T:
-    """An object of a class from its JSON. Raises `Unreadable`; unknown fields are ignored."""
+    """An object of a class, from its JSON. Raises `Unreadable`; unknown fields are ignored."""
     if not isinstance(value, Mapping):
         raise Unreadable(f"{kind.__name__} is not an object")
     found = {}
@@ -71,7 +71,7 @@ def _one_of(hints: tuple[Any, ...], value: object) -> Any:
 def _time(hint: Any, value: str) -> date:
     if hint is date:
         return date.fromisoformat(value)
-    # Python 3.10 reads no Z.
+    # Python 3.10 cannot read the Z.
     found = datetime.fromisoformat(value.replace("Z", "+00:00"))
     if found.tzinfo is None:
         raise ValueError("the instant has no offset")

@@ -1,9 +1,9 @@
 """The routes of the API, each as a description: what to send, and how to read the answer.
 
-Nothing here sends anything. A client in sync code and one in async code send the same descriptions
-(`client`), so that a route, its arguments and their checks are written once, and mypy sees them in
-both. The other way to have both, to generate one from the other, would need a generator, a step
-that runs it, and two files to review.
+Nothing here sends anything. The sync and the async client send the same descriptions (`client`), so
+that a route, its arguments and their checks are written once, and mypy sees them in both.
+Generating one client from the other would need a generator, a step that runs it, and two files to
+review.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Omitted(Enum):
 
 
 OMITTED: Final = _Omitted.OMITTED
-"""For a field that is not sent at all, where None means something."""
+"""For a field that is not sent at all, if None has a meaning."""
 
 Omitted = _Omitted
 
@@ -61,8 +61,8 @@ class Page(Protocol[Item_co]):
 class Request(Generic[T_co]):
     """What to send, and how to read the answer.
 
-    ``is_repeatable``: whether it may be sent again when nobody knows if it was done. ``is_public``:
-    it needs no token.
+    ``is_repeatable``: whether it may be sent again if nobody knows whether it was done.
+    ``is_public``: it needs no token.
     """
 
     method: str
@@ -78,7 +78,7 @@ class Request(Generic[T_co]):
     @property
     def target(self) -> str:
         """The path to send it to."""
-        # A name of dots alone would be a step in a path, if they were not written so.
+        # A name of dots alone would be a path segment of its own unless encoded.
         names = {name: quote(value, safe="") for name, value in self.path.items()}
         return self.route.format(
             **{name: text if text.strip(".") else "%2E" * len(text) for name, text in names.items()}
@@ -95,7 +95,7 @@ class Request(Generic[T_co]):
 
 
 def schedule(user_id: UserId | None = None) -> Request[answers.AllocationSchedule]:
-    """The next credits, the present ones, and those that will expire."""
+    """The next credits, the current ones, and those that will expire."""
     query = {"user_id": user_id}
     return _get("/api/credits/allocation-schedule", answers.AllocationSchedule, query)
 
@@ -108,20 +108,20 @@ def balance(
 
 
 def forecast(user_id: UserId | None = None) -> Request[answers.Forecast]:
-    """When the credits will run out, and what will come and expire until then."""
+    """When the credits will run out, and what will be granted and expire until then."""
     return _get("/api/credits/forecast", answers.Forecast, {"user_id": user_id})
 
 
 def explain(
     user_id: UserId | None = None, *, at: datetime | None = None, amount: int | None = None
 ) -> Request[answers.Explanation]:
-    """Why an amount could be taken, or could not: now, or at a past instant."""
+    """Why an amount could or could not be taken: now, or at a past instant."""
     query = {"user_id": user_id, "at": at, "amount": amount}
     return _get("/api/credits/explain", answers.Explanation, query)
 
 
 def explain_transaction(transaction_id: str) -> Request[answers.Explanation]:
-    """How a line of the history took what it took."""
+    """Why a line of the history took the credits it took."""
     query = {"transaction_id": transaction_id}
     return _get("/api/credits/explain", answers.Explanation, query)
 
@@ -197,7 +197,7 @@ def use(
 
     The key names the purpose. However often the request is sent, it takes effect once. Give a key
     of your own, such as an order's id, if the same request could come a second time. ``user_id`` is
-    None for the user whose token it is. Users read the description in their history.
+    None for the token's user. Users read the description in their history.
     """
     body = {
         "user_id": user_id,
@@ -215,7 +215,7 @@ class _UseItem(TypedDict):
 
 
 class UseItem(_UseItem, total=False):
-    """One of several usages; its key is one of `use`, too."""
+    """One of several usages; its key is the same as a key of `use`."""
 
     metadata: Mapping[str, str]
 
@@ -223,7 +223,7 @@ class UseItem(_UseItem, total=False):
 def use_many(user_id: UserId, items: Iterable[UseItem]) -> Request[answers.UseManyAnswer]:
     """Uses credits for several things at once, at most 90: for all that were not charged before.
 
-    With `InsufficientCredits`, for none. For backends.
+    If it raises `InsufficientCredits`, nothing was charged. For backends.
     """
     body = {"user_id": user_id, "items": [dict(item) for item in items]}
     return _post("/api/credits/use-many", answers.UseManyAnswer, body)
@@ -241,7 +241,7 @@ def reverse(
 ) -> Request[answers.ReverseAnswer]:
     """Gives a usage back: ``amount`` of it, or all that is left. For backends and admins.
 
-    With ``dry_run`` nothing is written, and the answer has the ``transaction`` that would be.
+    With ``dry_run`` nothing is written; the answer has the ``transaction`` that would be written.
     """
     body = {
         "user_id": user_id,
@@ -271,9 +271,9 @@ def allocate(  # noqa: PLR0913 - the fields of the API
 ) -> Request[answers.AllocateAnswer]:
     """Adjusts credits by hand: grants them or, with a negative amount, claws them back. For admins.
 
-    A grant lives as long as the credits of the user's plan unless ``expires_in_days`` says
-    otherwise; None is for ever. ``up_to_available`` takes at most what is left. With ``dry_run``
-    nothing is written, and the answer has the ``transaction`` that would be.
+    A grant lives as long as the credits of the user's plan unless ``expires_in_days`` is given;
+    None means for ever. ``up_to_available`` takes at most what is left. With ``dry_run`` nothing is
+    written; the answer has the ``transaction`` that would be written.
     """
     body = {
         "user_id": user_id,
@@ -302,8 +302,8 @@ def void_batch(
 ) -> Request[answers.VoidAnswer]:
     """Takes back all that is left of one batch, even if older ones are open. For admins.
 
-    What of it is held stays, unless ``including_held``. With ``dry_run`` nothing is written, and
-    the answer has the ``transaction`` that would be.
+    Held credits of it stay, unless ``including_held``. With ``dry_run`` nothing is written; the
+    answer has the ``transaction`` that would be written.
     """
     body = {
         "description": description,
@@ -332,8 +332,8 @@ def hold(
     Nothing else can use them until the hold is captured, released, or over: after an hour, or after
     ``expires_in_seconds``. In a ``with`` block it is released at the end unless it was captured.
 
-    The same key gets the first answer for ever, also when that hold has ended: what to capture is
-    then refused with `HoldEnded`. So a job that may be tried again needs a key for each try.
+    The same key gets the first answer for ever, even when that hold has ended: a capture is then
+    refused with `HoldEnded`. So a job that may be tried again needs a new key for each try.
     """
     body = {
         "user_id": user_id,
@@ -353,10 +353,10 @@ def capture(
     beyond_hold: bool | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Request[answers.CaptureAnswer]:
-    """Uses what a job came to, and frees the rest.
+    """Uses what a job cost, and frees the rest.
 
-    No key: a hold ends once, and the same end again gets the first answer. With ``beyond_hold`` the
-    available balance pays for what is more than the hold.
+    It has no key: a hold ends once, and repeating the same end gets the first answer. With
+    ``beyond_hold`` the available balance pays for what exceeds the hold.
     """
     body = {
         "amount": amount,
@@ -369,9 +369,9 @@ def capture(
 
 
 def release(hold_id: str, *, dry_run: bool | None = None) -> Request[answers.ReleaseAnswer]:
-    """Frees all that is held. Like a capture, it can be asked for again.
+    """Frees everything that is held. Like a capture, it can be repeated.
 
-    With ``dry_run`` nothing is written, and the answer has the ``transaction`` that would be.
+    With ``dry_run`` nothing is written; the answer has the ``transaction`` that would be written.
     """
     route, path = "/api/credits/holds/{hold_id}/release", _path(hold_id=hold_id)
     return _post(route, answers.ReleaseAnswer, {"dry_run": dry_run}, path=path)
@@ -399,7 +399,7 @@ def purchase(
 ) -> Request[answers.PurchaseAnswer]:
     """Grants what a payment has bought. For billing and admins.
 
-    No key: the payment is it, and the same one again gets the first answer.
+    The payment is the key: the same payment again gets the first answer.
     """
     body = {
         "user_id": user_id,
@@ -424,9 +424,9 @@ def refund(
 ) -> Request[answers.RefundAnswer]:
     """Reports how many credits of a payment were refunded, in all. For billing and admins.
 
-    More than before takes the difference back, as far as it is there; fewer give back what was
-    taken. The same again changes nothing. With ``dry_run`` nothing is written, and the answer has
-    the ``transaction`` that would be.
+    A larger total than before takes the difference back, as far as it is there; a smaller one gives
+    back what was taken. The same total changes nothing. With ``dry_run`` nothing is written; the
+    answer has the ``transaction`` that would be written.
     """
     body = {
         "payment_id": payment_id,
@@ -452,7 +452,7 @@ def allocation_run(
 def allocate_due(
     user_id: UserId, period: str, *, dry_run: bool | None = None
 ) -> Request[answers.AllocationRunPreview]:
-    """Allocates what is due to one user through a period, or with ``dry_run`` says what it is."""
+    """Allocates what is due to one user through a period, or with ``dry_run`` only shows it."""
     body = {"period": period, "user_id": user_id, "dry_run": dry_run}
     return _post("/api/credits/allocation-runs", answers.AllocationRunPreview, body)
 
@@ -500,7 +500,7 @@ def found_subscriptions_page(
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Request[answers.SubscriptionsPage]:
-    """Whose address it is, or who has this plan, status or timezone: one page. For admins."""
+    """The users with an address, or with a plan, status or timezone: one page. For admins."""
     query = {
         "email": email,
         "plan": plan,
@@ -532,9 +532,9 @@ def put_subscription(  # noqa: PLR0913 - the fields of the API
 ) -> Request[Versioned[answers.Subscription]]:
     """Registers a user, or replaces the whole subscription.
 
-    With ``etag`` only this version of it; with ``only_new`` only a user who has none. Else
-    `VersionConflict`. Such an edit is not sent again when its answer was lost: it would meet its
-    own version. Read again to know.
+    With ``etag`` it edits only this version; with ``only_new`` only a user without a subscription.
+    Otherwise it raises `VersionConflict`. Such an edit is not sent again when its answer was lost:
+    it would meet its own version. Read the subscription to know the outcome.
     """
     body = {
         "timezone": timezone,
@@ -572,9 +572,9 @@ def patch_subscription(  # noqa: PLR0913 - the fields of the API
     mail_suppressed_because: Omitted | None = OMITTED,
     dry_run: bool | None = None,
 ) -> Request[Versioned[answers.Subscription]]:
-    """Changes some fields of a subscription. None resets one; what is not named stays.
+    """Changes some fields of a subscription. None resets a field; unnamed fields stay.
 
-    With ``dry_run`` nothing is written. The answer is the subscription that would be, with what
+    With ``dry_run`` nothing is written. The answer is the subscription as it would be, with what
     would be allocated at once in ``due``; the ``etag`` is that of the stored version.
     """
     changes = {
@@ -609,7 +609,7 @@ def subscription_emails_page(
 ) -> Request[answers.EmailsPage]:
     """The emails about a user's credits and what is recorded of them: one page. For admins.
 
-    ``limit`` is how many entries a page looks at.
+    ``limit`` is how many entries a page examines.
     """
     query = {"limit": limit, "cursor": cursor}
     path = _path(user_id=user_id)
@@ -635,7 +635,7 @@ def month(period: str) -> Request[answers.Month]:
 
 
 def operations() -> Request[answers.Operations]:
-    """What waits in the queues, and which alarms ring. For admins."""
+    """The waiting messages and the ringing alarms. For admins."""
     return _get("/api/operations", answers.Operations)
 
 
@@ -648,7 +648,7 @@ def unsubscribe_page(token: str) -> Request[str]:
 
 
 def unsubscribe(token: str) -> Request[str]:
-    """Ends the emails that a link is about, and answers the page that says so."""
+    """Ends the emails that a link is about, and returns the page that says so."""
     return _public("POST", "/api/unsubscribe", _text, token)
 
 
@@ -716,7 +716,7 @@ def _public(
 def _sent(
     body: Mapping[str, object], nullable: Mapping[str, object] | None = None
 ) -> dict[str, object]:
-    """The fields of a body: those that are not None, and of ``nullable`` those that are given."""
+    """The fields of a body: those that are not None, and those of ``nullable`` that are given."""
     fields = {name: value for name, value in body.items() if value is not None}
     fields |= {name: value for name, value in (nullable or {}).items() if value is not OMITTED}
     return {
@@ -756,7 +756,7 @@ def _key(given: str | None) -> str:
 
 
 def _json(response: httpx.Response) -> dict[str, Any]:
-    """The object of an answer. Raises `Unreadable` for anything else: it is not of the API."""
+    """The object of an answer. Raises `Unreadable` for anything else: it is not from the API."""
     try:
         found = response.json()
     except ValueError as error:
@@ -793,5 +793,5 @@ def _versioned(response: httpx.Response) -> Versioned[answers.Subscription]:
 
 
 def problem(response: httpx.Response) -> answers.Problem:
-    """The problem of a refusal. Raises `Unreadable` if it is not of the API."""
+    """The problem of a refusal. Raises `Unreadable` if it is not from the API."""
     return read(answers.Problem, _json(response))

@@ -1,8 +1,8 @@
-"""Verifies a statement: whether its entries are those that were written, and obey the rules.
+"""Verifies a statement: whether its entries are unaltered, and obey the rules.
 
-It trusts nobody, the API least of all: from the lines alone it recomputes each hash and each state,
-and checks the rules of each type of entry. Its twin in JavaScript, `verify.mjs` in
-`clients/statement`, finds the same: `vectors.json` beside it keeps both to that.
+It trusts nobody, not even the API: from the lines alone it recomputes each hash and each state, and
+checks the rules of each type of entry. Its twin in JavaScript, `verify.mjs` in `clients/statement`,
+finds the same: the test vectors in `vectors.json` beside it check both.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _SOURCES = frozenset(["plan", "purchase", "promotion", "adjustment", "carried_ov
 
 @dataclass(frozen=True, kw_only=True)
 class StatementCheck:
-    """What was found in a statement.
+    """The findings of a statement's check.
 
     ``line``: the number of the first wrong entry, and ``problem`` what is wrong with it; without a
     number the statement itself is wrong. ``first`` and ``last``: the entries that it has, if any.
     ``balance``: the ledger balance after the last of them. ``untold``: entries that name others
-    from before the statement, so that a part of their rules could not be checked. ``unseen``:
-    witnessed entries that are not in it. ``words`` says all of it.
+    from before the statement, so that some of their rules could not be checked. ``unseen``:
+    witnessed entries that are not in it. ``words`` says all of this.
     """
 
     is_right: bool
@@ -66,11 +66,11 @@ class StatementCheck:
 
 
 def verify_statement(lines: str | Iterable[str], witnesses: Iterable[str] = ()) -> StatementCheck:
-    """Checks a statement, its text or its lines, all pages one behind the other.
+    """Checks a statement, as a text or as lines; all pages, one after the other.
 
     ``witnesses``: what emails and events say about entries, such as ``15:ab12cd34ef56``: the number
-    and the first twelve or more digits of the hash. Each may be a longer text that has them, such
-    as a whole email. Only they show that the end was not cut off, or written anew.
+    and the first twelve or more digits of the hash. Each may be a longer text that contains them,
+    such as a whole email. Only witnesses show that the end was not cut off or rewritten.
     """
     if isinstance(lines, str):
         lines = lines.split("\n")
@@ -86,7 +86,7 @@ def verify_statement(lines: str | Iterable[str], witnesses: Iterable[str] = ()) 
 
 
 class _Wrong(Exception):
-    """The first thing that is wrong; the number of the entry, None for the statement itself."""
+    """The first mistake; the number of the entry, None for the statement itself."""
 
     def __init__(self, problem: str, line: int | None = None) -> None:
         super().__init__(problem)
@@ -151,7 +151,7 @@ class _Refund(NamedTuple):
 
 @dataclass(frozen=True)
 class _Entry:
-    """An entry as its body says it; instants are milliseconds since 1970."""
+    """An entry as in its body; instants are milliseconds since 1970."""
 
     number: int
     type: str
@@ -222,7 +222,7 @@ _NAMES_OF_FORM_3 = [
 
 
 def _entry_of(number: int, body: str) -> _Entry:
-    """The entry of a body. Raises `_Wrong` unless it is written in the one way it may be."""
+    """The entry of a body. Raises `_Wrong` unless it is in canonical form."""
     try:
         values = _object(body)
         entry = _read(values)
@@ -248,7 +248,7 @@ def _no_constant(name: str) -> None:
 
 
 def _read(values: dict[str, Any]) -> _Entry:
-    """Raises `ValueError` for what no entry has; other errors come of other shapes."""
+    """Raises `ValueError` for impossible values; wrong shapes raise other errors."""
     schema = _whole(values["schema"])
     _must(1 <= schema <= 3)
     named = [*_NAMES, "silent", *(["correlation"] if schema >= 2 else []), "usage"]
@@ -257,7 +257,7 @@ def _read(values: dict[str, Any]) -> _Entry:
     _must({*_NAMES} <= {*values} and (schema < 2 or "correlation" in values))
     for name in ("silent", "including_held", "sign_up"):
         _must(values.get(name, True) is True)
-    for name in ("holds", "metadata", "items", "left_out"):  # not written without need
+    for name in ("holds", "metadata", "items", "left_out"):  # not written if empty
         _must(name not in values or bool(values[name]))
     for name in ("operation", "description", "actor"):
         _text(values[name])
@@ -323,7 +323,7 @@ def _must(is_so: bool) -> None:  # noqa: FBT001 - it is the one thing that it is
 
 
 def _whole(value: Any) -> int:
-    # What is larger no entry has, and JavaScript cannot tell from its neighbours.
+    # No entry has larger numbers, and JavaScript cannot tell them from their neighbours.
     _must(type(value) is int and abs(value) < 2**53)
     return int(value)
 
@@ -388,10 +388,10 @@ def _metadata(pairs: Any) -> dict[str, str]:
 
 @dataclass
 class _Walk:
-    """Goes through a statement; the account is what its last entry says.
+    """Goes through a statement; the account is that of its last entry.
 
     ``earlier``: the number of the entry before the statement, 0 at the beginning of a ledger.
-    ``used``: by usage, what it took from each batch and did not give back; None for all of them.
+    ``used``: by usage, what it took from each batch and did not give back; None for all usages.
     """
 
     witnesses: Mapping[int, Sequence[str]]
@@ -411,7 +411,7 @@ class _Walk:
     is_end: bool = False
 
     def take(self, place: int, text: str) -> None:
-        """One line: the head of a page, an entry, or the foot."""
+        """Takes one line: the head of a page, an entry, or the foot."""
         try:
             values = _object(text)
             is_head, is_foot = "format" in values, "lines" in values
@@ -430,7 +430,7 @@ class _Walk:
             raise _Wrong(f"line {place} of the file is not one of a statement") from error
 
     def finish(self) -> None:
-        """After the last line: whether it was one, and every witness was heard."""
+        """Checks, after the last line, that it was the foot, and that every witness was seen."""
         if self.user_id is None:
             raise _Wrong("there is nothing in it")
         if self.is_open:
@@ -483,7 +483,7 @@ class _Walk:
         self.counted += 1
 
     def _sealed(self, values: Any) -> _Entry:
-        """An entry that is, byte for byte, what was written or what its erasure left of it."""
+        """An entry that is, byte for byte, as it was written or as its erasure left it."""
         number, body, hash_ = _whole(values["number"]), values["body"], values["hash"]
         erased = values.get("erased")
         for text in (body, hash_, *([] if erased is None else [erased])):
@@ -499,9 +499,9 @@ class _Walk:
         return entry
 
     def _remember_earlier(self, entry: _Entry) -> None:
-        """What was closed before the statement can be opened again: it is then among the batches.
+        """Batches that were closed before the statement can be reopened: then they appear in it.
 
-        That is believed; what the statement says of it from then on must agree.
+        Their first appearance is believed; everything after it must agree.
         """
         if entry.type in ("reversal", "refund"):
             for batch in entry.batches:
@@ -592,7 +592,7 @@ def _listed(numbers: Iterable[int]) -> str:
 def _digest(text: str) -> str | None:
     try:
         return hashlib.sha256(text.encode()).hexdigest()
-    except UnicodeEncodeError:  # half a character: nobody can have hashed it
+    except UnicodeEncodeError:  # a lone surrogate: nobody can have hashed it
         return None
 
 
@@ -657,7 +657,7 @@ def _held(holds: Iterable[_Hold]) -> Counter[int]:
 
 
 def _rules(walk: _Walk, entry: _Entry) -> Iterator[_Rule]:
-    """Every rule of an entry, with what is wrong if it is broken. The first broken one counts."""
+    """Every rule of an entry, with what is wrong if it is broken. The first broken rule counts."""
     last, granted = walk.last, walk.granted
     batch = entry.granted_batch
     if batch:
@@ -760,7 +760,7 @@ def _rules_of_holds(state: _State, entry: _Entry) -> Iterator[_Rule]:
 
 
 def _cut(holds: Iterable[_Hold], remaining: Mapping[int, int]) -> list[_Hold]:
-    """The holds, the oldest first, with what they find of their batches."""
+    """The holds, the oldest first, limited to what is left in their batches."""
     left = dict(remaining)
     kept = []
     for hold in holds:
@@ -827,7 +827,7 @@ def _rules_of_reversal(walk: _Walk, entry: _Entry) -> Iterator[_Rule]:
         is_earlier or entry.usage in walk.used,
         "it names an entry that is not a usage",
     )
-    # What was used before the statement is in none of the counts.
+    # No count includes what was used before the statement.
     legs = [leg for leg in entry.legs if not walk.is_earlier(leg.batch)]
     if not is_earlier:
         left = walk.used[entry.usage]
@@ -854,7 +854,7 @@ def _rules_of_refund(walk: _Walk, state: _State, entry: _Entry, refund: _Refund)
     yield 0 <= refund.unrecovered <= refund.in_all, "it says what cannot be unrecovered"
     others = "a refund moves its purchase's batch, and no other"
     if before is None:
-        # How the purchase stood before the statement is not in it.
+        # The statement does not contain the purchase's state before it.
         yield all(leg.batch == refund.purchase for leg in entry.legs), others
         return
     yield (
@@ -983,7 +983,7 @@ def _rules_of_capture(state: _State, entry: _Entry, hold: _Hold) -> Iterator[_Ru
 
 
 def _is_claw_back(state: _State, entry: _Entry) -> bool:
-    """Whether it took what is free, the oldest first; and of the held only where it may."""
+    """Whether it took free credits, the oldest first; and held ones only where it may."""
     if not entry.including_held:
         return _is_burn_down(state.free, entry.legs)
     taken = Counter({leg.batch: -leg.amount for leg in entry.legs})
@@ -1002,14 +1002,14 @@ def _is_claw_back(state: _State, entry: _Entry) -> bool:
 
 
 def _is_rest(left: Mapping[int, int], taken: Mapping[int, int]) -> bool:
-    """Whether all that was taken, if anything, is of what was left, the oldest first."""
+    """Whether everything taken, if anything, was from the remaining credits, the oldest first."""
     legs = [_Leg(batch, -taken[batch]) for batch in left if taken[batch]]
     in_all = -sum(leg.amount for leg in legs)
     return sum(taken.values()) == in_all and (not legs or _is_burn_down(left, legs))
 
 
 def _is_burn_down(left: Mapping[int, int], legs: Sequence[_Leg]) -> bool:
-    """Whether the legs empty what is left of the oldest batches; the last may leave a part."""
+    """Whether the legs empty the oldest batches in order; the last may be emptied partly."""
     if not 0 < len(legs) <= len(left):
         return False
     *emptied, (oldest, last) = zip(left.items(), legs)  # noqa: B905 - there may be more left

@@ -1,7 +1,7 @@
-"""A talk: all that happens until a request has its final answer, without doing any of it.
+"""A talk: the steps until a request has its final answer, without performing them.
 
-A talk is a generator. It yields what to do next, is told what came of it, and returns the answer or
-raises why there is none. The two clients do these steps, one in sync code and one in async.
+A talk is a generator. It yields the next step, receives its outcome, and returns the answer or
+raises why there is none. The two clients perform these steps, one in sync code and one in async.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ T = TypeVar("T")
 log = logging.getLogger("credits_client")
 
 PASSING = frozenset({409, 429, 502, 503, 504})
-"""The statuses of passing problems, whoever sent them: the same request may succeed later.
+"""The statuses of temporary problems, whoever sent them: the same request may succeed later.
 
-500 is none: it is a mistake in the API or in what is stored, and the next answer is the same.
+500 is not one of them: it is a mistake in the API or in the stored data, and comes again.
 """
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -46,14 +46,14 @@ class Ask:
 
 @dataclass(frozen=True)
 class Send:
-    """Send this, and say what was answered."""
+    """Send this, and report the answer."""
 
     request: httpx.Request
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Wait so many seconds."""
+    """Wait this many seconds."""
 
     seconds: float
 
@@ -67,7 +67,7 @@ class Manners:
     """How a client talks to the API.
 
     ``attempts``: how often one request is sent at most. ``patience``: no further attempt begins
-    later than so many seconds after the first.
+    later than this many seconds after the first.
     """
 
     attempts: int
@@ -78,7 +78,8 @@ class Manners:
     def talk(self, request: Request[T], built: Callable[[str | None], httpx.Request]) -> Talk[T]:
         """Sends a request until it has a final answer; ``built`` makes it, with a token.
 
-        A refused token is renewed once, and the request sent once more: that is no attempt.
+        A refused token is renewed once, and the request sent once more: that does not count as an
+        attempt.
         """
         began = self.clock()
         attempt = 1
@@ -110,7 +111,7 @@ class Manners:
             if not may_repeat or attempt >= self.attempts or elapsed + pause > self.patience:
                 raise failure
             attempt += 1
-            # The route and not the path: a path names a user.
+            # The route and not the path, because a path names a user.
             log.info(
                 "%s %s: %s; attempt %d of %d follows in %.2f s",
                 *(request.method, request.route, _name(failure), attempt, self.attempts, pause),
@@ -118,10 +119,10 @@ class Manners:
             yield Pause(pause)
 
     def _pause(self, attempt: int, asked: float) -> float:
-        """How long to wait after an attempt, in seconds: a random part of a span that doubles.
+        """How many seconds to wait after an attempt: a random part of a span that doubles.
 
-        All of it is random, so that those who failed together do not come back together. What the
-        API asks for comes on top.
+        The whole span is random, so that clients that failed together do not come back together.
+        The wait that the API asks for comes on top.
         """
         span: float = min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE)
         return asked + span * self.random()
@@ -139,7 +140,7 @@ def _refusal(request: Request[T], response: httpx.Response) -> CreditsError:
         found = of_problem(problem(response))
     except Unreadable as error:
         return NoAnswer(_foreign(request, response, error))
-    if response.status_code == 504:  # API Gateway has waited in vain: it may have been done
+    if response.status_code == 504:  # API Gateway's wait timed out: it may have been done
         return Timeout(f"{request.method} {request.route} was not answered: {found.detail}")
     return found
 
@@ -164,7 +165,7 @@ def _may_repeat(error: httpx.RequestError | NoToken, request: Request[T]) -> boo
     if isinstance(error, NoToken):
         return error.is_passing
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-        return False  # it will be as wrong the next time
+        return False  # it will be wrong again
     return request.is_repeatable or isinstance(error, NEVER_SENT)
 
 

@@ -8,10 +8,10 @@
 69
 
 A fake is a client whose API is in memory: it sends and reads the same requests and answers, so your
-code meets the same classes and errors. It keeps batches by priority and age, what they expire at,
-holds, idempotency keys and the history. What it does not know it refuses with `NotInTheFake`: it
-has no plans, payments, subscriptions, adjustments and reversals. Nothing is swept, so an expired
-batch stays in ``ledger_balance``.
+code meets the same classes and errors. It keeps batches by priority and age, their expiry, holds,
+idempotency keys and the history. It refuses everything else with `NotInTheFake`: plans, payments,
+subscriptions, adjustments and reversals. Nothing is swept, so an expired batch stays in
+``ledger_balance``.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = ["AsyncFakeCredits", "Books", "FakeCredits", "NotInTheFake"]
 
 Json = dict[str, Any]
 Legs = list[tuple[int, int]]
-"""By how much which batch moves; of a hold, how much of which batch it sets aside."""
+"""How much each batch moves; for a hold, how much of each batch it sets aside."""
 
 MOST = 1_000_000_000
 DEFAULT_SECONDS = 3600
 
 
 class NotInTheFake(NotImplementedError):
-    """The fake does not know this route or field. It is no `CreditsError`: nothing catches it."""
+    """The fake does not know this route or field. Not a `CreditsError`, so nothing catches it."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ class _Hold:
 
 @dataclass
 class _Done:
-    """A request that was done, by its key: what it asked for, and what came of it."""
+    """A finished request, by its key: its content and its result."""
 
     asked: Json
     line: Json
@@ -83,7 +83,7 @@ class _Account:
     user_id: str
     batches: list[_Batch] = field(default_factory=list)
     holds: dict[int, _Hold] = field(default_factory=dict)
-    """All that are not ended by a request; the lapsed, too."""
+    """All holds not ended by a request, including lapsed ones."""
     lines: list[Json] = field(default_factory=list)
 
     def active(self, now: datetime) -> list[_Hold]:
@@ -158,7 +158,7 @@ def _wrong(name: str, message: str) -> _Refused:
 
 
 class Books:
-    """What the API of a fake knows; several fakes can share it. ``clock`` tells an aware time."""
+    """The state of a fake's API; several fakes can share it. ``clock`` returns an aware time."""
 
     def __init__(self, clock: Callable[[], datetime] | None = None) -> None:
         self._clock = clock or (lambda: datetime.now(timezone.utc))
@@ -189,7 +189,7 @@ class Books:
         source: str = "adjustment",
         description: str = "Granted",
     ) -> None:
-        """Grants a user credits, and makes them known; ``expires_at`` is exclusive."""
+        """Grants a user credits, and makes the user known; ``expires_at`` is exclusive."""
         account = self._accounts.setdefault(str(user_id), _Account(str(user_id)))
         if not 1 <= amount <= MOST:
             raise ValueError(f"amount must be from 1 to {MOST}")
@@ -198,13 +198,13 @@ class Books:
         account.grant(batch, description)
 
     def add_user(self, user_id: str | int) -> None:
-        """Makes a user known who has no credits yet."""
+        """Makes a user without credits known."""
         self._accounts.setdefault(str(user_id), _Account(str(user_id)))
 
     # --- The API ----------------------------------------------------------------------------------
 
     def answer(self, request: httpx.Request) -> httpx.Response:
-        """What the API answers. Raises `NotInTheFake` for what only the real one knows."""
+        """The API's answer. Raises `NotInTheFake` for what only the real API knows."""
         if self.is_down:
             raise httpx.ConnectError("the fake is down", request=request)
         path = request.url.raw_path.decode().partition("?")[0]
@@ -248,7 +248,7 @@ class Books:
     def _routes(
         self,
     ) -> Iterable[tuple[str, str, str, Callable[[str, httpx.Request], tuple[Json, bool]]]]:
-        """Method, path, the fields that are known, and what answers."""
+        """Method, path, the known fields, and the function that answers."""
         item = "amount description metadata"
         one = "/api/credits/holds/([^/]+)"
         yield "GET", "/api/health", "", lambda *_: ({"status": "ok", "version": "fake"}, False)
@@ -439,7 +439,7 @@ class Books:
         done, replayed = self._ended(hold_id, {"amount": 0})
         return {**_performed(done), "released": done.line["released_amount"]}, replayed
 
-    # --- What they share --------------------------------------------------------------------------
+    # --- Shared by the routes ---------------------------------------------------------------------
 
     def _ended(self, hold_id: str, asked: Json) -> tuple[_Done, bool]:
         """Ends a hold, once: all its ends have one key."""
@@ -485,7 +485,7 @@ class Books:
     def _once(
         self, key: str, account: _Account, asked: Json, do: Callable[[datetime], Json]
     ) -> tuple[_Done, bool]:
-        """Does what was not done before under this key, else answers what came of it then."""
+        """Does what was not done before under this key; otherwise returns the former result."""
         known = self._known(key, asked)
         if known is not None:
             return known, True
@@ -524,14 +524,14 @@ _ITEM = ("amount", "description", "metadata")
 
 
 def _given(request: httpx.Request) -> set[str]:
-    """The fields of a request that say something: null and false are as if left out."""
+    """The fields of a request with a meaning: null and false count as left out."""
     body = json.loads(request.content or b"{}")
     said = {name for name, value in body.items() if value is not None and value is not False}
     return said | {name.partition(".")[0] for name in request.url.params}
 
 
 def _item(body: Mapping[str, Any], where: str) -> Json:
-    """What a usage or a hold asks for, checked."""
+    """The checked content of a usage or a hold."""
     _check_amount(f"{where}amount", body.get("amount"), least=1)
     text = body.get("description")
     if not isinstance(text, str) or not text.strip() or len(text) > 500:
@@ -549,7 +549,7 @@ def _check_amount(name: str, value: object, least: int) -> None:
 
 
 def _taken(legs: Legs, amount: int) -> Legs:
-    """The legs that take so much, in this order."""
+    """The legs that take an amount, in this order."""
     found: Legs = []
     for number, there in legs:
         part = min(there, amount)
@@ -590,7 +590,7 @@ def _instant(at: datetime) -> str:
 
 
 class _Fake:
-    """What both fakes have beside the client's methods."""
+    """What both fakes have besides the client's methods."""
 
     books: Books
 
@@ -611,16 +611,16 @@ class _Fake:
         expires_at: datetime | None = None,
         priority: int = 50,
     ) -> None:
-        """Grants a user credits, and makes them known; ``expires_at`` is exclusive."""
+        """Grants a user credits, and makes the user known; ``expires_at`` is exclusive."""
         self.books.grant(user_id, amount, expires_at=expires_at, priority=priority)
 
     def add_user(self, user_id: str | int) -> None:
-        """Makes a user known who has no credits yet."""
+        """Makes a user without credits known."""
         self.books.add_user(user_id)
 
     @property
     def is_down(self) -> bool:
-        """Whether every request fails with `Unreachable`; set it to see what your code does."""
+        """Whether every request fails with `Unreachable`; set it to test your error handling."""
         return self.books.is_down
 
     @is_down.setter
@@ -629,7 +629,7 @@ class _Fake:
 
 
 class FakeCredits(Credits, _Fake):
-    """`Credits` without a server. ``clock`` tells an aware time; the default is the real one."""
+    """`Credits` without a server. ``clock`` returns an aware time; the default is the real one."""
 
     def __init__(
         self, books: Books | None = None, *, clock: Callable[[], datetime] | None = None

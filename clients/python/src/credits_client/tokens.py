@@ -1,4 +1,4 @@
-"""Where a client gets its bearer tokens from."""
+"""The sources of a client's bearer tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 from .errors import NoToken
 
 LONGEST_MARGIN = 60.0
-"""How many seconds before its end a token is renewed, at most; it is a tenth of its life."""
+"""How many seconds before its end a token is renewed, at most; usually a tenth of its life."""
 
 UNKNOWN_LIFE = 300.0
 """How many seconds a token is used if its issuer does not say."""
@@ -23,10 +23,10 @@ UNKNOWN_LIFE = 300.0
 class ClientCredentials:
     """Tokens of an OAuth 2 issuer for a program with a secret (RFC 6749, section 4.4).
 
-    A token is kept until shortly before its end. However many threads or tasks of a client need a
-    new one, one of them asks for it. Several clients may share one object.
+    A token is kept until shortly before its end. If many threads or tasks of a client need a new
+    one, only one of them requests it. Several clients may share one object.
 
-    ``audience``: what Auth0 and some others call the API. ``secret_in_body``: for an issuer that
+    ``audience``: the API's name at Auth0 and some others. ``secret_in_body``: for an issuer that
     does not read the secret in the header ``Authorization``.
     """
 
@@ -44,12 +44,12 @@ class ClientCredentials:
         self._renew_at = float("-inf")
 
     def kept(self, refused: str | None = None) -> str | None:
-        """The token, if there is one for a while that the API has not refused."""
+        """The token, if it stays valid for a while and the API has not refused it."""
         is_good = self._token != refused and self.clock() < self._renew_at
         return self._token if is_good else None
 
     def request(self) -> httpx.Request:
-        """What asks the issuer for a token."""
+        """The request to the issuer for a token."""
         form = {"grant_type": "client_credentials", "scope": self.scope}
         if self.audience is not None:
             form["audience"] = self.audience

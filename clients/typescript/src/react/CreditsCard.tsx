@@ -9,7 +9,7 @@ import { useLoaded } from "./useLoaded.js";
 
 export interface CreditsCardProps extends CreditsSettings {}
 
-/** Shows a user's credits, which are reserved, when more come, which expire, and how long they last. Style it with `styles.css`, or your own. */
+/** Shows a user's credits: reserved ones, the next ones, when they expire, and how long they last. Style it with `styles.css`, or your own. */
 export function CreditsCard(props: CreditsCardProps) {
   const title = useId();
   const settings = useSettings(props);
@@ -66,7 +66,7 @@ function Contents({ settings, schedule, onDue }: PartProps & { onDue: () => void
   );
 }
 
-/** The lines of what expires, as parts of a bar. It says nothing that they do not say. */
+/** The lines of what expires, as parts of a bar. It only repeats what they say. */
 function Parts({ amounts }: { amounts: number[] }) {
   const parts = amounts.filter((amount) => amount > 0);
   if (parts.length === 0) return null;
@@ -79,7 +79,7 @@ function Parts({ amounts }: { amounts: number[] }) {
   );
 }
 
-/** When the next credits come, and how many; or why none do. */
+/** When the next credits come, and how many; or why none will come. */
 function Next({ settings, schedule, onDue }: PartProps & { onDue: () => void }): ReactNode {
   const { texts, locale, now } = settings;
   const { next_allocation_at, next_allocation_date, allocation_amount, balance_cap, not_allocated_because } = schedule;
@@ -97,10 +97,10 @@ function Next({ settings, schedule, onDue }: PartProps & { onDue: () => void }):
   return fill(texts, texts.noNextBecause, { reason: texts.reasons[code] ?? words });
 }
 
-/** What is set aside for jobs that are under way. If it cannot be had, the card does without it. */
+/** Credits set aside for running jobs. If they cannot be loaded, the card does without them. */
 function Reserved({ settings, schedule }: PartProps) {
   const { texts, locale, store } = settings;
-  // A schedule that is loaded again asks for the holds again, too.
+  // Reloading the schedule reloads the holds, too.
   const load = useCallback((signal: AbortSignal) => store.balance(signal), [store, schedule]);
   const holds = useLoaded(load).value?.holds.filter(({ amount }) => amount > 0) ?? [];
   if (holds.length === 0) return null;
@@ -114,7 +114,7 @@ function Reserved({ settings, schedule }: PartProps) {
   );
 }
 
-/** How long they last at the present pace. If no pace is justified, or it cannot be had, the card does without it. */
+/** How long they last at the present pace. If no pace is justified, or it cannot be loaded, the card does without it. */
 function Lasting({ settings, outlook }: { settings: ResolvedSettings; outlook: Outlook }) {
   const { texts, locale } = settings;
   const { forecast, pace } = outlook;
@@ -165,12 +165,12 @@ function Countdown({ until, settings, now, onDue }: CountdownProps) {
   return <span role="timer">{isDue ? texts.anyMoment : said}</span>;
 }
 
-/** A local date in words. It is in the user's timezone already, so the browser's timezone must not move it. */
+/** A local date in words. It is already in the user's timezone, so the browser's timezone must not move it. */
 function formatDay(date: string, locale: string | undefined): string {
   return new Intl.DateTimeFormat(locale, { dateStyle: "long", timeZone: "UTC" }).format(new Date(date));
 }
 
-/** An instant in words, where the user lives; if the browser does not know the timezone, in its own. */
+/** An instant in words, in the user's timezone; in the browser's if that does not know the user's. */
 function formatInstant(instant: string, timeZone: string, locale: string | undefined): string {
   const style = { dateStyle: "long", timeStyle: "short" } as const;
   try {

@@ -73,7 +73,7 @@ function Line({ line, settings, timeZone }: LineProps) {
   );
 }
 
-/** What a line is about. The system's own words can be translated; those of people stay. */
+/** A line's description. The system's own words can be translated; those of people stay. */
 function whatOf({ actor, type, description, allocation_period }: Transaction, { texts, locale }: ResolvedSettings): ReactNode {
   const words = actor === "system" ? texts.described[type] : undefined;
   if (words === undefined) return description;
@@ -90,7 +90,7 @@ function changeOf(line: Transaction, { texts, locale }: ResolvedSettings): React
   return line.amount.toLocaleString(locale, { signDisplay: "exceptZero" });
 }
 
-/** What an allocation left out, because the credits that were there fill the plan's cap. */
+/** What an allocation left out, because existing credits fill the plan's cap. */
 function leftOutOf({ left_out_amount, balance_cap }: Transaction, { texts, locale }: ResolvedSettings): ReactNode {
   const amount = left_out_amount ?? 0;
   return fill(texts, texts.leftOut, { amount: amount.toLocaleString(locale), cap: balance_cap?.toLocaleString(locale) }, amount);

@@ -4,26 +4,26 @@ import { en } from "../texts/en.js";
 import type { Texts } from "../texts/texts.js";
 import { storeOf } from "./store.js";
 
-/** What a place that offers more credits is told. */
+/** The facts for a place that offers more credits. */
 export interface Shortage {
   /** How many credits can be used now. */
   available: number;
-  /** How many a use lacked that was refused; 0 where none was. */
+  /** How many credits a refused use lacked; 0 without a refusal. */
   missing: number;
 }
 
-/** What every component takes: from its own props or, where they leave something out, from the provider. */
+/** The settings of every component: from its own props or, if these leave something out, from the provider. */
 export interface CreditsSettings {
   client?: CreditsClient | undefined;
-  /** The language of numbers and dates; the default is that of `texts` or, without them, the browser's. */
+  /** The language of numbers and dates; the default is that of `texts` or, without texts, the browser's. */
   locale?: string | undefined;
   /** All words; the default is English. Others: `credits-client/texts/de`, or your own. */
   texts?: Texts | undefined;
   /** The present time, in milliseconds; for tests and previews. */
   now?: (() => number) | undefined;
-  /** What to show where credits have run out, are low, or do not suffice: a link to your shop, say. */
+  /** What to show if credits have run out, are low, or do not suffice: a link to your shop, for example. */
   getMore?: ((shortage: Shortage) => ReactNode) | undefined;
-  /** So many credits, or fewer, are low; the default is 0. */
+  /** This many credits or fewer are low; the default is 0. */
   lowBalance?: number | undefined;
 }
 
@@ -34,7 +34,7 @@ export interface CreditsProviderProps extends CreditsSettings {
   children?: ReactNode;
 }
 
-/** Gives the components below it a client and all they have in common. They ask again whenever the page is looked at again. */
+/** Gives the components below it a client and their common settings. They reload whenever the page is looked at again. */
 export function CreditsProvider({ children, ...settings }: CreditsProviderProps) {
   const { client } = settings;
   useEffect(() => {

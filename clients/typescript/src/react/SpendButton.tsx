@@ -7,13 +7,13 @@ import { Alert } from "./Trouble.js";
 import { useSpend, type Spend } from "./useSpend.js";
 
 export interface SpendButtonProps extends CreditsSettings, SpendOptions {
-  /** What the button is for; the price is shown beside it. By default it says only how many credits it uses. */
+  /** The button's label; the price is shown beside it. By default it only says how many credits it uses. */
   children?: ReactNode;
-  /** Whether it cannot be used right now, for a reason of yours. */
+  /** Whether it is disabled, for a reason of yours. */
   disabled?: boolean | undefined;
 }
 
-/** A button that uses credits: once a click, and for some seconds it can be undone. */
+/** A button that uses credits: once a click; for some seconds a click can be undone. */
 export function SpendButton({ children, disabled = false, ...props }: SpendButtonProps) {
   const settings = useSettings(props);
   const { texts, locale } = settings;
@@ -21,13 +21,13 @@ export function SpendButton({ children, disabled = false, ...props }: SpendButto
   const { status, canUndo, spend, undo } = spending;
   const button = useRef<HTMLButtonElement>(null);
   const undoButton = useRef<HTMLButtonElement | null>(null);
-  // Whoever is on the button that goes away stays beside it.
+  // If the focused button disappears, the focus stays beside it.
   const setUndoButton = useCallback((element: HTMLButtonElement | null) => {
     if (!element && document.activeElement === undoButton.current) button.current?.focus();
     undoButton.current = element;
   }, []);
   const isDisabled = disabled || spending.isDisabled;
-  // The second click of two, and a key that is held down, are no second wish.
+  // A double click, and a key that is held down, count once.
   const press = (event: MouseEvent) => event.detail <= 1 && !isDisabled && spend();
   const hold = (event: KeyboardEvent) => event.repeat && event.preventDefault();
   const count = props.amount.toLocaleString(locale);
@@ -56,7 +56,7 @@ export function SpendButton({ children, disabled = false, ...props }: SpendButto
   );
 }
 
-/** What is going on, for everybody and for screen readers. */
+/** What is going on, also for screen readers. */
 function saidOf({ status, amount, answer, error }: Spend, { texts, locale }: ResolvedSettings): ReactNode {
   const say = (text: Parameters<typeof fill>[1]) => fill(texts, text, { amount: amount.toLocaleString(locale) }, amount);
   if (status === "waiting") return say(texts.waiting);
@@ -67,7 +67,7 @@ function saidOf({ status, amount, answer, error }: Spend, { texts, locale }: Res
   return null;
 }
 
-/** Why it was not done, and how to go on. */
+/** Why it failed, and how to go on. */
 function Refusal({ spending, settings }: { spending: Spend; settings: ResolvedSettings }) {
   const { status, error, amount, spend, undo } = spending;
   const { texts, locale, getMore } = settings;

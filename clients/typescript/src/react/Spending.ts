@@ -1,13 +1,13 @@
-// One use of credits, from the click to its outcome. It outlives the button: what was sent is followed to its end.
+// One use of credits, from the click to its outcome. It outlives the button: a sent request is followed to its end.
 //
-// What it promises: however often one clicks, tries again, leaves or comes back, the credits are used once, and
+// It promises: however often a user clicks, tries again, leaves or comes back, the credits are used once, and
 // `onSpent` is called once for them.
 
 import { CreditsError, type UseAnswer, type UseRequest } from "../client.js";
 import type { CreditsStore } from "./store.js";
 
 export type SpendStatus =
-  /** Nothing has been asked for, or it was taken back before it was. */
+  /** Nothing was requested, or it was undone before it was sent. */
   | "idle"
   /** It can still be undone: nothing has been sent. */
   | "waiting"
@@ -15,7 +15,7 @@ export type SpendStatus =
   | "spent"
   | "undoing"
   | "undone"
-  /** Nothing was used, says the API. */
+  /** The API says that nothing was used. */
   | "refused"
   /** Nobody knows whether it was done: the same key again is safe. */
   | "unanswered";
@@ -24,7 +24,7 @@ export interface SpendState {
   status: SpendStatus;
   /** Whether `undo` does something. */
   canUndo: boolean;
-  /** What the use was answered with; still there when it was undone. */
+  /** The answer to the use; still there when it was undone. */
   answer: UseAnswer | null;
   /** Why it was refused, was not answered, or could not be undone. */
   error: unknown;
@@ -35,27 +35,27 @@ export const IDLE: SpendState = { status: "idle", canUndo: false, answer: null, 
 export type SpendRequest = Pick<UseRequest, "amount" | "description" | "metadata">;
 
 export interface SpendOptions {
-  /** How many credits, and what for. */
+  /** How many credits, and for what. */
   amount: number;
   description: string;
   metadata?: UseRequest["metadata"];
   /**
-   * Names what is paid for, such as an order: it is paid for once, in all tabs and for ever. Without it each click that
-   * was answered is one use.
+   * Names what is paid for, such as an order: it is paid for once, in all tabs and for ever. Without a key each
+   * answered click is one use.
    */
   idempotencyKey?: string | undefined;
-  /** For how many seconds it can be undone; 0 is not at all. The default is 5. */
+  /** For how many seconds it can be undone; 0 means never. The default is 5. */
   undoSeconds?: number | undefined;
   /** Sends it; the default is the client's `use`. For backends that hold or use credits themselves, under this key. */
   spend?: ((request: SpendRequest, key: string) => Promise<UseAnswer>) | undefined;
   /**
-   * Gives back what was used: by your backend, which may reverse a use. With it, credits are used at once. Without it,
-   * nothing is sent before the time to undo is over, because a user's own token cannot give back.
+   * Gives back what was used, by your backend, which may reverse a use. With it, credits are used at once. Without it,
+   * nothing is sent before the time to undo is over, because a user's own token cannot reverse a use.
    */
   undo?: ((answer: UseAnswer, key: string) => Promise<unknown>) | undefined;
-  /** Credits were used: do what was paid for. Called once, also when the button has been taken away meanwhile. */
+  /** Credits were used: do what was paid for. Called once, even if the button has been removed meanwhile. */
   onSpent?: ((answer: UseAnswer) => void) | undefined;
-  /** What was used has been given back: take back what `onSpent` did. */
+  /** The credits were given back: undo what `onSpent` did. */
   onUndone?: ((answer: UseAnswer) => void) | undefined;
 }
 
@@ -66,7 +66,7 @@ const UNCERTAIN = new Set([401, 409, 429, 500, 502, 503, 504]);
 
 const isRefusal = (error: unknown) => error instanceof CreditsError && !UNCERTAIN.has(error.status);
 
-/** What is the same for two uses for the same purpose. */
+/** Equal for two uses for the same purpose. */
 export const purposeOf = ({ idempotencyKey, amount, description, metadata }: SpendOptions): string =>
   idempotencyKey ?? JSON.stringify([amount, description, metadata ?? null]);
 
@@ -82,7 +82,7 @@ export class Spending {
   constructor(
     private readonly store: CreditsStore,
     private readonly use: (request: SpendRequest, key: string) => Promise<UseAnswer>,
-    /** Those of whoever it belongs to now: they may change between two drawings. */
+    /** The options of its present button: they may change between two renderings. */
     private options: () => SpendOptions,
   ) {
     const { amount, description, metadata, idempotencyKey } = options();
@@ -102,7 +102,7 @@ export class Spending {
     return this.#request.amount;
   }
 
-  /** Whether it is under way: a click now is one too many. */
+  /** Whether it is under way, so that another click must be ignored. */
   get isBusy(): boolean {
     return ["waiting", "sending", "undoing"].includes(this.state.status);
   }
@@ -116,14 +116,14 @@ export class Spending {
   start(): void {
     const { undo } = this.options();
     const seconds = this.#undoSeconds;
-    // What may have been sent is not to be undone by not sending it.
+    // A request that may have been sent cannot be undone by not sending it.
     if (undo || seconds === 0 || this.state.status === "unanswered") return void this.#send();
     this.store.expect(this.key, this.amount, false);
     this.#become({ ...IDLE, status: "waiting", canUndo: true });
     this.#timer = setTimeout(() => void this.#send(), seconds * 1000);
   }
 
-  /** Takes it back, if it can still be. */
+  /** Undoes it, if that is still possible. */
   undo(): void {
     clearTimeout(this.#timer);
     if (this.state.status === "waiting") {
@@ -132,7 +132,7 @@ export class Spending {
     } else if (this.state.canUndo) void this.#giveBack();
   }
 
-  /** The button is taken away. What was not sent is not sent; what was sent can be found again. */
+  /** The button was removed. An unsent request is dropped; a sent one can be found again. */
   leave(): void {
     this.#isLeft = true;
     clearTimeout(this.#timer);
@@ -141,7 +141,7 @@ export class Spending {
     if (this.state.status === "spent") this.#become({ ...this.state, canUndo: false });
   }
 
-  /** Another button takes its place. */
+  /** Another button takes over. */
   join(options: () => SpendOptions): void {
     this.options = options;
     this.#isLeft = false;
@@ -177,7 +177,7 @@ export class Spending {
     try {
       await undo?.(answer, this.key);
     } catch (error) {
-      // It may have been done. Undone again, it is given back once.
+      // It may have been done. Undoing it again gives it back only once.
       return this.#become({ status: "spent", canUndo: true, answer, error });
     } finally {
       this.store.refresh();

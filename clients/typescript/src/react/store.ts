@@ -3,13 +3,13 @@
 import type { CreditsClient } from "../client.js";
 import type { Spending } from "./Spending.js";
 
-/** Credits that a use takes, and that what was read before it still counts. */
+/** Credits that a use takes, and that data from before it still include. */
 interface Debit {
   key: string;
   amount: number;
-  /** Whether it is on its way: nobody knows whether an answer counts it. */
+  /** Whether it is on its way: nobody knows whether an answer includes it. */
   isSent: boolean;
-  /** The version from which on what is read no longer counts them; null while that is not known. */
+  /** From this version on, read data no longer include them; null while that is not known. */
   usedAt: number | null;
 }
 
@@ -20,9 +20,9 @@ interface Reading {
   waiting: number;
 }
 
-/** Never changed: another one takes its place. */
+/** Immutable: a new one replaces it. */
 export interface Shared {
-  /** Grows whenever what was read may be out of date. */
+  /** Grows whenever read data may be out of date. */
   version: number;
   debits: readonly Debit[];
 }
@@ -40,7 +40,7 @@ export class CreditsStore {
     return () => void this.#listeners.delete(listener);
   };
 
-  /** Has every component ask again; while a use is on its way, when that has ended. */
+  /** Makes every component reload; while a use is on its way, after it has ended. */
   readonly refresh = () => {
     if (this.state.debits.some(({ isSent, usedAt }) => isSent && usedAt === null)) return;
     this.#become({ ...this.state, version: this.state.version + 1 });
@@ -48,31 +48,31 @@ export class CreditsStore {
 
   // --- Uses ------------------------------------------------------------------------------------------
 
-  /** Counts credits as used before the API has said so. A key is counted once, whoever sends it. */
+  /** Counts credits as used before the API has said so. A key counts once, whoever sends it. */
   expect(key: string, amount: number, isSent: boolean): void {
     const { debits } = this.state;
     if (debits.some((debit) => debit.key === key && debit.usedAt !== null)) return;
     this.#become({ ...this.state, debits: [...debits.filter((debit) => debit.key !== key), { key, amount, isSent, usedAt: null }] });
   }
 
-  /** The API has said so: what is read from now on counts them, too. */
+  /** The API has said so: data read from now on include it, too. */
   used(key: string): void {
     const version = this.state.version + 1;
     this.#become({ version, debits: this.state.debits.map((debit) => (debit.key === key ? { ...debit, usedAt: version } : debit)) });
   }
 
-  /** The API has not said so: only what it says of the balance counts. */
+  /** The API has not said so: only its balance counts. */
   forget(key: string): void {
     this.#become({ version: this.state.version + 1, debits: this.state.debits.filter((debit) => debit.key !== key) });
   }
 
-  // --- Uses whose button was taken away -------------------------------------------------------------------
+  // --- Uses whose button was removed ----------------------------------------------------------------------
 
   abandon(spending: Spending): void {
     this.#abandoned.set(spending.purpose, [...(this.#abandoned.get(spending.purpose) ?? []), spending]);
   }
 
-  /** One for this purpose that has no outcome yet. It is for whoever asks first. */
+  /** A use for this purpose without an outcome yet; the first caller gets it. */
   adopt(purpose: string): Spending | undefined {
     const open = (this.#abandoned.get(purpose) ?? []).filter(({ isOpen }) => isOpen);
     this.#abandoned.set(purpose, open.slice(1));
@@ -85,7 +85,7 @@ export class CreditsStore {
   readonly balance = (signal: AbortSignal) => this.#together("balance", (leaving) => this.client.balance(undefined, leaving), signal);
   readonly forecast = (signal: AbortSignal) => this.#together("forecast", (leaving) => this.client.forecast(undefined, leaving), signal);
 
-  /** Components that want the same at the same time send one request. It is aborted when none of them waits any more. */
+  /** Components that need the same at the same time send one request. It is aborted when none of them waits any more. */
   #together<Value>(name: string, read: (signal: AbortSignal) => Promise<Value>, signal: AbortSignal): Promise<Value> {
     const { version } = this.state;
     let reading = this.#readings.get(name);
@@ -115,7 +115,7 @@ export class CreditsStore {
 
 const STORES = new WeakMap<CreditsClient, CreditsStore>();
 
-/** The store of a client: one for as long as there is the client. */
+/** The store of a client: one as long as the client exists. */
 export function storeOf(client: CreditsClient): CreditsStore {
   const store = STORES.get(client) ?? new CreditsStore(client);
   STORES.set(client, store);

@@ -4,15 +4,15 @@ import { useSettings, type CreditsSettings } from "./CreditsProvider.js";
 import { useLoaded } from "./useLoaded.js";
 
 export interface Credits {
-  /** The credits that can be used now, less those of uses that are under way; null while nothing is known. */
+  /** The credits that can be used now, minus those of uses under way; null while nothing is known. */
   available: number | null;
-  /** How many credits uses that are under way will take. */
+  /** How many credits the uses under way will take. */
   pending: number;
-  /** When the next credits come and the present ones expire, as the API said last. */
+  /** When the next credits come and the current ones expire, by the API's last answer. */
   schedule: AllocationSchedule | null;
   error: unknown;
   isLoading: boolean;
-  /** Asks again, also for all other components of the same client. */
+  /** Reloads, also for all other components of the same client. */
   refresh: () => void;
 }
 

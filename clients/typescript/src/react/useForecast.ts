@@ -5,22 +5,22 @@ import { useCredits } from "./useCredits.js";
 import { useLoaded } from "./useLoaded.js";
 
 export interface Outlook {
-  /** What will come and go, as the API said last; null while nothing is known. */
+  /** Future grants and expiries, by the API's last answer; null while nothing is known. */
   forecast: Forecast | null;
-  /** What comes of it at the one rate that is most justified; null if none is. */
+  /** The forecast at the best justified rate; null if no rate is justified. */
   pace: ForecastRate | null;
   error: unknown;
   isLoading: boolean;
 }
 
-/** The windows of that rate, the better first: a month's work and its weekends; in a young ledger, a week. */
+/** The windows of that rate, the better one first: a month with its weekends; in a young ledger, a week. */
 const PACES = [30, 7];
 
 const DAY = 86_400_000;
 
 /**
- * How long a user's credits will last. It is asked for once they are known, and again when they have changed or a day has
- * passed: an answer costs the API more than a balance does.
+ * How long a user's credits will last. It is loaded once they are known, and again when they have changed or a day has
+ * passed: it costs the API more than a balance.
  */
 export function useForecast(settings: CreditsSettings = {}): Outlook {
   const { store, now } = useSettings(settings);

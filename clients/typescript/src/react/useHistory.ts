@@ -19,11 +19,11 @@ export interface History {
   hasMore: boolean;
   /** Loads the next page of older lines. */
   more: () => void;
-  /** After an error: asks again for what could not be had. */
+  /** After an error: reloads what could not be loaded. */
   retry: () => void;
 }
 
-/** Some lines, without a gap between them, and where those before them begin. */
+/** Some lines without gaps, and where the lines before them begin. */
 interface Run {
   listing: object;
   /** The same for lines that were joined to each other. */

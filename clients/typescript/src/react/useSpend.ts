@@ -3,19 +3,19 @@ import { useSettings, type CreditsSettings } from "./CreditsProvider.js";
 import { IDLE, purposeOf, Spending, type SpendOptions, type SpendState } from "./Spending.js";
 
 export interface Spend extends SpendState {
-  /** Uses the credits, or tries again. While a use is under way, and when what a key names is paid for, it does nothing. */
+  /** Uses the credits, or tries again. It does nothing while a use is under way, or if the key's purpose is paid for. */
   spend: () => void;
   undo: () => void;
   /** Whether `spend` would do nothing. */
   isDisabled: boolean;
-  /** How many credits the last click was about. */
+  /** The number of credits of the last click. */
   amount: number;
 }
 
 const nobody = () => () => {};
 const idle = () => IDLE;
 
-/** Uses credits at a click: once, however often one clicks. The balance goes down at once, and comes back if it is refused. */
+/** Uses credits at a click: once, however often a user clicks. The balance goes down at once, and back up if it is refused. */
 export function useSpend({ client, ...options }: SpendOptions & Pick<CreditsSettings, "client">): Spend {
   const { store, client: api } = useSettings({ client });
   const [spending, setSpending] = useState<Spending | null>(null);
@@ -59,5 +59,5 @@ export function useSpend({ client, ...options }: SpendOptions & Pick<CreditsSett
   };
 }
 
-/** Whether what a key names was paid for: the same key would be answered the same, also after it was undone. */
+/** Whether a key's purpose was paid for: the key would get the same answer, even after it was undone. */
 const isOver = (state: SpendState | undefined, key: string | undefined) => !!key && !!state?.answer;

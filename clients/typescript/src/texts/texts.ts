@@ -1,4 +1,4 @@
-// What a translation of the components is made of.
+// The parts of a translation of the components.
 
 import type { AllocationSchedule, ProblemCode, TransactionType } from "../client.js";
 
@@ -31,7 +31,7 @@ export interface Texts {
   anyMoment: string;
   noNext: string;
   noNextBecause: string;
-  /** By code; where there is none, the API's own words. */
+  /** By code; without a text for a code, the API's own words. */
   reasons: Partial<Record<ReasonCode, string>>;
   whatExpires: string;
   /** `{date}` is the last day. */
@@ -41,7 +41,7 @@ export interface Texts {
   howLongTheyLast: string;
   /** At the rate of the last `{days}` they run out on `{date}`, which is the first day that is not covered. The plural is that of `{days}`. */
   runOut: Text;
-  /** The same, if they do not run out until `{date}`, which is as far as can be foreseen. */
+  /** The same, if they do not run out until `{date}`, the end of the forecast. */
   lastAtLeast: Text;
   /** At that rate `{amount}` is left of what expires next; `{date}` is the last day. */
   expireUnused: Text;
@@ -72,11 +72,11 @@ export interface Texts {
   nothingUsed: string;
   undone: string;
   notUndone: string;
-  /** `{amount}` was asked for, and `{available}` is there. */
+  /** `{amount}` was requested, and `{available}` is available. */
   insufficient: Text;
   unanswered: string;
   unansweredSignedOut: string;
-  /** By code; where there is none, the API's `detail`. */
+  /** By code; without a text for a code, the API's `detail`. */
   problems: Partial<Record<ProblemCode, string>>;
 
   // Trouble of all kinds

@@ -14,12 +14,12 @@ UNFINISHED = (Unlock.State.PENDING, Unlock.State.HELD)
 
 
 class Command(BaseCommand):
-    """Finishes what has not moved for a minute; what is younger, a request may be working on."""
+    """Finishes rows unchanged for a minute; a request may still be working on younger ones."""
 
     help = "Finishes the unlocks that crashes and lost answers have left."
 
     def handle(self, **_: Any) -> None:
-        """Says what became of each. Fails if some could not be finished; the next run will try."""
+        """Prints the outcome of each. Fails if some are not finished; the next run will try."""
         before = timezone.now() - timedelta(minutes=1)
         left = Unlock.objects.filter(state__in=UNFINISHED, changed_at__lt=before)
         failed = 0
