@@ -647,7 +647,7 @@ def test_a_count_that_takes_too_long_is_left_to_go_on(
     clock = iter(range(0, 9_999, 1_200))
     monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
     monkeypatch.setattr("time.sleep", lambda _: None)
-    monkeypatch.setattr(completeness.Console, "status", lambda *_: nullcontext())
+    monkeypatch.setattr("rich.console.Console.status", lambda *_: nullcontext())
     # At 3,600 seconds it is still waited for, and at 4,800 no longer.
     stage = Invoked(*[refused("NoSuchKey")] * 4)
     monkeypatch.setattr(reach, "reach", lambda *_: stage)
