@@ -130,9 +130,9 @@ def test_a_page_says_the_same_and_escapes_what_others_have_written(tally: Tally)
     assert page(replace(tally, gain=[]), QUESTION).count("<p>Nobody.</p>") == 1
 
 
-RECT = re.compile(
-    r'<rect class="(\w+)" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"'
-)
+Rect = tuple[str, float, float, float, float]
+
+RECT = r'<rect class="(\w+)" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"'
 
 
 def rects(picture: str) -> list[Rect]:
