@@ -34,6 +34,7 @@ from infra.deployment.deployed import Deployment
 from infra.deployment.errors import DeployError
 from infra.doctor.examination import ACCOUNT, HERE, RUNNING
 from infra.doctor.finding import Finding, bad, fine, unknown, warning
+from infra.doctor.report import summary
 from infra.doctor.site import Site
 from infra.local import events as local_events
 from infra.local import outbox, stacks
@@ -147,12 +148,13 @@ def test_a_doctor_fails_where_something_must_be_done(
     ended, printed, _ = ran(doctor.main, *words)
     assert ended == status
     assert all(each.says in printed for each in found)
+    assert printed.endswith(f"{summary(found)}\n")
     assert asked == [("prod", "eu-west-3")] * 2
     monkeypatch.setattr(doctor, "look", raising(KeyboardInterrupt()))
     assert ran(doctor.main, *words)[0] == 130
     monkeypatch.setattr(doctor, "look", raising(AwsError("no account")))
     assert ran(doctor.main, *words) == (1, "", "error: no account\n")
-    assert ran(doctor.main, "--stage", "prood")[:2] == (1, "")
+    assert "There is no stage 'prood'" in ran(doctor.main, "--stage", "prood")[2]
 
 
 @pytest.fixture
@@ -162,9 +164,9 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str
         doctor, "examine", lambda checks, site, _: [fine(each, site.stage) for each in checks]
     )
     monkeypatch.setattr(doctor, "parameters_of", lambda _: {"Shadow": "on"})
-    monkeypatch.setattr(session, "open_session", lambda _: AWS)
+    monkeypatch.setattr(session, "open_session", {"eu-west-3": AWS}.__getitem__)
 
-    def look(stage: str = "prod", region: str | None = None) -> list[tuple[str, str]]:
+    def look(stage: str = "prod", region: str | None = "eu-west-3") -> list[tuple[str, str]]:
         site, findings = doctor.look(stage, region, lambda _: None)
         assert site.stage == stage
         return [(each.check, each.state.value) for each in findings]

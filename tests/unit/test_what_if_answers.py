@@ -15,7 +15,7 @@ from infra.whatif.drawing import column, document, section, svg, text
 from infra.whatif.flows import Flows
 from infra.whatif.page import bars, columns, page
 from infra.whatif.sources import Source
-from infra.whatif.tally import Difference, Line, Question, Tally, doubts, outcome
+from infra.whatif.tally import Difference, Line, Outcome, Question, Tally, doubts, outcome
 from tests.unit.test_what_if import CATALOGUE, OTHER, Book, at
 
 NOVEMBER, DECEMBER = Period(2025, 11), Period(2025, 12)
@@ -161,6 +161,8 @@ def test_columns_are_as_tall_as_what_they_stand_for_and_what_is_refused_stands_o
     ]
     assert [kind for kind, *_ in rects(columns([line], "granted"))] == ["was", "would"]
     assert re.findall(r'text-anchor="end">(.*?)<', picture) == ["0", "50", "100"]
+    picture = columns([Line("", Flows(left=3_001), Flows())], "left")
+    assert re.findall(r'text-anchor="end">(.*?)<', picture) == ["0", "1,500", "3,001"]
 
 
 def test_of_many_months_not_each_is_named() -> None:
@@ -285,9 +287,23 @@ def test_who_is_killed_while_it_is_written_down_how_far_it_came_loses_nothing(
     assert [each.name for each in tmp_path.iterdir()] == ["1.new"]
 
 
-def test_what_was_found_of_users_before_they_had_a_plan_is_kept_too(tally: Tally) -> None:
-    cell = ("2025-11", "")
+def test_what_is_kept_is_in_order_and_of_many_in_trouble_ten_are_named(tally: Tally) -> None:
+    cell = ("2025-10", "")
     tally.was[cell], tally.would[cell] = Flows(other=3, left=3), Flows(other=3, left=3)
+    for number in range(12):
+        tally.leave_out(f"u{number}", "damaged")
     kept = json.loads(json.dumps(tally.as_json()))
-    assert {row["plan"] for row in kept["rows"]} == {"pro", "starter", None}
+    assert [(row["month"], row["plan"]) for row in kept["rows"]] == [
+        *[("2025-10", None), ("2025-11", "pro"), ("2025-11", "starter"), ("2025-12", "pro")]
+    ]
     assert Tally.from_json(kept) == tally
+    assert kept["left_out"] == 16
+    assert kept["named"]["left_out"][4:] == [f"u{number}: damaged" for number in range(6)]
+
+
+def test_who_gains_as_much_is_named_in_the_order_of_names() -> None:
+    question = QUESTION._replace(first=DECEMBER)
+    tally = Tally()
+    for user_id in "cab":
+        tally.add(question, Outcome(user_id, ("pro",), (Flows(),), (Flows(left=1),)))
+    assert [each.user_id for each in tally.gain] == ["a", "b", "c"]
