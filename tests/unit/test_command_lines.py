@@ -36,8 +36,9 @@ from infra.doctor.examination import ACCOUNT, HERE, RUNNING
 from infra.doctor.finding import Finding, bad, fine, unknown, warning
 from infra.doctor.report import summary
 from infra.doctor.site import Site
+from infra.imports import importing
 from infra.local import events as local_events
-from infra.local import outbox, stacks
+from infra.local import outbox, stacks, turn
 from infra.local.console import server
 from infra.packages.programs import ProgramError
 from infra.pages import statement
@@ -461,7 +462,8 @@ def test_checkov_reads_the_template_of_prod_by_its_settings(
 def test_pip_audit_is_asked_about_every_pinned_package(
     ran: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vulnerable = {"name": "six", "version": "1", "vulns": [{"id": "G-1", "fix_versions": []}]}
+    vulns = [{"id": name, "fix_versions": []} for name in ("G-1", "G-2")]
+    vulnerable = {"name": "six", "version": "1", "vulns": vulns}
     clean = {"name": "jmespath", "version": "1", "vulns": []}
     answers = iter(([clean], [clean, vulnerable]))
 
@@ -475,7 +477,8 @@ def test_pip_audit_is_asked_about_every_pinned_package(
     monkeypatch.setattr(subprocess, "run", audited)
     clear = "pip-audit knows of no advisory about the 1 packages deployed.\n"
     assert ran(security.main) == (0, clear, "")
-    assert ran(security.main) == (1, "six 1: G-1, no version mends it yet\n", "")
+    lines = [f"six 1: {each['id']}, no version mends it yet\n" for each in vulns]
+    assert ran(security.main) == (1, "".join(lines), "")
     monkeypatch.setattr(security, "program", raising(ProgramError("no program")))
     assert ran(security.main) == (1, "", "error: no program\n")
 
@@ -578,8 +581,9 @@ def test_the_story_ends_as_what_it_checked_and_stays_unless_told_to_end(
 
     monkeypatch.setattr(run, "story", story)
     monkeypatch.setattr(run, "show_how_to_call", lambda *_: None)
-    monkeypatch.setattr(outbox, "show_sent", lambda *_: None)
+    monkeypatch.setattr(outbox, "show_sent", lambda *_: local.happened.append("emails"))
     assert ran(run.main, "--exit")[0] == 0
+    assert "emails" in local.happened
     assert "stay" not in local.happened
     assert local.started["schedules"] is False, "it turns the month itself"
     holds[0] = False
@@ -594,6 +598,38 @@ def test_the_story_ends_as_what_it_checked_and_stays_unless_told_to_end(
     monkeypatch.setattr(run, "story", raising(TickFailedError("sweep failed")))
     status, printed, _ = ran(run.main)
     assert (status, "error: sweep failed" in printed) == (1, True)
+
+
+@pytest.mark.parametrize("fails", ["import", "check", ""])
+def test_a_story_is_told_to_its_end_unless_its_users_could_not_be_imported(
+    fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[object] = []
+    good = [SimpleNamespace(values={"user_id": " ada "}), SimpleNamespace(values={"user_id": "b"})]
+    checked = SimpleNamespace(problems=[], good=good)
+    imported = SimpleNamespace(failures=["a row"] if fails == "import" else [])
+
+    class Turning:
+        def __init__(self, *of: object) -> None:
+            happened.append(of[2])
+
+        def allocate(self) -> None:
+            happened.append("allocated")
+
+        def expire(self) -> None:
+            happened.append("expired")
+
+        def check(self) -> bool:
+            return fails != "check"
+
+    monkeypatch.setattr(run, "services_of_local", lambda _: None)
+    monkeypatch.setattr(importing, "check_with_progress", lambda *_: checked)
+    monkeypatch.setattr(importing, "import_with_progress", lambda *_: imported)
+    monkeypatch.setattr(importing, "show_problems", lambda *_: None)
+    monkeypatch.setattr(turn, "Turning", Turning)
+    stack = cast("stacks.LocalStack", None)
+    assert run.story(stack, run.SAMPLE, Console(quiet=True)) is (not fails)
+    assert happened == ([] if fails == "import" else [["ada", "b"], "allocated", "expired"])
 
 
 def test_how_to_call_the_stack_is_said_for_one_of_its_users(
