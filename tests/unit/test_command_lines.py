@@ -462,7 +462,7 @@ def test_checkov_reads_the_template_of_prod_by_its_settings(
 def test_pip_audit_is_asked_about_every_pinned_package(
     ran: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vulns = [{"id": name, "fix_versions": []} for name in ("G-1", "G-2")]
+    vulns: list[Any] = [{"id": name, "fix_versions": []} for name in ("G-1", "G-2")]
     vulnerable = {"name": "six", "version": "1", "vulns": vulns}
     clean = {"name": "jmespath", "version": "1", "vulns": []}
     answers = iter(([clean], [clean, vulnerable]))

@@ -259,11 +259,13 @@ def test_a_stage_that_cannot_be_looked_at_is_an_error_that_says_why(
 ) -> None:
     for trouble in (DeployError("no stack"), NotRunningError("no stack"), KeyError("TOKEN_ISSUER")):
 
-        def none(*_: object, trouble: Exception = trouble) -> TokenSettings:
+        def none(*where: object, trouble: Exception = trouble) -> TokenSettings:
+            assert where == ("dev", "eu-west-3")
             raise trouble
 
         monkeypatch.setattr(token_check, "settings_of", none)
-        assert run(token(), "--stage", "dev") == (1, "", f"error: {trouble}\n")
+        words = ("--stage", "dev", "--region", "eu-west-3")
+        assert run(token(), *words) == (1, "", f"error: {trouble}\n")
     status, said, error = run("")
     assert (status, said) == (1, "")
     assert error.startswith("error: there is no token. make token-check STAGE=prod")
