@@ -29,6 +29,7 @@ from infra.shadow import comparison, expiries, grants, life, shifts
 from infra.shadow.comparison import Comparison, Shadow, compare
 from infra.shadow.findings import Code, Finding
 from infra.shadow.grants import Coming
+from infra.shadow.life import Give, Grant, Hold, Life, Take
 from infra.shadow.shifts import Zones, length
 from tests.unit import test_what_if as what_if
 from tests.unit.test_what_if import CATALOGUE, DAY, HOUR, USER, Book, at
@@ -548,6 +549,57 @@ def test_a_user_without_a_ledger_has_nothing_here() -> None:
 )
 def test_a_length_of_time_is_said_in_its_two_largest_units(of: timedelta, words: str) -> None:
     assert length(of) == words
+
+
+# --- The rules of a life --------------------------------------------------------------------------
+
+NOON = at("2026-05-10T12:00:00Z")
+
+
+def granted(number: int, amount: int, since: timedelta, until: timedelta | None = None) -> Grant:
+    """A lot that was granted so long before noon, and ends so long after it."""
+    ends = NOON + until if until is not None else None
+    return Grant(NOON - 2 * DAY, number, amount, NOON - since, number, 50, ends)
+
+
+def test_a_hold_and_a_lot_end_at_their_instant_and_not_after_it() -> None:
+    held = Life(
+        {"1": granted(1, 100, DAY, until=HOUR), "2": Hold(NOON - HOUR, 2, 30, until=NOON)},
+    )
+    assert held.left(NOON - MINUTE, 9) == {"1": 70}
+    assert held.left(NOON, 9) == {"1": 100}
+    assert held.balances([NOON + HOUR - MINUTE, NOON + HOUR]) == [100, 0]
+    late = held.having({"3": Take(NOON + HOUR, 3, 10)})
+    assert late.balances([NOON + HOUR]) == [-10], "there is nothing to spend in that instant"
+    longer = held.having({"2": Hold(NOON - HOUR, 2, 30, until=NOON + DAY)})
+    assert longer.balances([NOON + HOUR, NOON + DAY]) == [30, 0]
+
+
+def test_of_two_lots_the_one_granted_first_is_spent_first_whatever_its_number() -> None:
+    lots = {"1": granted(1, 50, HOUR), "2": granted(2, 50, DAY)}
+    spent = Life({**lots, "3": Take(NOON, 3, 60)})
+    assert spent.left(NOON, 9) == {"1": 40, "2": 0}
+    first = Life({**lots, "1": lots["1"]._replace(priority=10), "3": Take(NOON, 3, 60)})
+    assert first.left(NOON, 9) == {"1": 0, "2": 40}
+
+
+def test_what_is_given_back_to_a_lot_that_is_not_there_is_there_all_the_same() -> None:
+    given = Life({"1": granted(1, 50, DAY), "2": Give(NOON, 2, (("1", 5), ("old", 7)))})
+    assert given.balances([NOON]) == [62]
+
+
+def test_without_holds_what_was_captured_was_taken_all_the_same() -> None:
+    actions = {
+        "1": granted(1, 50, 2 * DAY),
+        "2": granted(2, 50, DAY, until=2 * HOUR),
+        "3": Hold(NOON, 3, 60, until=NOON + DAY),
+        "4": Take(NOON + HOUR, 4, 60, hold="3"),
+        "5": Hold(NOON + HOUR, 5, 40, until=NOON + DAY),
+    }
+    assert Life(actions).balances([NOON + 2 * HOUR]) == [40]
+    without = Life(actions).without_holds()
+    assert without.balances([NOON + HOUR, NOON + 2 * HOUR]) == [40, 0]
+    assert without.actions.keys() == {"1", "2", "4"}
 
 
 # --- Any life -------------------------------------------------------------------------------------
