@@ -29,7 +29,7 @@ from infra.shadow import comparison, expiries, grants, life, shifts
 from infra.shadow.comparison import Comparison, Shadow, compare
 from infra.shadow.findings import Code, Finding
 from infra.shadow.grants import Coming
-from infra.shadow.life import Give, Grant, Hold, Life, Take
+from infra.shadow.life import Action, Give, Grant, Hold, Life, Take
 from infra.shadow.shifts import Zones, length
 from tests.unit import test_what_if as what_if
 from tests.unit.test_what_if import CATALOGUE, DAY, HOUR, USER, Book, at
@@ -588,8 +588,15 @@ def test_what_is_given_back_to_a_lot_that_is_not_there_is_there_all_the_same() -
     assert given.balances([NOON]) == [62]
 
 
+def test_what_was_spent_without_being_there_is_made_up_for_by_the_next_grant() -> None:
+    lot = granted(2, 100, timedelta(0), until=HOUR)._replace(at=NOON)
+    spent = Life({"1": Take(NOON - HOUR, 1, 30), "2": lot})
+    assert spent.left(NOON, 9) == {"2": 70}
+    assert spent.balances([NOON - HOUR, NOON, NOON + HOUR]) == [-30, 70, 0]
+
+
 def test_without_holds_what_was_captured_was_taken_all_the_same() -> None:
-    actions = {
+    actions: dict[str, Action] = {
         "1": granted(1, 50, 2 * DAY),
         "2": granted(2, 50, DAY, until=2 * HOUR),
         "3": Hold(NOON, 3, 60, until=NOON + DAY),
