@@ -29,7 +29,7 @@ from infra.shadow import comparison, expiries, grants, life, shifts
 from infra.shadow.comparison import Comparison, Shadow, compare
 from infra.shadow.findings import Code, Finding
 from infra.shadow.grants import Coming
-from infra.shadow.life import Action, Give, Grant, Hold, Life, Take
+from infra.shadow.life import Action, Give, Grant, Hold, Life, Release, Take
 from infra.shadow.shifts import Zones, length
 from tests.unit import test_what_if as what_if
 from tests.unit.test_what_if import CATALOGUE, DAY, HOUR, USER, Book, at
@@ -328,8 +328,13 @@ def test_the_midnight_of_a_zone_that_the_user_has_left_is_named() -> None:
     tokyo = late(MAY, at("2026-04-30T15:00:00Z") - at("2026-04-30T22:00:00Z"))
     (finding,) = compared(APRIL, JOB, GONE, tokyo, before=("Asia/Tokyo",)).findings
     assert finding.words == "100 for 2026-05 at midnight in Asia/Tokyo, early by 7 h"
-    (finding,) = compared(APRIL, JOB, GONE, tokyo).findings
-    assert finding.words == "100 for 2026-05 early by 7 h"
+    for before in ((), ("Mars/Base",)):
+        (finding,) = compared(APRIL, JOB, GONE, tokyo, before=before).findings
+        assert finding.words == "100 for 2026-05 early by 7 h"
+    # What was due before they moved was due where they lived then.
+    shift = Zones(PARIS, ("Asia/Tokyo",)).shift(at(tokyo[0]), at(MAY[0]), TOLERANCE)
+    assert shift is not None
+    assert shift.words == "at midnight in Europe/Paris, late by 7 h"
 
 
 def test_what_one_side_has_in_the_last_minutes_may_still_come_on_the_other() -> None:
@@ -569,6 +574,8 @@ def test_a_hold_and_a_lot_end_at_their_instant_and_not_after_it() -> None:
     assert held.left(NOON - MINUTE, 9) == {"1": 70}
     assert held.left(NOON, 9) == {"1": 100}
     assert held.balances([NOON + HOUR - MINUTE, NOON + HOUR]) == [100, 0]
+    released = held.having({"3": Release(NOON - 30 * MINUTE, 3, "2")})
+    assert released.left(NOON - MINUTE, 9) == {"1": 100}
     late = held.having({"3": Take(NOON + HOUR, 3, 10)})
     assert late.balances([NOON + HOUR]) == [-10], "there is nothing to spend in that instant"
     longer = held.having({"2": Hold(NOON - HOUR, 2, 30, until=NOON + DAY)})
