@@ -230,7 +230,7 @@ def test_the_words_say_what_is_late_and_from_when_to_when(
     assert shadow.main([str(file), "--from", FROM]) == 1
     assert nights.read(months.services.reports) == known, "who declined has compared nothing"
     assert shadow.main([str(file), "--from", FROM, "--yes"]) == 0
-    assert nights.read(months.services.reports)[-1].at == later.at
+    assert nights.read(months.services.reports)[0].at == later.at
 
 
 def test_what_a_user_would_lack_is_a_promotion_that_make_grant_takes(
