@@ -99,7 +99,9 @@ def _run(
             return 1
         nothing = ". Nothing was written"
         rejected = _save(checked.rejected, arguments.file, "invalid", "the wrong rows", nothing)
-        console.print(f"{len(checked.bad)} wrong rows are saved to {rejected}")
+        console.print(
+            f"{len(checked.bad)} wrong rows are saved to {rejected}", markup=False, soft_wrap=True
+        )
     imported = import_with_progress(kind, services, checked.good, console)
     console.print(f"Imported {len(checked.good):,} {kind.noun}: {imported}.")
     if imported.failures:
@@ -130,7 +132,9 @@ def _tell_refused(
     saved = _save(text, path, REFUSED, "the refused rows")
     console.print(
         f"{len(refused):,} refused rows are saved to {saved}: import that file once there is "
-        "enough."
+        "enough.",
+        markup=False,
+        soft_wrap=True,
     )
 
 

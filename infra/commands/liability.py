@@ -335,7 +335,7 @@ def _add(found: Liability, standings: Mapping[str, _Standing], plans_of: Plans) 
         found.unrecovered += sum(lost for _, lost in (standing.refunds or {}).values())
         found.balances += standing.balance
         for batch in standing.batches:
-            price = prices.get(batch.number) if batch.source is Source.PURCHASE else None
+            price = prices.get(batch.number)
             currency = price and price.currency
             row = Row(batch.source, plans.get(user_id), batch.expires, currency)
             found.credits[row] += batch.remaining

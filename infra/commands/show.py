@@ -142,14 +142,10 @@ def _next(
     services: Services, subscription: Subscription | None, account: Account | None, now: datetime
 ) -> Json:
     """The next credits, or why none will come."""
-    nothing: Json = {"next_allocation": None, "not_allocated_because": None}
     if subscription is None or account is None:
-        return nothing
+        return {"next_allocation": None, "not_allocated_because": None}
     asked = (subscription, services.catalogue, account.allocated_through, now)
-    try:
-        upcoming, reason = next_allocation(*asked), no_allocation_because(*asked)
-    except CreditsError as error:
-        return nothing | {"not_allocated_because": {"code": error.code, "words": str(error)}}
+    upcoming, reason = next_allocation(*asked), no_allocation_because(*asked)
     coming = upcoming and {"at": format_instant(upcoming.at), "amount": upcoming.amount}
     return {"next_allocation": coming, "not_allocated_because": why_not(reason)}
 

@@ -70,7 +70,7 @@ def read(entries: Sequence[LedgerEntry], start: datetime, until: datetime) -> Bo
                 known = of_kind.setdefault(reference, Told([], 0, entry))
                 known.parts.append(part)
                 known.amount += _amount(part.action)
-        if is_carried or entry.posted_at <= until:
+        if entry.posted_at <= until:
             life |= dict(parts)
     return Book(Life(life), Life(opening), allocations, told[True], told[False])
 

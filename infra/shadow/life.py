@@ -113,12 +113,9 @@ class Life:
 
     def without_holds(self) -> Life:
         """The life in which nothing was set aside; captured credits were still taken."""
-        kept = {
-            name: action._replace(hold=None) if isinstance(action, Take) else action
-            for name, action in self.actions.items()
-            if not isinstance(action, Hold | Release)
-        }
-        return replace(self, actions=kept)
+        found = self.actions.items()
+        ends = [name for name, action in found if isinstance(action, Hold | Release)]
+        return self.without(ends)
 
     @property
     def grants(self) -> dict[str, Grant]:

@@ -60,7 +60,7 @@ def page(found: Tally, nights: Sequence[Night], stage: str) -> str:
             f'<p class="figure{bad}">{found.unexplained:,}</p>',
             f"<p>{_figure(found, nights)}</p>",
             f"<p>{_summary(found)}</p>",
-            section("Night by night", f"{_KEY}\n{columns(nights[-MOST_NIGHTS:])}"),
+            section("Night by night", f"{_KEY}\n{columns(nights)}"),
             section("By finding", _table(found.lines)),
             section("Who would have less on switching", bars(found.less)),
             section("Who would have more on switching", bars(found.more)),
@@ -93,24 +93,23 @@ def _counted(number: int, noun: str) -> str:
 
 
 def columns(nights: Sequence[Night]) -> str:
-    """A stacked column for each day: unexplained, explained, and equal users."""
+    """A stacked column for each of the latest days: unexplained, explained, and equal users."""
     if not nights:
         return "<p>None.</p>"
-    by_day = {night.day: night for night in nights}
-    days = range(min(by_day).toordinal(), max(by_day).toordinal() + 1)
-    days = days[-MOST_NIGHTS:]
-    highest = max(1, *(night.users for night in nights))
+    by_day = {night.day.toordinal(): night for night in nights}
+    days = range(min(by_day), max(by_day) + 1)[-MOST_NIGHTS:]
+    highest = max(1, *(by_day[day].users for day in days if day in by_day))
     scale = (HEIGHT - _TOP - _BOTTOM) / highest
     foot = float(HEIGHT - _BOTTOM)
     each = (WIDTH - LEFT - _RIGHT) / max(14, len(days))
     parts = [rule(foot - value * scale, value) for value in sorted({0, highest // 2, highest})]
     every = -(-len(days) // 14)
-    for place, ordinal in enumerate(days):
-        day, x = date.fromordinal(ordinal), LEFT + place * each
+    for place, day in enumerate(days):
+        x = LEFT + place * each
         if night := by_day.get(day):
             parts += _stack(night, x + each * 0.15, each * 0.7, foot, scale)
         if place % every == 0:
-            parts.append(text(x + each / 2, HEIGHT - 6, f"{day:%m-%d}", "middle"))
+            parts.append(text(x + each / 2, HEIGHT - 6, f"{date.fromordinal(day):%m-%d}", "middle"))
     return svg(HEIGHT, "users by night: unexplained, explained, same", parts)
 
 

@@ -47,7 +47,7 @@ def steps(
         if told.amount != movement.amount:
             yield _other_amount(movement, told)
     for reference, told in (*left[True].items(), *left[False].items()):
-        if told.entry.posted_at <= window.until and told.amount:
+        if told.amount:
             yield _not_there(reference, told, window)
 
 

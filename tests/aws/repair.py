@@ -81,6 +81,7 @@ class Terminal:
         self.account: str | None = None
         self.caller = ""
         self.shadow: str | None = "off"
+        self._stage = ""
         self._capsys = capsys
         self._monkeypatch = monkeypatch
         names = (*QUEUES, *(f"{name}-dlq" for name in QUEUES), "ledger-stream-dlq")
@@ -105,6 +106,7 @@ class Terminal:
         return self._capsys.readouterr().err
 
     def _reach(self, stage: str, _region: str | None) -> Reach:
+        self._stage = stage
         functions = {name: name for name in (*TICKS, SENDER)}
         return Reach(
             *(stage, self.world.services, functions, self._queues, self._client),
@@ -117,6 +119,7 @@ class Terminal:
         return self.functions if service == "lambda" else client(service)
 
     def _describe_stacks(self, StackName: str) -> dict[str, Any]:  # noqa: N803
+        assert StackName == f"credits-{self._stage}"
         parameters = {} if self.shadow is None else {"Shadow": self.shadow}
         described = [
             {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()

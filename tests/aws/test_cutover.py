@@ -7,7 +7,8 @@ import pytest
 
 from infra.commands import cutover
 from infra.shadow import nights
-from infra.shadow.nights import Night
+from infra.shadow.cutover import judge_nights
+from infra.shadow.nights import Night, clean_nights
 from infra.terminal import Confirm
 from tests.aws.repair import Ran, Terminal
 from tests.aws.world import World, at, client
@@ -71,6 +72,7 @@ def test_a_shadow_that_has_agreed_for_so_long_is_switched_at_the_next_second(
     assert ran.status == 0, ran.said
     assert shadow.shadow == AT
     assert stack.named == ("credits-local", "eu-west-1")
+    assert (ran.printed.count("\n"), stack.waited) == (1, 1)
     assert "31 in a row without an unexplained difference" in ran.said
     assert f"The ledgers of stage local have counted since {AT}" in ran.said
     assert ran.facts == {"dry_run": False, "stage": "local", "switched": True, "at": AT}
@@ -100,6 +102,7 @@ def test_nothing_is_switched_without_a_yes(shadow: Terminal) -> None:
     ran = run(shadow)
     assert (ran.status, shadow.shadow) == (1, "on")
     assert "There is nobody to ask" in ran.said
+    assert "infra/parameters.toml" not in ran.said
     shadow.answer = "no"
     assert run(shadow).status == 1
     assert shadow.shadow == "on"
@@ -115,6 +118,10 @@ def test_nothing_is_switched_without_a_yes(shadow: Terminal) -> None:
 def test_a_night_with_a_difference_nobody_explained_stands_in_the_way_unless_a_team_decides(
     world: World, shadow: Terminal
 ) -> None:
+    ran = run(shadow, "--nights", "32", "--yes")
+    assert (ran.status, shadow.shadow) == (1, "on")
+    assert "31 in a row without an unexplained difference, and 32 are wanted" in ran.said
+    assert "nothing was compared on 2026-11-30" in ran.said
     compared(world, 10, unexplained=3)
     ran = run(shadow, "--yes")
     assert (ran.status, shadow.shadow) == (1, "on")
@@ -124,6 +131,25 @@ def test_a_night_with_a_difference_nobody_explained_stands_in_the_way_unless_a_t
     assert ran.facts["switched"] is False
     assert run(shadow, "--nights", "11", "--yes").status == 1
     assert run(shadow, "--nights", "10", "--yes").status == 0
+
+
+@pytest.mark.parametrize(
+    ("nights", "said"),
+    [
+        ([], "nothing was compared on 2026-12-30"),
+        ([(2, 5)], "nothing was compared on 2026-12-30"),
+        ([(1, 0)], "nobody was compared on 2026-12-30"),
+        ([(0, 5), (1, 5)], "nothing was compared on 2026-12-29"),
+        ([(1, 5)], "nothing was compared on 2026-12-29"),
+    ],
+)
+def test_the_day_that_ends_the_row_is_named(nights: list[tuple[int, int]], said: str) -> None:
+    found = [
+        Night(at(NOW) - ago * timedelta(days=1), users, users, 0, 0, "") for ago, users in nights
+    ]
+    judged = judge_nights(found, at(NOW).date(), 9)
+    assert judged.says.endswith(f"and 9 are wanted: {said}")
+    assert judged.fix.endswith(f"NIGHTS={clean_nights(found, at(NOW).date())}")
 
 
 @pytest.mark.usefixtures("stack")

@@ -117,6 +117,14 @@ def test_with_skip_invalid_the_good_rows_are_written_and_the_bad_ones_saved(
     assert (command.directory / "people.invalid.csv").read_text() == text(bad)
 
 
+def test_where_the_wrong_rows_are_is_said_to_the_letter(command: Command) -> None:
+    file = command.directory / "[old] people.csv"
+    file.write_text(text(ADA, "2"))
+    assert main([str(file), "--skip-invalid"]) == 0
+    saved = file.with_name("[old] people.invalid.csv")
+    assert f"1 wrong rows are saved to {saved}\n" in command.output.getvalue()
+
+
 @pytest.mark.parametrize(
     ("row", "field", "reason"),
     [

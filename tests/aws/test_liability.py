@@ -3,21 +3,35 @@
 import csv
 import io
 import json
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
+from chalicelib.domain.batches import Source
 from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.instants import format_instant
 from chalicelib.domain.prices import Price
 from chalicelib.operations import purchases
 from chalicelib.operations.purchases import Purchase, Refund
 from infra import reach
-from infra.commands.liability import main, parse_at
+from infra.commands.liability import (
+    Liability,
+    Row,
+    _show,
+    _told_of_faults,
+    count,
+    main,
+    parse_at,
+)
 from tests.aws.damage import damage_entry, damage_subscription, having, without
 from tests.aws.test_mails import use
 from tests.aws.world import World, at, client
+from tests.unit.test_what_if_answers import rows_of
 
 MIDNIGHT = "2026-01-31T23:00:00Z"  # the 1st of February in Paris
 
@@ -121,6 +135,12 @@ def test_what_was_refunded_and_could_not_be_taken_back_is_told(
         purchases.refund(shop.services, Refund("pi_1", in_all, "All"), actor="till")
     found = [printed(f"2026-02-{day}T12:00Z")["unrecovered"] for day in (10, 11, 12)]
     assert found == [0, 50, 100]
+    buy(shop, "1", "pi_4", 30, price=Price(300, "EUR"))
+    buy(shop, "1", "pi_5", 10, price=Price(50, "EUR"))
+    assert printed("2026-02-12T12:00Z")["paid"] == {"EUR": 350, "JPY": 100}
+    use(shop, 40, "b", "1")
+    purchases.refund(shop.services, Refund("pi_4", 30, "All"), actor="till")
+    assert printed("2026-02-12T12:00Z")["unrecovered"] == 130
 
 
 def test_what_has_expired_and_is_not_booked_out_is_said_to_have(
@@ -129,16 +149,28 @@ def test_what_has_expired_and_is_not_booked_out_is_said_to_have(
     shop.now = at("2026-04-01T00:00:00Z")
     rows = printed("2026-03-31T24:00:00Z")["rows"]
     assert row("purchase", "pro", "expired", 10, 100, "JPY") in rows
+    dated = [batch.expires_at for batch in shop.services.ledger.account("2").batches]
+    (gone,) = [each for each in dated if each]
+    for before, expires in ((timedelta(milliseconds=1), "2026-03"), (timedelta(0), "expired")):
+        rows = printed(format_instant(gone - before))["rows"]
+        assert row("purchase", "pro", expires, 10, 100, "JPY") in rows
 
 
 def test_a_third_of_a_price_is_not_lost_by_rounding_each_line(
     world: World, printed: Printed
 ) -> None:
-    for number in range(3):
+    for number in range(4):
         world.subscribe(str(number))
         buy(world, str(number), f"pi_{number}", 3, price=Price(1, "EUR"))
-        use(world, 2, f"key-{number}", str(number))
-    assert printed("2026-01-15T12:00:00Z")["paid"] == {"EUR": 1}
+        use(world, 1, f"key-{number}", str(number))
+    buy(world, "0", "pi_4", 3, price=Price(1, "JPY"))
+    use(world, 4, "key-4", "0")
+    found = printed("2026-01-15T12:00:00Z")
+    assert found["paid"] == {"EUR": 2, "JPY": 0}  # of three packs two thirds; of one, one third
+    assert found["rows"] == [
+        row("purchase", "pro", None, 6, 2, "EUR"),
+        row("purchase", "pro", None, 1, 0, "JPY"),
+    ]
 
 
 def test_who_was_erased_or_cannot_be_read_still_has_their_credits_without_a_plan(
@@ -151,13 +183,15 @@ def test_who_was_erased_or_cannot_be_read_still_has_their_credits_without_a_plan
     assert {each["plan"] for each in found["rows"]} == {None}
 
 
-@pytest.mark.usefixtures("shop")
 def test_a_ledger_that_cannot_be_read_is_named_and_the_others_are_counted(
-    printed: Printed,
+    shop: World, printed: Printed
 ) -> None:
+    shop.subscribe("0")
     damage_entry(having("body", {"S": "{"}), "1", 1)
+    shop.grant("0", 5, "z")
+    damage_entry(having("body", {"S": "{"}), "0", 1)
     found = printed("2026-02-10T12:00:00Z", status=1)
-    assert (found["unreadable"], found["credits"]) == (["1"], 517)
+    assert (found["unreadable"], found["credits"]) == (["0", "1"], 517)
 
 
 def test_more_users_than_are_read_at_once_are_all_counted(world: World, printed: Printed) -> None:
@@ -182,6 +216,81 @@ def test_a_table_and_csv_say_the_same(printed: Printed) -> None:
     }
     assert said.startswith("Reads the whole ledger, some ")
     assert "read units" in said
+
+
+LEGACY = Row(None, None, None, None)
+SOLD, GONE = (
+    Row(Source.PURCHASE, "pro", expires, currency)
+    for expires, currency in (("2026-11", "JPY"), ("expired", "EUR"))
+)
+FOUND = Liability(
+    credits=Counter({SOLD: 1_234, LEGACY: 3, GONE: 7}),
+    paid=defaultdict(Fraction, {SOLD: Fraction(123_456), GONE: Fraction(5, 3)}),
+    balances=1_244,
+    users=4_321,
+    unrecovered=5_000,
+)
+
+
+def test_people_are_shown_what_is_none_in_words_and_the_sums(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    _show(FOUND, at(MIDNIGHT))
+    shown = capsys.readouterr().out
+    assert f"Outstanding at {MIDNIGHT}" in shown
+    assert rows_of(shown) == [
+        ["unknown", "none", "never", "3", "", ""],
+        ["purchase", "pro", "2026-11", "1234", "123,456", "JPY"],
+        ["purchase", "pro", "expired", "7", "2", "EUR"],
+    ]
+    assert shown.endswith(
+        "1,244 credits of 4,321 users; paid for, in minor units: 2 EUR, 123,456 JPY; refunded and "
+        "unrecovered: 5,000\n"
+    )
+    _show(replace(FOUND, has_plans=False), at(MIDNIGHT))
+    assert rows_of(capsys.readouterr().out)[0][1] == "not read"
+    _show(Liability(), at(MIDNIGHT))
+    assert "paid for, in minor units: none;" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "said"),
+    [
+        ({}, 0, ""),
+        (
+            {"unreadable": [str(number) for number in range(6)]},
+            1,
+            (
+                "error: 6 ledgers cannot be read and are not counted, such as those of 0, 1, 2, 3, "
+                "4; look at them with make verify\n"
+            ),
+        ),
+        (
+            {"balances": 1_245},
+            1,
+            (
+                "error: the last lines say 1,245 credits, and their batches have 1,244; look for "
+                "the ledger with make verify ALL=1\n"
+            ),
+        ),
+    ],
+)
+def test_a_count_that_is_not_whole_or_does_not_add_up_is_a_failure(
+    changes: dict[str, Any], status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _told_of_faults(replace(FOUND, **changes)) == status
+    assert capsys.readouterr() == ("", said)
+
+
+def test_it_says_first_what_it_will_read_by_the_size_of_the_table(
+    shop: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shop.services.ledger, "size", lambda: (1_234, 8_193))
+    count(shop.services, shop.now)
+    said = capsys.readouterr().err
+    assert "some 1,234 items as DynamoDB counted them" in said
+    assert "about 2 read units, and half a unit for each user's plan" in said
 
 
 @pytest.mark.usefixtures("printed")

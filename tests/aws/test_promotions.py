@@ -116,8 +116,9 @@ def test_a_dry_run_shows_the_sums_by_their_terms_and_a_digest_and_writes_nothing
 
 
 def test_grants_on_the_same_terms_are_one_line(grant: Grant) -> None:
-    rows = ("1,100,Autumn,30,,,", "2,200,Autumn,30,50,promotion,true")
-    assert re.search(r"2 │ +300 │ 100 to 200 │ after 30 days", grant(rows=rows).said)
+    rows = ("1,1000,Autumn [/b],30,,,", "2,2000,Autumn [/b],30,50,promotion,true")
+    shown = r"2 │ +3,000 │ 1,000 to 2,000 │ after 30 days │ Autumn \[/b\] │"
+    assert re.search(shown, grant(rows=rows).said)
 
 
 def test_of_many_kinds_of_grants_the_largest_are_shown(
@@ -206,9 +207,10 @@ def test_nothing_but_what_was_approved_is_granted(
 
 def test_a_bad_row_that_was_added_to_what_was_approved_stops_it(three: World, grant: Grant) -> None:
     """The good rows alone are what was approved."""
-    ran = grant(*digest_of(grant()), rows=(*ROWS, "4,0,Autumn,30,,,"))
-    assert (ran.status, "1 of 4 rows are wrong. Nothing was granted." in ran.said) == (1, True)
-    assert stored(three) == []
+    for approved in (digest_of(grant()), ("--digest", "0" * 64)):
+        ran = grant(*approved, rows=(*ROWS, "4,0,Autumn,30,,,"))
+        assert (ran.status, "1 of 4 rows are wrong. Nothing was granted." in ran.said) == (1, True)
+        assert stored(three) == []
 
 
 @pytest.mark.parametrize("digest", ["", "3f", "g" * 64, "A" * 64])
@@ -280,6 +282,12 @@ def test_a_digest_is_good_for_one_person_in_one_place(
     assert f"ada and stage dev in account 123456789012 and eu-west-1, as {ADA}," in tried.said
     assert f"APPROVED_BY=ada STAGE=dev DIGEST={tried.printed.strip()}" in tried.said
     approved = digest_of(tried)
+    text = "\n".join((HEADER, *ROWS))
+    alone = Promotion({}, "ada").file.check_alone(text, catalogue(), three.now)
+    place = ("dev", "123456789012", "eu-west-1", ADA)
+    assert approved[1] == Promotion.of(alone.good, "ada").digest(*place)
+    said = grant("--stage", "dev", "--region", "eu-west-1", by="the 'd").said
+    assert """APPROVED_BY='the '"'"'d' STAGE=dev REGION=eu-west-1 DIGEST=""" in said
     on_aws.account, on_aws.caller = account, caller
     ran = grant("--stage", stage, *approved)
     assert (ran.status, "is not what was approved" in ran.said) == (1, True)

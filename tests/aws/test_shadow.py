@@ -1,8 +1,11 @@
 """A stage beside a made-up shop whose old job has seven faults: all are found and named."""
 
 import csv
+import hashlib
+import io
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +22,7 @@ from infra.deployment import packaging
 from infra.imports.balances import CALLER
 from infra.imports.movements import Kind, Movement
 from infra.shadow import nights
+from infra.whatif import sources
 from tests.aws.damage import damage_entry, having
 from tests.aws.exports import items_of
 from tests.aws.test_whatif import exported
@@ -187,6 +191,8 @@ def test_it_writes_a_page_the_nights_and_a_promotion_and_into_no_table(
     assert "It has been for 2." in shown
 
     (_, night) = nights.read(months.services.reports)
+    text = (tmp_path / "old.csv").read_bytes()
+    assert night.digest == hashlib.sha256(text).hexdigest()
     assert (night.at, night.users, night.same) == (at(UNTIL), 9, 2)
     assert (night.explained, night.unexplained) == (7, 0)
     ask(moved())
@@ -199,6 +205,32 @@ def test_it_writes_a_page_the_nights_and_a_promotion_and_into_no_table(
     assert page.count("<svg") == 2  # the nights, and who would have more; nobody would have less
     assert "<script" not in page
     assert "granted at midnight of a wrong zone" in page
+    assert "<h1>Shadow of dev, 2026-05-03</h1>" in page
+    assert "it has been for 2 nights" in page
+    assert f"The same with pictures: {folder / 'dev-2026-05-03.html'}\nAll who differ: " in said
+
+
+def test_the_words_say_what_is_late_and_from_when_to_when(
+    ask: Ask, months: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = moved(Fault.LATE)
+    monkeypatch.setattr(sources, "USERS_AT_ONCE", 4)
+    for minutes, same in (("1440", 9), ("0", 8)):
+        assert ask(late, "--json", "--tolerance", minutes)[0]["same"] == same
+    _, said = ask(moved())
+    assert "All who differ" not in said
+    # By default until the last movement; a later one is of another night.
+    later = Movement(0, "l-1", "ada", at("2026-05-02T10:00:00Z"), Kind.ADJUSTMENT, 25)
+    assert ask([*moved(), later], "--json", "--until", "2026-05-02T09:59:59Z")[0]["same"] == 9
+    file = tmp_path / "old.csv"
+    file.write_text(as_csv([later, *moved()]))
+    monkeypatch.setattr(sys, "stdin", keyboard := io.StringIO("n\nn\n"))
+    monkeypatch.setattr(keyboard, "isatty", lambda: True)
+    known = nights.read(months.services.reports)
+    assert shadow.main([str(file), "--from", FROM]) == 1
+    assert nights.read(months.services.reports) == known, "who declined has compared nothing"
+    assert shadow.main([str(file), "--from", FROM, "--yes"]) == 0
+    assert nights.read(months.services.reports)[0].at == later.at
 
 
 def test_what_a_user_would_lack_is_a_promotion_that_make_grant_takes(

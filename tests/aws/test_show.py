@@ -7,9 +7,9 @@ import pytest
 
 from chalicelib.operations import holds
 from infra import reach
-from infra.commands.show import WIDTH, main
+from infra.commands.show import WIDTH, facts_about, main, page
 from tests.aws.api import ADMIN, Api
-from tests.aws.damage import damage_subscription, without
+from tests.aws.damage import damage_subscription, having, without
 from tests.aws.world import World, client
 
 HOUR = timedelta(hours=1)
@@ -102,6 +102,8 @@ def test_a_user_is_found_by_their_address(world: World, capsys: pytest.CaptureFi
     )
     assert main(["--email", "nobody@example.com"]) == 1
     assert "Ask for the one of their account" in capsys.readouterr().err
+    assert main(["--email", "ada"]) == 1
+    assert capsys.readouterr().err.startswith("error: EMAIL: must be an email address")
 
 
 def test_an_unknown_user_is_an_error_with_the_next_step(
@@ -147,4 +149,83 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(
     said = shown(capsys, "2")
     assert "  plan          pro, yearly, active" in said
     assert "make verify USER_ID=2" in said
-    assert json.loads(shown(capsys, "2", "--json"))["balance"]["error"]
+    found = json.loads(shown(capsys, "2", "--json"))
+    assert all(found[part]["error"] for part in ("balance", "history", "emails"))
+    world.subscribe("3")
+    damage_subscription(without("plan"), "3")
+    assert "Subscription  CANNOT BE READ: " in shown(capsys, "3")
+
+
+def test_what_few_users_have_is_shown_of_those(world: World) -> None:
+    found = facts_about(world.services, "1")
+    found["subscription"] |= {
+        "mail_suppressed_because": "complaint",
+        "timezone": "Mars/Base",
+        "eligible_from": "2026-03-01",
+        "ends_at": "2026-12-31T23:00:00Z",
+        "allocation_amount": 2500,
+    }
+    found["next_allocation"] = {"at": "2026-02-28T23:00:00Z", "amount": 2500}
+    assert page(found)[3:12] == [
+        "  plan          starter, yearly, active",
+        "  email         user1@example.com (no emails: complaint)",
+        "  timezone      Mars/Base, which is UNKNOWN: give the user another",
+        "  started       2025-01-01 00:00",
+        "  eligible from 2026-03-01",
+        "  ends          2026-12-31 23:00",
+        "  own amount    2500",
+        "  next credits  2,500 at 2026-02-28 23:00",
+        "",
+    ]
+
+
+def test_long_lists_are_cut_and_large_amounts_grouped(world: World) -> None:
+    found = facts_about(world.services, "1")
+    (batch, _), (hold,) = found["balance"]["batches"], found["balance"]["holds"]
+    large = {"remaining_amount": 1234, "granted_amount": 5678, "held_amount": 1000, "source": None}
+    balance = {"available_balance": 9000, "held_balance": 8000, "ledger_balance": 17000}
+    found["balance"] |= balance | {
+        "batches": [batch | large] * 20,
+        "holds": [hold | {"amount": 8000}] * 1021,
+    }
+    found["history"][0] |= {"amount": -1500, "balance_after": 1_000_000}
+    found["emails"][0] |= {"sent_at": None, "state": "waiting", "subject": None, "type": "granted"}
+    lines = [line.rstrip() for line in page(found)]
+    assert "Balance  9,000 available, 8,000 held, 17,000 in the ledger" in lines
+    row = "  1      1,234  5,678  1,000  2026-01-31 23:00  2026-03-02 23:00"
+    assert lines.count(row) == 20
+    assert lines.count("  3      8,000  2026-02-01 02:00") == 20
+    cut = [line for line in lines if "more; JSON=1 has all" in line]
+    assert cut == ["  ... and 1,001 more; JSON=1 has all"]
+    assert "  3  2026-02-01 01:00  hold        -1,500  1,000,000  Crawl" in lines
+    assert "  2  waiting                    granted" in lines
+
+
+def test_the_last_ten_lines_are_shown_and_nothing_is_of_before_the_last(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(8):
+        world.grant("1", 1, f"g{number}")
+    world.now -= HOUR  # another machine's clock is behind
+    found = json.loads(shown(capsys, "1", "--json"))
+    assert [line["transaction_id"] for line in found["history"]] == [
+        f"1-{number}" for number in range(11, 1, -1)
+    ]
+    assert found["as_of"] == found["balance"]["as_of"] == "2026-02-01T01:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        ("timezone", "The timezone is no longer in the database of timezones."),
+        ("plan", "The plan is no longer in the catalogue of plans."),
+    ],
+)
+def test_what_is_no_more_is_why_no_credits_will_come(
+    field: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage_subscription(having(field, {"S": "gone"}), "1")
+    said = shown(capsys, "1")
+    assert f"  next credits  none: {why}\n" in said
+    assert "Balance  120 available" in said
+    assert ("which is UNKNOWN: give the user another" in said) is (field == "timezone")

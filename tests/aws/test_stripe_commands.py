@@ -2,17 +2,21 @@
 
 import io
 import json
+import sys
 from typing import Any
 
 import pytest
 
+from chalicelib.domain.errors import Unreadable
+from chalicelib.store.stripe import Wait
 from infra import reach
 from infra.commands import stripe, stripe_secret
 from infra.repair import erase, export
 from tests.aws.repair import Terminal
 from tests.aws.test_stripe import Events, checkout, events, payment, shop, subscription
-from tests.aws.world import World, client
+from tests.aws.world import World, at, client
 from tests.stripe.endpoint import deliver
+from tests.unit.test_what_if_answers import rows_of
 
 __all__ = ["events", "shop"]
 
@@ -61,7 +65,65 @@ def test_what_waits_is_listed_with_its_reason_until_it_is_done(
     assert capsys.readouterr().out == "Nothing waits: all that Stripe told of is done.\n"
 
 
-@pytest.mark.parametrize("typed", [f"{SECRET}\n", f"  {SECRET} \n"])
+def test_what_waits_for_the_longest_is_listed_first(
+    shop: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, then = at("2026-01-14T12:00:00.5Z"), at("2026-01-15T12:00:00Z")
+    waits = [
+        Wait("sub_2", "b.updated", "why [/2]", then, at("2026-01-16T12:00:00Z")),
+        Wait("sub_3", "c.updated", "why 3", first, then),
+        Wait("sub_1", "a.updated", "why 1", then, then),
+    ]
+    monkeypatch.setattr(shop.services.stripe, "waiting", lambda: iter(waits))
+    monkeypatch.setenv("COLUMNS", "200")
+    assert [(each["object"], each["since"], each["latest"]) for each in waiting(capsys)] == [
+        ("sub_3", "2026-01-14T12:00:00.500Z", "2026-01-15T12:00:00Z"),
+        ("sub_1", "2026-01-15T12:00:00Z", "2026-01-15T12:00:00Z"),
+        ("sub_2", "2026-01-15T12:00:00Z", "2026-01-16T12:00:00Z"),
+    ]
+    assert stripe.main([]) == 1
+    shown = capsys.readouterr().out
+    assert "Waiting (3)" in shown
+    assert rows_of(shown) == [
+        ["sub_3", "c.updated", "why 3", "2026-01-14T12:00:00Z"],
+        ["sub_1", "a.updated", "why 1", "2026-01-15T12:00:00Z"],
+        ["sub_2", "b.updated", "why [/2]", "2026-01-15T12:00:00Z"],
+    ]
+
+
+def test_what_cannot_be_listed_is_an_error(
+    shop: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def damaged() -> Any:
+        raise Unreadable("stripe", "sub_1", "since is missing")
+
+    monkeypatch.setattr(shop.services.stripe, "waiting", damaged)
+    assert stripe.main([]) == 1
+    assert capsys.readouterr() == ("", "error: stripe of sub_1: since is missing\n")
+    shop.services.settings = shop.settings._replace(stripe_table="")
+    assert stripe.main(["--stage", "prod"]) == 1
+    said = "error: stage prod has no table of Stripe's: deploy it\n"
+    assert capsys.readouterr() == ("", said)
+
+
+def test_who_sits_at_a_terminal_types_the_secret_unseen_and_it_is_that_of_the_stage(
+    shop: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = reach.Reach("prod", shop.services, {}, {}, client)
+    monkeypatch.setattr(reach, "reach", lambda *_: found)
+    monkeypatch.setattr(sys, "stdin", keyboard := io.StringIO("seen by all\n"))
+    monkeypatch.setattr(keyboard, "isatty", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: SECRET if "whsec_" in prompt else "")
+    assert stripe_secret.main([]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err.startswith("error: ")) == ("", True), "there is no such secret yet"
+    client("secretsmanager").create_secret(Name=NAME.replace("dev", "prod"), SecretString="old")
+    assert stripe_secret.main([]) == 0
+    said = capsys.readouterr()
+    assert said.out == "The webhook of stage prod checks with this secret in five seconds.\n"
+
+
+@pytest.mark.parametrize("typed", [f"{SECRET}\n", f"  {SECRET} \n", f"{SECRET}\nmore\n"])
 def test_the_secret_is_put_in_its_place(
     typed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

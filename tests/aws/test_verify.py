@@ -118,9 +118,10 @@ def test_a_user_id_that_cannot_be_one_is_refused(capsys: pytest.CaptureFixture[s
 
 
 def test_a_zone_and_a_sample_are_verified_with_a_summary(
-    capsys: pytest.CaptureFixture[str],
+    world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for words in (["--zone", "Europe/Paris"], ["--sample", "10"]):
+    world.subscribe("2", timezone="Asia/Tokyo")
+    for words in (["--zone", "Europe/Paris"], ["--sample", "1"]):
         assert main(words) == 0
         assert capsys.readouterr().out.splitlines() == [
             "1 ledgers verified, 0 of them wrong",
@@ -179,10 +180,11 @@ def test_it_says_with_which_anchors_it_compared_and_how_old_they_are(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.grant("1", 5, "later")
+    world.now += timedelta(days=2)
     assert main(["1"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "right  user 1: 3 entries, balance 35",
-        "1 of them compared with the anchors of 2026-01-15T13:00:00Z, 6 hours old",
+        "1 of them compared with the anchors of 2026-01-15T13:00:00Z, 54 hours old",
     ]
     assert main(["--all", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {

@@ -1,8 +1,12 @@
 """What if? The real tables of a stage, read and replayed under other plans; nothing is written."""
 
+import io
 import json
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -88,6 +92,7 @@ def test_with_todays_plans_the_answer_is_what_was_for_everybody(ask: Asked) -> N
     assert [row["was"] for row in answer["rows"]] == [row["would"] for row in answer["rows"]]
     assert (answer["users"], answer["changed"], answer["differing"]) == (3, 0, 0)
     assert (answer["unknown"], answer["not_repeated"], answer["left_out"]) == (0, 0, 0)
+    assert (answer["from"], answer["to"]) == ("2026-02", "2026-04")
     assert sums(answer, "was", "starter") == {
         "granted": 600,
         "other": 0,
@@ -119,6 +124,27 @@ def test_it_says_first_what_it_reads_and_writes_into_no_table(ask: Asked) -> Non
     assert said.startswith("Reads the subscriptions, edits and ledgers of about 3 users, and write")
     assert "read units" in said.splitlines()[0]
     assert {table: items_of(table) for table in tables} == before
+
+
+def test_a_sample_is_asked_about_unless_all_are_wanted(
+    ask: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sources, "SAMPLE", 2)
+    words = exported(tmp_path / "exports")
+    for more in ((), words):
+        assert ask(TODAY, "--json", *more)[0]["users"] == 2
+        assert ask(TODAY, "--json", "--users", "all", *more)[0]["users"] == 3
+
+
+@pytest.mark.parametrize(("answer", "words", "status"), [("n", (), 1), ("n", ("--yes",), 0)])
+def test_at_a_terminal_the_tables_are_read_only_after_a_yes(
+    answer: str, words: tuple[str, ...], status: int, ask: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyboard = io.StringIO(f"{answer}\n")
+    monkeypatch.setattr(keyboard, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", keyboard)
+    shown, said = ask(TODAY, *words, status=status)
+    assert ("Declined: nothing was read." in said, bool(shown)) == (bool(status), not status)
 
 
 def test_people_get_tables_and_a_page_with_pictures(ask: Asked, tmp_path: Path) -> None:
@@ -179,6 +205,9 @@ def test_who_cannot_be_read_is_left_out_and_named(ask: Asked) -> None:
     assert (answer["users"], answer["left_out"]) == (2, 1)
     assert "Left out: 1 user whose past cannot be read: 2: " in said
     assert "2: " in answer["named"]["left_out"][0]
+    for user_id in "13":
+        damage_entry(having("body", {"S": "{}"}), user_id)
+    assert ask(TODAY, "--json", status=1)[0]["users"] == 0
 
 
 def test_plans_without_one_that_users_were_on_are_refused(ask: Asked) -> None:
@@ -222,10 +251,64 @@ def test_exports_are_answered_as_the_tables_are_and_take_no_units(
     assert "Each 3 times: 0 read units." in said
 
 
+def test_what_reading_takes_is_said_by_the_sizes_of_the_tables(
+    spring: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = {"Table": {"ItemCount": 5_000, "TableSizeBytes": 1_000_000}}
+    aws = SimpleNamespace(describe_table=lambda **_: described)
+    services = spring.services
+    here = reach.Reach(spring.stage, services, {}, {}, lambda *_, **__: aws, "123456789012")
+    monkeypatch.setattr(spring.services.ledger, "size", lambda: (0, 5_000 * 4_097))
+    sample, whole = sources.Tables(here, is_sample=True), sources.Tables(here, is_sample=False)
+    # To list a fifth of them, 200,000 bytes; then for each two queries, and two of the ledger.
+    for tables, to_come, users, units in (
+        (sample, None, "1,000", "4,025"),
+        (whole, None, "5,000", "20,123"),
+        (whole, 10, "10", "40"),
+    ):
+        said = tables.cost(to_come)
+        assert f"of about {users} users, and writes nothing: about {units} read units" in said
+        assert "with ledgers of 4,097 bytes, as they are on average" in said
+    elsewhere = sources.Tables(replace(here, account="210987654321"), is_sample=True)
+    prod = sources.Tables(replace(here, stage="prod"), is_sample=True)
+    assert len({str(each) for each in (sample, whole, elsewhere, prod)}) == 4
+
+
+def test_a_part_of_the_exports_is_read_at_once_and_a_sample_is_always_the_same() -> None:
+    def of(items: int, name: str) -> Any:
+        summary = SimpleNamespace(items=items)
+        users = [{"user_id": {"S": f"u{number}"}} for number in range(1_500)]
+        export = SimpleNamespace(summary=summary, read=lambda _: iter(users))
+        return Named(export=export, field=name, table=name, name=name)
+
+    tables = of(9_000_000, "ledger"), of(2_000_000, "subscriptions"), of(1_000_000, "edits")
+    exports = sources.Exports(*tables, is_sample=False)
+    assert exports.at_once == 200_000
+    assert exports.cost(None).splitlines() == [
+        *("Reads ledger.", "Reads subscriptions.", "Reads edits.", "Each 10 times: 0 read units."),
+    ]
+    assert "Each 2 times" in exports.cost(200_001)
+    assert exports.users() == sorted(f"u{number}" for number in range(1_500))
+    sample = replace(exports, is_sample=True)
+    found = sample.users()
+    assert (len(found), found[:3]) == (1_000, ["u674", "u1004", "u1032"])
+    others = [replace(exports, **{name: of(1, "other")}) for name in TABLES.keys() - {"export"}]
+    named = {str(each) for each in (exports, sample, replace(exports, ledger=of(1, "x")), *others)}
+    assert len(named) == 5
+
+
+class Named(SimpleNamespace):
+    """In place of an export; as text, its name."""
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+
 @pytest.mark.parametrize(
     ("name", "when", "least"),
     [
         ("export", "2026-05-01T11:59:59Z", "2026-05-01T12:00:00Z"),
+        ("subscriptions", "2026-05-01T11:59:59Z", "2026-05-01T12:00:00Z"),
         ("edits", "2026-05-20T11:59:59Z", "2026-05-20T12:00:00Z"),
     ],
 )

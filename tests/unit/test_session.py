@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,11 +28,10 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
-from chalicelib.store.anchors import Anchored
 from chalicelib.store.wire.errors import NoAnswer, ServiceError
 from infra import reach, session
 from infra.__main__ import COMMANDS, main
-from infra.commands import completeness, verify
+from infra.commands import completeness
 from infra.commands import deploy as command
 from infra.deployment import packaging
 from infra.deployment.deployed import Deployment
@@ -473,18 +473,30 @@ def test_a_deployment_shows_account_and_region_before_anything_is_asked(
     assert capsys.readouterr().err == "error: declined\n"
 
 
+@pytest.mark.parametrize(
+    "command", [name for name in REACHES if "deploy" not in name and name != "doctor"]
+)
 def test_a_network_that_is_lost_while_a_command_works_is_no_traceback_either(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(*_: object) -> Any:
-        raise NoAnswer(f"there is no connection to {URL}", is_connected=False)
+    """And it is the network of the stage and the region that were asked for."""
+    asked: list[tuple[object, ...]] = []
 
-    anchors = SimpleNamespace(find=lambda *_: Anchored(None, {}))
-    services = SimpleNamespace(threads=1, anchors=anchors)
-    monkeypatch.setattr(reach, "services_of", lambda *_: services)
-    monkeypatch.setattr("chalicelib.jobs.audits.verify_user", lost)
-    assert verify.main(["42"]) == 1
-    assert "error: AWS cannot be reached: there is no connection to" in capsys.readouterr().err
+    class Lost:
+        def __getattr__(self, name: str) -> Any:
+            raise NoAnswer(f"there is no connection to {URL}", is_connected=False)
+
+    def reached(*where: object) -> Any:
+        asked.append(where)
+        return Lost()
+
+    monkeypatch.setattr(reach, "reach", reached)
+    monkeypatch.setattr(reach, "services_of", reached)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"whsec_{'n' * 32}"))
+    status, said = run(command, "--stage=prod", "--region=eu-west-3")
+    assert status == 1
+    assert f"error: AWS cannot be reached: there is no connection to {URL}" in said
+    assert asked == [("prod", "eu-west-3")]
 
 
 def test_a_count_that_is_lost_sight_of_is_said_to_go_on(
@@ -539,20 +551,27 @@ class Invoked:
     """In place of a stage: how long its clients wait, what was invoked, and reports to be read."""
 
     functions: ClassVar[dict[str, str]] = {
-        name: name for name in ("allocation-tick", "expiry-tick", "check-completeness")
+        name: f"credits-{name}" for name in ("allocation-tick", "expiry-tick", "check-completeness")
     }
 
     def __init__(self, *reports: bytes | ClientError) -> None:
         self.waits: dict[str, float] = {}
         self.reports = list(reports)
+        self.invoked: list[tuple[str, Any]] = []
+        self.answer: dict[str, Any] = {
+            "success": True,
+            "zones": 1,
+            "bucket": "reports",
+            "summary": "2026-07/1",
+        }
 
     def client(self, service: str, read_timeout: float = 60, **_: object) -> Any:
         self.waits[service] = read_timeout
         return self
 
-    def invoke(self, **_: object) -> dict[str, Any]:
-        started = {"success": True, "zones": 1, "bucket": "reports", "summary": "2026-07/1"}
-        return {"Payload": io.BytesIO(json.dumps(started).encode())}
+    def invoke(self, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803
+        self.invoked.append((FunctionName, json.loads(Payload)))
+        return {"Payload": io.BytesIO(json.dumps(self.answer).encode())}
 
     def get_object(self, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803
         assert (Bucket, Key.rpartition(".")[0]) == ("reports", "2026-07/1")
@@ -588,6 +607,55 @@ def test_a_count_ends_with_what_it_found_once_its_report_is_there(
         assert completeness.main(["2026-07"]) == (0 if is_complete else 1)
         shown = capsys.readouterr().out
         assert shown == "東京: 3 missing\ns3://reports/2026-07/1.json\n"
+        assert stage.invoked == [("credits-check-completeness", {"period": "2026-07"})]
+
+
+def test_a_count_is_of_the_zones_that_are_named_and_programs_get_it_on_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = Invoked(b'{\n "complete": false,\n "due": 3\n}')
+    monkeypatch.setattr(reach, "reach", lambda *_: stage)
+    zones = ["Europe/Paris", "Asia/Tokyo"]
+    assert completeness.main(["2026-07", "--zones", ", ".join(zones), "--json"]) == 1
+    assert stage.invoked[0][1] == {"period": "2026-07", "zones": zones}
+    assert capsys.readouterr().out == '{"complete": false, "due": 3}\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"success": False, "error": {"detail": "zones: unknown"}}, "error: zones: unknown\n"),
+        ({"errorMessage": "it fell"}, "error: {'errorMessage': 'it fell'}\n"),
+    ],
+)
+def test_a_count_that_did_not_begin_says_why(
+    answer: dict[str, Any],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stage = Invoked()
+    stage.answer = answer
+    monkeypatch.setattr(reach, "reach", lambda *_: stage)
+    assert completeness.main(["2026-07"]) == 1
+    assert capsys.readouterr() == ("", said)
+
+
+def test_a_count_that_takes_too_long_is_left_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(range(0, 9_999, 1_200))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr("rich.console.Console.status", lambda *_: nullcontext())
+    # At 3,600 seconds it is still waited for, and at 4,800 no longer.
+    stage = Invoked(*[refused("NoSuchKey")] * 4)
+    monkeypatch.setattr(reach, "reach", lambda *_: stage)
+    assert completeness.main(["2026-07"]) == 1
+    said = capsys.readouterr()
+    assert (said.out, stage.reports) == ("", [])
+    assert said.err.startswith("error: not counted within 3600 s. Are there messages in the dead")
+    assert "its summary will be s3://reports/2026-07/1.json" in said.err
 
 
 def test_a_report_that_may_not_be_read_is_not_waited_for(

@@ -15,19 +15,21 @@ import pytest
 
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.entries import EntryType, LedgerEntry
+from chalicelib.domain.entries import EntryType, LedgerEntry, UsageItem
 from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.holds import dead
 from chalicelib.domain.ledger import Request
 from chalicelib.domain.subscriptions import next_allocation
 from infra.deployment.packaging import ROOT
 from infra.imports import movements
+from infra.imports.balances import CALLER
 from infra.imports.movements import Kind, Movement
 from infra.shadow import book as books
 from infra.shadow import comparison, expiries, grants, life, shifts
 from infra.shadow.comparison import Comparison, Shadow, compare
 from infra.shadow.findings import Code, Finding
 from infra.shadow.grants import Coming
+from infra.shadow.life import Action, Give, Grant, Hold, Life, Release, Take
 from infra.shadow.shifts import Zones, length
 from tests.unit import test_what_if as what_if
 from tests.unit.test_what_if import CATALOGUE, DAY, HOUR, USER, Book, at
@@ -149,6 +151,36 @@ FINDINGS: dict[str, tuple[list[Row], list[str]]] = {
         [*SAME, late(("2026-04-30T22:00:07Z", *MAY[1:3], "batch-3"), timedelta(0))],
         ["granted twice: 100 for 2026-05 on line 5, and again (line 6, entry 4) [+100]"],
     ),
+    "a second one of another amount is for nothing": (
+        [*SAME, ("2026-04-30T22:00:07Z", Kind.ALLOCATION, 50, "batch-3")],
+        ["granted though nothing was due: 50 (line 6) [+50]"],
+    ),
+    "of two the right amount is the one, though it is late": (
+        [APRIL, JOB, GONE, (*MAY[:2], 7, "batch-3"), late(MAY, 5 * HOUR)],
+        [
+            "granted though nothing was due: 7 (line 5) [+7]",
+            "granted late: 100 for 2026-05 late by 5 h (line 6, entry 4) [+0]",
+        ],
+    ),
+    "a grant that is 13 days late is still for its month": (
+        [APRIL, JOB, GONE, late(MAY, 13 * DAY)],
+        ["granted late: 100 for 2026-05 late by 13 days (line 5, entry 4) [+0]"],
+    ),
+    "a grant that is 15 days late is for none": (
+        [APRIL, JOB, GONE, late(MAY, 15 * DAY)],
+        [
+            "not granted: 100 for 2026-05 (entry 4) [-100]",
+            "granted though nothing was due: 100 (line 5) [+100]",
+        ],
+    ),
+    "granted twice, the second late, and expired as much later": (
+        [
+            *SAME,
+            ("2026-04-01T03:00:00Z", Kind.ALLOCATION, 100, "batch-3"),
+            ("2026-05-01T03:00:00Z", Kind.EXPIRATION, -100, "expiry-3"),
+        ],
+        ["granted twice: 100 for 2026-04 on line 2, and again (line 6, entry 1) [+0]"],
+    ),
     "granted twice and then expired twice": (
         [
             *SAME,
@@ -220,6 +252,10 @@ FINDINGS: dict[str, tuple[list[Row], list[str]]] = {
             )
         ],
     ),
+    "a usage of all that there is": (
+        [*SAME, ("2026-05-10T12:00:00Z", Kind.USAGE, -100, "job-2")],
+        ["in the old table, not told to Credits: usage job-2, -100 (line 6) [-100]"],
+    ),
     "a purchase of which Credits was not told": (
         [*SAME, ("2026-05-10T12:00:00Z", Kind.PURCHASE, 40, "pi_1")],
         ["in the old table, not told to Credits: purchase pi_1, +40 (line 6) [+40]"],
@@ -284,20 +320,30 @@ def test_the_first_line_is_named_from_which_a_difference_stays() -> None:
     (finding,) = compared(*SAME, strange, again).findings[:1]
     assert str(finding) == "unexplained difference: 20 less there (since line 6, entry 2)"
     assert finding.brief == "20 less there, since line 6"
+    (finding,) = compared(*SAME, strange, (*strange[:3], "expiry-9")).findings[:1]
+    assert str(finding) == "unexplained difference: 24 less there (since line 6, entry 2)"
 
 
 def test_the_midnight_of_a_zone_that_the_user_has_left_is_named() -> None:
     tokyo = late(MAY, at("2026-04-30T15:00:00Z") - at("2026-04-30T22:00:00Z"))
     (finding,) = compared(APRIL, JOB, GONE, tokyo, before=("Asia/Tokyo",)).findings
     assert finding.words == "100 for 2026-05 at midnight in Asia/Tokyo, early by 7 h"
-    (finding,) = compared(APRIL, JOB, GONE, tokyo).findings
-    assert finding.words == "100 for 2026-05 early by 7 h"
+    for before in ((), ("Mars/Base",)):
+        (finding,) = compared(APRIL, JOB, GONE, tokyo, before=before).findings
+        assert finding.words == "100 for 2026-05 early by 7 h"
+    # What was due before they moved was due where they lived then.
+    shift = Zones(PARIS, ("Asia/Tokyo",)).shift(at(tokyo[0]), at(MAY[0]), TOLERANCE)
+    assert shift is not None
+    assert shift.words == "at midnight in Europe/Paris, late by 7 h"
 
 
 def test_what_one_side_has_in_the_last_minutes_may_still_come_on_the_other() -> None:
     assert compared(APRIL, JOB, until="2026-04-30T22:05:00Z").is_same
     assert compared(APRIL, JOB, GONE, MAY, until="2026-04-30T22:05:00Z").is_same
     assert not compared(APRIL, JOB, until="2026-04-30T22:16:00Z").is_same
+    # The first instant and the last are compared, too.
+    assert compared(*SAME, until=MAY[0]) == Comparison(USER, 100, 100)
+    assert compared(*SAME, start=APRIL[0]) == Comparison(USER, 100, 100)
     told = ("2026-05-10T12:00:00Z", Kind.USAGE, -20, "job-2")
     assert compared(*SAME, told, until="2026-05-10T12:14:00Z").is_same
     assert not compared(*SAME, told, until="2026-05-10T12:15:00Z").is_same
@@ -309,6 +355,90 @@ def test_what_was_told_of_after_the_end_is_the_same_all_the_same() -> None:
     use(book, 20, "2026-05-20T06:00:00Z", "job-2")
     found = compared(*SAME, told, book=book)
     assert (found.is_same, found.there, found.here) == (True, 80, 80)
+
+
+def test_what_is_told_of_after_the_end_and_is_not_there_may_still_come() -> None:
+    book = spring()
+    use(book, 20, "2026-05-20T06:00:00Z", "job-2")
+    assert compared(*SAME, book=book) == Comparison(USER, 100, 100)
+
+
+def test_ours_that_came_late_is_on_time_there_at_either_instant_and_missing_at_none() -> None:
+    book = Book()
+    book.edit(at("2026-03-10T12:00:00Z"), timezone=PARIS, plan="starter")
+    book.allocate(at("2026-03-31T22:00:00Z"))
+    use(book, 30, JOB[0], "job-1")
+    book.allocate(at("2026-05-01T03:00:00Z"))
+    for may in (MAY, late(MAY, 5 * HOUR)):
+        assert compared(APRIL, JOB, GONE, may, book=book).is_same
+    assert compared(APRIL, JOB, GONE, book=book, until="2026-05-01T02:00:00Z").is_same
+
+
+def test_a_usage_is_refused_by_the_least_there_was_until_a_file_of_the_day_told_of_it() -> None:
+    row = ("2026-05-10T12:00:00Z", Kind.USAGE, -60, "job-2")
+    for when, words in (
+        ("2026-05-11T18:00:00Z", "used there, refused by Credits: usage job-2, -60; 50 could be"),
+        ("2026-05-12T00:00:01Z", "in the old table, not told to Credits: usage job-2, -60"),
+    ):
+        book = spring()
+        use(book, 50, when, "job-3")
+        found = compared(*SAME, row, (when, Kind.USAGE, -50, "job-3"), book=book)
+        assert said(found)[0].startswith(words)
+
+
+def test_balances_that_are_carried_over_are_there_from_the_start_on() -> None:
+    book = Book()
+    book.edit(at("2026-03-10T12:00:00Z"), timezone=PARIS, plan="starter")
+    carried = Request(f"manual#{CALLER}#b-1", CALLER, "")
+    now = at("2026-03-10T12:20:00Z")  # the import took as long
+    made = (50, at("2026-03-01T00:00:00Z"), None, carried, now, PARIS)
+    book.post(ledger.carry_over(book.account, *made))
+    use(book, 20, "2026-03-10T12:30:00Z", "job-2")
+    used = ("2026-03-10T12:10:00Z", Kind.USAGE, -20, "job-2")
+    found = compared(used, book=book, until="2026-03-20T00:00:00Z")
+    assert (said(found), found.there) == ([], 30)
+
+
+def test_a_reference_is_all_that_follows_the_caller_whatever_is_in_it() -> None:
+    book = spring()
+    use(book, 5, "2026-05-10T12:00:00Z", "job#2#é")
+    book.post(
+        ledger.purchase(
+            *(book.account, 40, None, Request("purchase#pi#1", "shop", "")),
+            *(at("2026-05-10T12:00:00Z"), PARIS, None),
+        )
+    )
+    items = [UsageItem("a#1", 2, ""), UsageItem("b", 3, "")]
+    many = Request("usage#shop#all", "shop", "")
+    book.post(ledger.use_many(book.account, items, many, at("2026-05-10T12:00:00Z")))
+    now = "2026-05-10T12:00:00Z"
+    usages = [("job#2#é", -5), ("a#1", -2), ("b", -3)]
+    them = [(now, Kind.USAGE, amount, name) for name, amount in usages]
+    bought = (now, Kind.PURCHASE, 40, "pi#1")
+    assert said(compared(*SAME, bought, *them, book=book)) == []
+
+
+def test_two_callers_may_use_one_reference_and_both_are_told_of_under_it() -> None:
+    book = spring()
+    for caller, amount in (("shop", 5), ("web", 7)):
+        asked = Request(f"usage#{caller}#job-2", caller, "")
+        book.post(ledger.use(book.account, amount, asked, at("2026-05-10T12:00:00Z")))
+    both = ("2026-05-10T12:00:00Z", Kind.USAGE, -12, "job-2")
+    assert said(compared(*SAME, both, book=book)) == []
+
+
+def test_a_purchase_of_another_amount_expires_as_ours_does() -> None:
+    book = spring()
+    asked = Request("purchase#pi_1", "shop", "")
+    bought = at("2026-05-02T12:00:00Z")
+    book.post(ledger.purchase(book.account, 40, None, asked, bought, PARIS, 10))
+    them = [
+        ("2026-05-02T12:00:00Z", Kind.PURCHASE, 60, "pi_1"),
+        ("2026-05-12T22:00:00Z", Kind.EXPIRATION, -60, "expiry-2"),
+    ]
+    assert said(compared(*SAME, *them, book=book)) == [
+        ("told to Credits with another amount: pi_1, +60 there and +40 here (line 6, entry 5) [+0]")
+    ]
 
 
 def test_a_grant_at_an_earlier_midnight_is_named_before_ours_has_come() -> None:
@@ -418,11 +548,72 @@ def test_a_user_without_a_ledger_has_nothing_here() -> None:
         (90 * MINUTE, "1 h 30 min"),
         (2 * DAY + 3 * HOUR + MINUTE, "2 days 3 h"),
         (DAY, "1 day"),
+        (2 * DAY + MINUTE + timedelta(seconds=1), "2 days 1 min"),
         (timedelta(0), "0 s"),
     ],
 )
 def test_a_length_of_time_is_said_in_its_two_largest_units(of: timedelta, words: str) -> None:
     assert length(of) == words
+
+
+# --- The rules of a life --------------------------------------------------------------------------
+
+NOON = at("2026-05-10T12:00:00Z")
+
+
+def granted(number: int, amount: int, since: timedelta, until: timedelta | None = None) -> Grant:
+    """A lot that was granted so long before noon, and ends so long after it."""
+    ends = NOON + until if until is not None else None
+    return Grant(NOON - 2 * DAY, number, amount, NOON - since, number, 50, ends)
+
+
+def test_a_hold_and_a_lot_end_at_their_instant_and_not_after_it() -> None:
+    held = Life(
+        {"1": granted(1, 100, DAY, until=HOUR), "2": Hold(NOON - HOUR, 2, 30, until=NOON)},
+    )
+    assert held.left(NOON - MINUTE, 9) == {"1": 70}
+    assert held.left(NOON, 9) == {"1": 100}
+    assert held.balances([NOON + HOUR - MINUTE, NOON + HOUR]) == [100, 0]
+    released = held.having({"3": Release(NOON - 30 * MINUTE, 3, "2")})
+    assert released.left(NOON - MINUTE, 9) == {"1": 100}
+    late = held.having({"3": Take(NOON + HOUR, 3, 10)})
+    assert late.balances([NOON + HOUR]) == [-10], "there is nothing to spend in that instant"
+    longer = held.having({"2": Hold(NOON - HOUR, 2, 30, until=NOON + DAY)})
+    assert longer.balances([NOON + HOUR, NOON + DAY]) == [30, 0]
+
+
+def test_of_two_lots_the_one_granted_first_is_spent_first_whatever_its_number() -> None:
+    lots = {"1": granted(1, 50, HOUR), "2": granted(2, 50, DAY)}
+    spent = Life({**lots, "3": Take(NOON, 3, 60)})
+    assert spent.left(NOON, 9) == {"1": 40, "2": 0}
+    first = Life({**lots, "1": lots["1"]._replace(priority=10), "3": Take(NOON, 3, 60)})
+    assert first.left(NOON, 9) == {"1": 0, "2": 40}
+
+
+def test_what_is_given_back_to_a_lot_that_is_not_there_is_there_all_the_same() -> None:
+    given = Life({"1": granted(1, 50, DAY), "2": Give(NOON, 2, (("1", 5), ("old", 7)))})
+    assert given.balances([NOON]) == [62]
+
+
+def test_what_was_spent_without_being_there_is_made_up_for_by_the_next_grant() -> None:
+    lot = granted(2, 100, timedelta(0), until=HOUR)._replace(at=NOON)
+    spent = Life({"1": Take(NOON - HOUR, 1, 30), "2": lot})
+    assert spent.left(NOON, 9) == {"2": 70}
+    assert spent.balances([NOON - HOUR, NOON, NOON + HOUR]) == [-30, 70, 0]
+
+
+def test_without_holds_what_was_captured_was_taken_all_the_same() -> None:
+    actions: dict[str, Action] = {
+        "1": granted(1, 50, 2 * DAY),
+        "2": granted(2, 50, DAY, until=2 * HOUR),
+        "3": Hold(NOON, 3, 60, until=NOON + DAY),
+        "4": Take(NOON + HOUR, 4, 60, hold="3"),
+        "5": Hold(NOON + HOUR, 5, 40, until=NOON + DAY),
+    }
+    assert Life(actions).balances([NOON + 2 * HOUR]) == [40]
+    without = Life(actions).without_holds()
+    assert without.balances([NOON + HOUR, NOON + 2 * HOUR]) == [40, 0]
+    assert without.actions.keys() == {"1", "2", "4"}
 
 
 # --- Any life -------------------------------------------------------------------------------------

@@ -2,20 +2,26 @@
 
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from chalicelib.api.authorizer import InvalidToken, Refusal
+from chalicelib.api.authorizer import LARGEST_TOKEN, InvalidToken, Refusal
+from chalicelib.api.principal import Scope
+from chalicelib.domain.instants import parse_instant
 from chalicelib.settings import TokenSettings
 from infra.commands import token_check
 from infra.commands.token_check import CHECKS, Finding, Report, examine, read_token
 from infra.deployment.errors import DeployError
+from infra.local.stacks import NotRunningError
 from tests.unit.test_authorizer import (
     EC_KEY,
+    ENVIRONMENT,
     ISSUER,
     KEY_SET,
     REFUSED,
@@ -49,6 +55,7 @@ def test_a_good_token_passes_every_check_and_who_calls_is_said() -> None:
         "user_id": "42",
         "scopes": "credits:read credits:use",
     }
+    assert found(report, "form").says == "alg is 'ES256', kid is 'ec'"
     assert found(report, "key").says == "'ec'"
     assert "in 10 minutes" in found(report, "expiry").says
     assert found(report, "scopes").says == "credits:read credits:use"
@@ -84,6 +91,12 @@ def test_what_is_wrong_with_a_strangers_token_is_said_beyond_its_key() -> None:
     wrong = {finding.check for finding in report.findings if finding.ok is False}
     assert wrong == {"key", "issuer", "audience", "expiry"}
     assert found(report, "signature").ok is None
+    assert found(report, "expiry").fix.startswith("Get a new token.")
+    said = token_check.show(report, "dev", settings())
+    assert "  -       signature  cannot be checked without the ones before\n" in said
+    (clock,) = re.findall(r"It is (\S+) on this machine", said)
+    assert abs(parse_instant("clock", clock).timestamp() - time.time()) < 60
+    assert said.endswith("\nRefused, for its key.")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +136,9 @@ def test_a_token_of_no_user_or_without_scopes_is_accepted_and_that_is_said() -> 
     assert report.accepted
     assert found(report, "user").says.startswith("none: there is no uid")
     assert "scope is 'openid profile'; scp is missing" in found(report, "scopes").says
+    nested = token(realm={"roles": ["x" * 300]})
+    said = found(examine(nested, settings(scope_claims="realm.roles"), keys), "scopes").says
+    assert re.search(r"realm\.roles is \['x{195}\.\.\.\. Have", said)
 
 
 def test_a_scope_that_may_have_been_asked_for_is_said_to_be_one() -> None:
@@ -130,6 +146,8 @@ def test_a_scope_that_may_have_been_asked_for_is_said_to_be_one() -> None:
     assert asked.accepted
     assert asked.context["scopes"] == "credits:read credits:admin"
     assert "; of these the client asked for credits:admin. See" in found(asked, "scopes").says
+    both = found(examine(token(scope=" ".join(Scope)), settings(), keys), "scopes").says
+    assert "asked for credits:backend and credits:billing and credits:admin. See" in both
     given = token(scope="credits:admin", permissions=["credits:admin"])
     granted = examine(given, settings(scope_claims="permissions"), keys)
     assert found(granted, "scopes").says == "credits:admin"
@@ -161,6 +179,16 @@ def test_the_clock_can_be_wrong_and_how_far_is_said() -> None:
 )
 def test_a_token_is_read_from_the_environment_or_standard_input(variable: str, stdin: str) -> None:
     assert read_token({"TOKEN": variable}, io.StringIO(stdin)) == "a.b.c"
+
+
+def test_who_sits_at_a_terminal_is_asked_for_a_token_of_any_size_within_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = io.StringIO("a" * 9 * LARGEST_TOKEN)
+    monkeypatch.setattr(typed, "isatty", lambda: True)
+    # Longer than any that is taken, so that it is said to be too long; but not without end.
+    assert len(read_token({}, typed)) == 4 * LARGEST_TOKEN
+    assert capsys.readouterr() == ("", "The token, then Ctrl-D:\n")
 
 
 def test_without_a_token_one_is_told_how_to_give_one() -> None:
@@ -210,6 +238,7 @@ def test_the_report_is_json_for_machines(run: Run) -> None:
     assert (status, report["accepted"], report["stage"]) == (1, False, "prod")
     assert report["issuer"] == ISSUER
     assert [finding["check"] for finding in report["findings"]] == list(CHECKS)
+    assert json.loads(run(token(), "--json")[1])["context"]["caller"] == "42"
 
 
 def test_the_token_is_never_printed_not_even_where_it_does_not_belong(run: Run) -> None:
@@ -228,13 +257,37 @@ def test_the_token_is_never_printed_not_even_where_it_does_not_belong(run: Run) 
 def test_a_stage_that_cannot_be_looked_at_is_an_error_that_says_why(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none(*_: object) -> TokenSettings:
-        raise DeployError("There is no stack credits-dev. Deploy it first")
+    for trouble in (DeployError("no stack"), NotRunningError("no stack"), KeyError("TOKEN_ISSUER")):
 
-    monkeypatch.setattr(token_check, "settings_of", none)
-    status, said, error = run(token(), "--stage", "dev")
+        def none(*where: object, trouble: Exception = trouble) -> TokenSettings:
+            assert where == ("dev", "eu-west-3")
+            raise trouble
+
+        monkeypatch.setattr(token_check, "settings_of", none)
+        words = ("--stage", "dev", "--region", "eu-west-3")
+        assert run(token(), *words) == (1, "", f"error: {trouble}\n")
+    status, said, error = run("")
     assert (status, said) == (1, "")
-    assert error.startswith("error: There is no stack credits-dev")
+    assert error.startswith("error: there is no token. make token-check STAGE=prod")
+
+
+def test_the_settings_are_those_of_the_deployed_authorizer_of_the_stage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+
+    def configuration(**names: str) -> Json:
+        asked.append(names)
+        return {"Environment": {"Variables": ENVIRONMENT | {"STAGE": "prod"}}}
+
+    def reached(*where: object) -> object:
+        asked.append(where)
+        aws = SimpleNamespace(get_function_configuration=configuration)
+        return SimpleNamespace(client=lambda _: aws, functions={"authorizer": "its-name"})
+
+    monkeypatch.setattr(token_check, "reach", reached)
+    assert token_check.settings_of("prod", "eu-west-3") == settings()
+    assert asked == [("prod", "eu-west-3"), {"FunctionName": "its-name"}]
 
 
 def test_keys_of_an_issuer_are_fetched_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

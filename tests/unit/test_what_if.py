@@ -574,6 +574,10 @@ def test_what_is_left_of_a_plan_is_that_of_the_last_month_and_of_a_month_that_at
         ("pro", 15, 20),
     ]
     assert (tally.differing, tally.unknown, tally.not_repeated) == (1, 1, 2)
+    more = (flows_[0], flows_[1]._replace(left=11))
+    tally.add(question, Outcome("c", ("pro", "starter"), flows_, more, not_repeated=3))
+    assert tally.not_repeated == 5
+    assert tally.gain == [Difference(1, "c", "starter", 10, 11)]
     assert tally.named == {"differing": ["b"]}
 
 
