@@ -243,7 +243,8 @@ def _is_equal_to_values(where: Any) -> bool:
     if where[0] == "and":
         return all(_is_equal_to_values(part) for part in where[1:])
     _, operator, attribute, value = where if len(where) == 4 else ("", "", "", "")
-    return (where[0], operator, attribute[:1], value[:1]) == ("cmp", "=", ("path",), ("lit",))
+    is_flat = attribute[:1] == ("path",) and len(attribute[1]) == 1
+    return is_flat and (where[0], operator, value[:1]) == ("cmp", "=", ("lit",))
 
 
 def _refusal(body: Json) -> Answer:
