@@ -80,8 +80,8 @@ def insertion(identity: str, table: str = LEDGER, **more: str) -> Json:
     return statement(f'INSERT INTO "{table}" VALUE {{{names}}}', *item.values())
 
 
-def change(identity: str, words: str = "SET text = 'neu'", returning: str = "") -> Json:
-    found = f"WHERE id = ? AND part = ? {returning}"
+def change(identity: str, words: str = "SET text = 'neu'", of: str = "") -> Json:
+    found = f"WHERE id = ? AND part = ? {of}"
     return statement(f'UPDATE "{LEDGER}" {words} {found}', identity, "1")
 
 
@@ -186,6 +186,7 @@ def test_an_item_that_is_there_is_a_duplicate_and_stays_what_it_was() -> None:
         ([insertion("c"), second], ["None", "DuplicateItem"]),
         ([second, insertion("c")], ["DuplicateItem", "None"]),
         ([change("nobody"), insertion("b")], ["ConditionalCheckFailed", "DuplicateItem"]),
+        ([insertion("c"), change("a", of="AND text = 'x'")], ["None", "ConditionalCheckFailed"]),
     ):
         status, headers, said = transaction(*statements)
         assert (status, headers["x-amzn-errortype"]) == (400, "TransactionCanceledException")
