@@ -159,7 +159,7 @@ def _refuse_taken_names() -> None:
     ) -> Any:
         name_property, taken = names.get(resource_type, ("", list))
         name = properties.get(name_property)
-        if name and name in taken():
+        if name in taken():
             raise ValueError(
                 f"Resource of type '{resource_type}' with identifier '{name}' already exists."
             )

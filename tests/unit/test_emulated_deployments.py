@@ -148,7 +148,7 @@ def test_the_name_of_a_queue_rests_for_a_minute_of_the_stacks_own_clock(
     clock = tmp_path / "clock"
     clock.write_text("")
     monkeypatch.setenv("CLOCK_FILE", str(clock))
-    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    monkeypatch.setattr(time, "time", lambda: 10.0)
     handlers = Handlers(monkeypatch, "AWS::SQS::Queue")
     emulated_deployments._rest_names_of_queues()
     one, two = {"QueueName": "one"}, {"QueueName": "two"}
@@ -200,7 +200,7 @@ def test_a_stack_keeps_what_its_rollback_could_not_delete(
     async def known(name: str, _id: str, stack: Json, operation: Json, *rest: Any) -> None:
         seen.append((name, _id, operation, rest))
         stack["StackStatus"] = status
-        stack["_resources"] = {}
+        stack["_resources"].clear()
         stack["_rollback_failed"] = ["Kept"]
 
     monkeypatch.setattr(stacks, "_roll_back_operation", known)

@@ -133,6 +133,16 @@ def test_a_resource_that_has_no_name_yet_is_known_by_its_stack_and_place_in_it(
         stacks._provision_resource("AWS::IAM::Role", "Role", {}, "stack")
 
 
+def test_a_right_to_the_first_of_two_resources_is_not_enough(rights: Rights) -> None:
+    rights.calls = {"delete": {"apigateway:DELETE"}}
+    kind = "AWS::ApiGateway::RestApi"
+    for place in ("/restapis", "/restapis/id"):
+        with pytest.raises(ValueError, match=f"::{place}$"):
+            stacks._delete_resource(kind, "id", {})
+        rights.allow("apigateway:DELETE", f"apigateway:{REGION}::{place}")
+    assert stacks._delete_resource(kind, "id", {}) == "deleted"
+
+
 def test_a_condition_of_a_right_is_asked_of_each_request(rights: Rights) -> None:
     rights.calls = {"create": {"iam:PassRole"}}
     properties = {"Role": f"arn:aws:iam::{ACCOUNT}:role/of-a-function"}

@@ -262,6 +262,8 @@ def test_who_asks_about_alarms_without_names_asks_about_all_of_them(replace: Rep
     assert arn("cloudwatch", "ListDashboards", *place) == "*"
     assert arn("other", "DescribeAlarms", *place) == "*"
     assert arn("cloudwatch", "DescribeAlarmsOne", *place) == "arn:one"
+    replace(iam_actions, extract_iam_action=lambda *_: "cloudwatch:DescribeAlarms")
+    assert arn("cloudwatch", "DescribeOne", *place) == "arn:one"
 
 
 def test_a_chain_of_messages_ends_where_lambda_says_so_and_its_batch_is_lost(
@@ -347,10 +349,12 @@ def test_every_request_is_one_over_tls_unless_it_says_otherwise(replace: Replace
     over_tls = emulated_services.as_over_tls(app)
     assert iam_evaluator._request_origin.get() == ("127.0.0.1", True), "what no request asks for"
     host, plain = (b"host", b"x"), (HTTP.encode(), b"http")
-    for kind, headers in (("http", [host]), ("http", [host, plain]), ("lifespan", None)):
+    given = [host]
+    for kind, headers in (("http", given), ("http", [host, plain]), ("lifespan", None)):
         scope = {"type": kind} | ({} if headers is None else {"headers": headers})
         asyncio.run(over_tls(scope, "receive", "send"))
     secure = (HTTP.encode(), b"https")
+    assert given == [host], "what the server has of the request is as it was"
     assert seen == [
         ({"type": "http", "headers": [host, secure]}, "receive", "send"),
         ({"type": "http", "headers": [host, plain]}, "receive", "send"),

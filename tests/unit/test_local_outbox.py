@@ -148,7 +148,7 @@ def test_what_users_were_told_is_shown_by_kind_with_what_failed_and_where_it_can
         for line in screen.getvalue().splitlines()
         if "│" in line
     ]
-    assert dict(row for row in rows if row[1] != "0") == {  # type: ignore[misc]
+    assert dict(row for row in rows if row[1] != "0") == {
         "about monthly credits": "2",
         "about credits that you bought": "1",
         "in doubt": "1",
