@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -295,6 +296,19 @@ def test_no_page_of_anybody_else_is_answered_whatever_it_asks(
         text = answer.read().decode()
         connection.close()
     assert answer.status == 403
+    assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Connection"] == "close"
     assert method == "HEAD" or text.startswith(f"This is {url} of a local stack of Credits.")
     assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("serve", [tokens.issuer, console])
+def test_after_a_refusal_nothing_follows_on_its_connection(serve: Callable[[], Any]) -> None:
+    """No body where none may be, and no answer to what came with the request that was refused."""
+    with serve() as url, socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)) as line:
+        own = f"GET /jwks.json HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\n\r\n"
+        line.sendall(f"HEAD / HTTP/1.1\r\nHost: evil.example.com\r\n\r\n{own}".encode())
+        with line.makefile("rb") as answered:
+            text = answered.read().decode()
+    assert text.partition(" ")[2].startswith("403 ")
+    assert text.endswith("\r\nConnection: close\r\n\r\n")
