@@ -64,6 +64,7 @@ def test_the_local_stage_without_such_a_file_has_the_machines_clock() -> None:
         ("next 1st", "Pacific/Kiritimati", "2026-05-31T10:00:00Z"),
         ("+30 days", "UTC", "2026-06-17T14:30:00Z"),
         ("+1 day", "UTC", "2026-05-19T14:30:00Z"),
+        ("+ 366 days", "UTC", "2027-05-19T14:30:00Z"),
         ("2026-05-18T20:00:00+02:00", "UTC", "2026-05-18T18:00:00Z"),
     ],
 )
@@ -78,6 +79,8 @@ def test_a_moment_is_told_in_words_or_exactly(text: str, timezone: str, moment: 
         ("2026-05-18T14:29:59Z", "moves forward only"),
         ("2027-05-20T00:00:00Z", "at most 366 days"),
         ("+999 days", "at most 366 days"),
+        ("+0 days", "must be 'next midnight'"),
+        ("+1000 days", "must be 'next midnight'"),
         ("tomorrow", "must be 'next midnight'"),
         ("2026-05-19 00:00", "must be 'next midnight'"),
         (None, "must be 'next midnight'"),
