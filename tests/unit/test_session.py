@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
+from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.store.anchors import Anchored
 from chalicelib.store.wire.errors import NoAnswer, ServiceError
 from infra import reach, session
@@ -36,7 +38,9 @@ from infra.commands import deploy as command
 from infra.deployment import packaging
 from infra.deployment.deployed import Deployment
 from infra.deployment.errors import DeployError
+from infra.deployment.stage_services import THREADS
 from infra.doctor import before
+from infra.local import stacks
 from infra.local.stacks import LocalStack
 from infra.session import (
     AwsError,
@@ -509,7 +513,11 @@ def test_a_stage_is_reached_in_the_region_and_account_that_were_shown(
     asked: list[Any] = []
 
     def note(name: str) -> Callable[..., Any]:
-        return lambda *given: asked.append((name, *given)) or name  # type: ignore[func-returns-value]
+        def noted(*given: Any) -> str:
+            asked.append((name, *given))
+            return name
+
+        return noted
 
     monkeypatch.setattr(reach, "describe", lambda *_: DEPLOYED)
     monkeypatch.setattr(reach, "settings_of", note("settings"))
@@ -518,7 +526,7 @@ def test_a_stage_is_reached_in_the_region_and_account_that_were_shown(
     found = reach.reach("dev", "eu-west-1")
     assert asked == [
         ("settings", "dev", "eu-west-1", DEPLOYED),
-        ("dynamodb", "eu-west-1", reach.THREADS),
+        ("dynamodb", "eu-west-1", THREADS),
     ]
     assert cast("Any", found.services) == ("settings", found.client, "dynamodb")
     assert (found.stage, found.account, found.caller) == ("dev", "123456789012", CALLER["Arn"])
@@ -547,17 +555,18 @@ def test_the_local_stack_is_reached_by_its_own_names_and_queues(
         stage="local", functions={"tick": "f"}, queues={"sweeps": "q"}, client=lambda _: "client"
     )
     services = SimpleNamespace(queues="of AWS")
-    monkeypatch.setattr(reach.stacks, "running_stack", lambda: stack)
+    monkeypatch.setattr(stacks, "running_stack", lambda: stack)
     monkeypatch.setattr(reach, "services_of_local", lambda of: services if of is stack else None)
     monkeypatch.setattr(reach, "queues_of_local", lambda of: "its own" if of is stack else None)
     found = reach.reach("local", "")
     assert (found.stage, found.functions, found.queues) == ("local", {"tick": "f"}, {"sweeps": "q"})
-    assert (found.services, services.queues) == (services, "its own")
+    assert found.services is cast("Any", services)
+    assert services.queues == "its own"
     assert (found.client("sqs"), found.account, found.caller) == ("client", None, "")
     assert capsys.readouterr() == ("", "")
 
 
-def test_who_is_entered_keeps_what_nobody_names_and_is_entered_as_of_an_instant() -> None:
+def test_who_is_entered_again_is_the_same_user_as_of_another_instant() -> None:
     catalogue = packaging.catalogue()
     asked: list[Any] = []
 
@@ -579,12 +588,13 @@ def test_who_is_entered_keeps_what_nobody_names_and_is_entered_as_of_an_instant(
     existing: list[Any] = [None]
     made = reach.enter(cast("Any", services), values, first)
     assert (made.user_id, made.email, made.version) == ("42", "zoe@example.com", 1)
-    existing[0] = made
-    del values["email"]
-    again = reach.enter(cast("Any", services), {**values, "timezone": "Asia/Tokyo"}, second)
+    # An amount from before the plan's cap was lowered stays, on the plan that it is on.
+    existing[0] = replace(made, allocation_amount=10**9)
+    more = {"timezone": "Asia/Tokyo", "allocation_amount": 10**9}
+    again = reach.enter(cast("Any", services), {**values, **more}, second)
     assert (again.timezone, again.version) == ("Asia/Tokyo", 2)
-    assert (again.email, again.registered_at) == ("zoe@example.com", first)
-    assert asked == [("42", reach.BY_IMPORT, first), ("42", reach.BY_IMPORT, second)]
+    assert (again.allocation_amount, again.registered_at) == (10**9, first)
+    assert asked == [("42", BY_IMPORT, first), ("42", BY_IMPORT, second)]
 
 
 def test_a_deployment_shows_account_and_region_before_anything_is_asked(
