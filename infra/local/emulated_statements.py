@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from copy import deepcopy
 from typing import Any, Self
 
 from ministack.core import iam_actions, iam_evaluator
@@ -281,7 +280,7 @@ def _streamed(execute: Execute) -> Execute:
     """Writes updates and deletions to the stream of the table: ministack does not."""
 
     def executed(request: Json) -> Answer:
-        before = [(place, deepcopy(_item_at(*place))) for place in _places(request)]
+        before = [(place, _item_at(*place)) for place in _places(request)]
         answer = execute(request)
         for place, old in before:
             new = _item_at(*place)

@@ -9,7 +9,7 @@ from ministack.core import iam_actions, iam_evaluator, responses
 from ministack.services.cloudformation import engine, handlers, helpers, stacks
 
 import infra.deployment
-from infra.deployment.deploy_calls import NAMELESS
+from infra.deployment.deploy_calls import ARNS, NAMELESS
 from infra.local import emulated_rights
 
 Json = dict[str, Any]
@@ -170,6 +170,7 @@ CODE = {"Code": {"S3Bucket": "bucket", "S3Key": "a/b.zip"}}
     ("action", "kind", "properties", "resources"),
     [
         ("sqs:X", "SQS::Queue", {"QueueName": "q"}, [f"sqs:{REGION}:{ACCOUNT}:q"]),
+        ("sqs:X", "SQS::Queue", {}, [f"sqs:{REGION}:{ACCOUNT}:id"]),
         ("sqs:X", "SQS::QueuePolicy", {"Queues": ["http://x/1/q"]}, [f"sqs:{REGION}:{ACCOUNT}:q"]),
         ("sns:X", "SNS::TopicPolicy", {"Topics": ["arn:aws:sns:::t", "arn:u"]}, ["sns:::t"]),
         ("sns:X", "SNS::Subscription", {"TopicArn": "arn:aws:sns:::t"}, ["sns:::t"]),
@@ -204,6 +205,14 @@ def test_a_call_needs_rights_on_the_resources_by_their_real_names(
 ) -> None:
     found = emulated_rights._resources(action, f"AWS::{kind}", properties, "id", ACCOUNT, REGION)
     assert found == [f"arn:aws:{resource}" for resource in resources]
+
+
+def test_resources_are_where_the_policy_of_who_deploys_looks_for_them() -> None:
+    """Service, region and account of each ARN; the policy names stages, and these resources."""
+    for kind, places in emulated_rights._PLACES.items():
+        looked_for = {tuple(arn.split(":")[:3]) for arn in ARNS[f"AWS::{kind}"]}
+        whole = {place for place in places if not place.startswith("{")}
+        assert {tuple(place.split(":")[:3]) for place in whole} <= looked_for, kind
 
 
 def test_a_call_that_takes_no_resource_needs_the_right_to_all_of_them() -> None:
