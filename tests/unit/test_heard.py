@@ -39,6 +39,10 @@ def test_events_are_shown_newest_first_and_once_however_they_come() -> None:
     ):
         heard.take(each)
     assert shown(heard) == ["credits.exhausted 42-2", "credits.used 42-2", "credits.adjusted 42-1"]
+    again = event("credits.used", 2)
+    again["detail"]["balance"] = 5
+    heard.take(again)
+    assert heard.of("42")[1] == again, "as it came last"
     assert shown(heard, "7") == ["credits.used 7-3"]
     assert shown(heard, "nobody") == []
 
@@ -140,6 +144,9 @@ def test_events_are_followed_by_a_rule_and_a_queue_that_last_as_long() -> None:
         bus.error = AssertionError("it asks again although it was told to end")
         assert [*events] == []
         assert bus.deleted() == ["1", "ü", "3"]
+        asked = [given for name, given in bus.done if name == "receive_message"]
+        waits = {"QueueUrl": "http://queue", "MaxNumberOfMessages": 10, "WaitTimeSeconds": 1}
+        assert asked == [waits] * 3, "it ends within a second of being told"
         bus.done.clear()
     assert bus.done == [
         ("remove_targets", {"Rule": name, "EventBusName": "credits-local", "Ids": ["queue"]}),

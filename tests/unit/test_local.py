@@ -112,6 +112,18 @@ def answering(statuses: list[int | None]) -> Iterator[str]:
         thread.join()
 
 
+def test_an_emulator_has_five_seconds_for_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def silent(url: str, timeout: float) -> None:
+        asked.append((url, timeout))
+        raise TimeoutError
+
+    monkeypatch.setattr("urllib.request.urlopen", silent)
+    assert not emulator.is_healthy("http://a", tries=2)
+    assert asked == [("http://a/_ministack/health", 5)] * 2
+
+
 def test_an_emulator_may_have_no_answer_as_often_as_it_is_given_tries() -> None:
     answers = [None, 500, None, 200]
     with answering(answers) as url:
@@ -312,6 +324,7 @@ def test_an_emulator_knows_nothing_of_the_callers_accounts_and_listens_on_loopba
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     log = tmp_path / "log"
+    log.write_text("of a try before: the port is in use")
     pages = ["http://localhost:1", "http://localhost:2"]
     process, url = emulator._start(tmp_path, log, tmp_path / "clock", pages)
     ((words, how),) = asked
@@ -530,7 +543,7 @@ def test_a_stack_is_made_of_what_was_deployed_and_is_found_as_long_as_it_is_ther
         assert probes == [("http://emulator", 3)] * 2
         with pytest.raises(stacks.AlreadyRunningError), stacks.local_stack(publish_at=ADDRESS):
             pytest.fail("there are two")
-    assert making.events[-2:] == ["no emulator", "no issuer"]
+    assert making.events[4:] == ["no emulator", "no issuer"], "the second one started nothing"
     assert not stacks.STATE_FILE.exists()
     assert said == ["Starting the emulator ...", "deployed"]
     assert making.disabled == []
@@ -689,6 +702,12 @@ def test_after_a_refusal_nothing_follows_on_its_connection(listening: str) -> No
             text = answered.read().decode()
     assert text.partition(" ")[2].startswith("403 ")
     assert text.endswith("\r\nConnection: close\r\n\r\n")
+
+
+def test_what_listens_is_reached_by_loopbacks_own_address_alone(listening: str) -> None:
+    """Were it bound to every address, it would answer at this one, and other machines, too."""
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", urlsplit(listening).port or 0), timeout=10)
 
 
 def test_no_listener_waits_for_ever_for_the_rest_of_a_request() -> None:

@@ -249,7 +249,7 @@ def test_the_page_says_that_it_is_a_toy_and_leads_nowhere_else(issuer: Issuer) -
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with tokens.issuer() as running:
-        tokens.lead_back_to(running, [HOME])
+        tokens.lead_back_to(running, ["http://localhost:1/console", HOME])
         yield running
 
 

@@ -268,6 +268,7 @@ def test_credits_expire_thirty_days_later_where_there_are_users(turned: Turned) 
     turned.steps = [
         (Step(END[PARIS], none, frozenset({PARIS}), none), 2.0),
         (Step(END[PARIS] - HOUR, none, frozenset({TOKYO}), none), 50.0),
+        (Step(END[CHATHAM], none, frozenset({CHATHAM}), none), 70.0),
     ]
     turned.ledgers["1"].append(expiration("1", PARIS, -1000, effective_at=END[PARIS] - HOUR))
     turned.ledgers["3"][-1].amount = -1470
@@ -371,3 +372,4 @@ def test_five_examples_of_what_is_broken_are_shown(turned: Turned) -> None:
     assert not turned.turning().check()
     named = re.findall(r"once: user (\d+): 0 times", " ".join(turned.screen.getvalue().split()))
     assert named == ["0", "1", "10", "11", "2"]
+    assert turned.rows()[2] == [NAMES[1], "12", "12", "BROKEN"]
