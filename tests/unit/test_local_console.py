@@ -218,12 +218,13 @@ def test_events_are_those_of_a_user_or_of_all(served: Served) -> None:
 
 def test_the_clock_is_moved_where_it_is_sent_and_once_at_a_time(served: Served) -> None:
     at = "2026-07-01T00:00:00Z"
-    status, moving = served.json("/local/clock", {"to": "next 1st"})
-    assert (status, moving["now"]) == (202, "2026-06-30T22:00:00Z")
-    for thread in threading.enumerate():
-        if thread.name == "clock":
-            thread.join(10)
-    assert served.stage.clock.moved == [datetime(2026, 7, 1, tzinfo=UTC)]
+    for more in ({}, {"timezone": "America/New_York"}):
+        status, moving = served.json("/local/clock", {"to": "next 1st", **more})
+        assert (status, moving["now"]) == (202, "2026-06-30T22:00:00Z")
+        for thread in threading.enumerate():
+            if thread.name == "clock":
+                thread.join(10)
+    assert served.stage.clock.moved == [datetime(2026, 7, 1, hour, tzinfo=UTC) for hour in (0, 4)]
     stands = {"now": "2026-06-30T22:00:00Z", "moving": None, "failure": None}
     assert served.json("/local/clock") == (200, stands)
     for body, field in (
@@ -238,7 +239,7 @@ def test_the_clock_is_moved_where_it_is_sent_and_once_at_a_time(served: Served) 
     served.stage.mover._way = (NOW, NOW + timedelta(days=1))
     status, said = served.json("/local/clock", {"to": "next midnight", "timezone": "Asia/Tokyo"})
     assert (status, said["detail"][:30]) == (409, "the clock is moving already; w")
-    assert len(served.stage.clock.moved) == 1
+    assert len(served.stage.clock.moved) == 2
 
 
 def test_the_way_of_the_clock_is_never_shown_as_less_than_nothing_or_more_than_all() -> None:
