@@ -550,12 +550,13 @@ def test_the_turn_of_a_month_shows_each_instant_who_is_due_and_what_has_landed(
     assert instants[0] == "2026-06-30T10:00:00Z"
     by_instant = {each["at"]: each for each in turn["instants"]}
     kiritimati = by_instant["2026-06-30T10:00:00Z"]
-    assert kiritimati["places"] == ["Pacific/Kiritimati"]
+    assert (kiritimati["places"], kiritimati["more_places"]) == (["Pacific/Kiritimati"], 0)
     assert [kiritimati[f"{what}_due"] for what in ("users", "credits")] == [1, 100]
     assert [kiritimati[f"{what}_landed"] for what in ("users", "credits")] == [1, 400]
     paris = by_instant["2026-06-30T22:00:00Z"]
     assert (paris["has_passed"], paris["users_due"], paris["users_landed"]) == (True, 2, 0)
     assert paris["credits_due"] == 200
+    assert (len(paris["places"]), paris["more_places"] > 20) == (4, True)
     of_its_own = by_instant["2026-07-14T22:00:00Z"]
     assert (of_its_own["users_due"], of_its_own["credits_due"]) == (1, 70)
     assert of_its_own["places"] == ["Europe/Paris"]
