@@ -88,6 +88,7 @@ def test_others_are_refused_in_the_words_of_the_standard(
     with pytest.raises(Refused) as refused:
         ask(header, **fields)
     assert refused.value.error == error
+    assert fields is not WHO or str(refused.value).endswith("missing: send client_credentials")
     assert str(refused.value) == f"{error}: {refused.value.description}"
     assert refused.value.status == (401 if error == "invalid_client" else 400)
     assert CLIENT_SECRET not in str(refused.value)

@@ -400,7 +400,7 @@ def test_an_emulator_is_waited_for_and_its_last_lines_are_shown_if_in_vain(
     assert str(failed.value) == f"The emulator {said}" + "\n".join(shown)
 
 
-def test_an_emulator_ends_with_the_functions_that_it_started_and_twice_is_no_error() -> None:
+def test_an_emulator_ends_with_the_functions_that_it_started_and_may_have_ended() -> None:
     starter = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'input()'], "
     starter += "stdin=subprocess.PIPE).pid, flush=True); sys.stdin.read()"
     with subprocess.Popen(
@@ -419,7 +419,9 @@ def test_an_emulator_ends_with_the_functions_that_it_started_and_twice_is_no_err
         assert process.stdout.read() == b""
         with suppress(FileNotFoundError):  # until somebody reaps it, a dead process is a zombie
             assert Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-        emulator._stop(process)
+    with subprocess.Popen([sys.executable, "-c", ""], start_new_session=True) as ended:
+        ended.wait()
+        emulator._stop(ended)
 
 
 # --- A stack, and who finds it --------------------------------------------------------------------
