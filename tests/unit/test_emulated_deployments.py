@@ -201,7 +201,7 @@ def test_a_stack_keeps_what_its_rollback_could_not_delete(
         seen.append((name, _id, operation, rest))
         stack["StackStatus"] = status
         stack["_resources"].clear()
-        stack["_rollback_failed"] = ["Kept"]
+        stack["_rollback_failed"] = ["Kept", "Too"]
 
     monkeypatch.setattr(stacks, "_roll_back_operation", known)
     monkeypatch.setattr(
@@ -209,16 +209,15 @@ def test_a_stack_keeps_what_its_rollback_could_not_delete(
     )
     emulated_deployments._keep_what_a_rollback_cannot_delete()
     made = {"PhysicalResourceId": "p", "ResourceStatus": "CREATE_COMPLETE"}
-    stack: Json = {"_resources": {"Kept": made, "Gone": made}}
+    stack: Json = {"_resources": {"Kept": made, "Gone": made, "Too": made}}
     operation = {"template": {"t": 1}, "param_values": {"p": 1}}
     asyncio.run(stacks._roll_back_operation("name", "id", stack, operation, "more"))
     assert seen == [("name", "id", operation, ("more",))]
     if status == "ROLLBACK_COMPLETE":
         assert (stack["_resources"], "_template" in stack) == ({}, False)
         return
-    assert stack["_resources"] == {
-        "Kept": {"PhysicalResourceId": "p", "ResourceStatus": "DELETE_FAILED"}
-    }
+    kept = {"PhysicalResourceId": "p", "ResourceStatus": "DELETE_FAILED"}
+    assert stack["_resources"] == {"Kept": kept, "Too": kept}
     assert stack["_template"] == {"t": 1}
     assert stack["_resolved_params"] == {"p": 1}
     assert stack["_conditions"] == {"of": ({"t": 1}, {"p": 1})}

@@ -78,7 +78,7 @@ def test_a_resource_is_made_changed_and_deleted_with_the_callers_rights_to_each_
     queue = {"QueueName": "one"}
     rights.calls = {
         "create": {"sqs:CreateQueue"},
-        "read": {"sqs:GetQueueAttributes"},
+        "read": {"sqs:GetQueueAttributes", "sqs:ListQueueTags"},
         "update": {"sqs:SetQueueAttributes"},
         "delete": {"sqs:DeleteQueue"},
     }
@@ -95,10 +95,11 @@ def test_a_resource_is_made_changed_and_deleted_with_the_callers_rights_to_each_
         with pytest.raises(ValueError, match=f"{DEPLOYER} is not .* perform: {action} on .*:one$"):
             call()
         rights.allow(action, f"sqs:{REGION}:{ACCOUNT}:one")
-    with pytest.raises(ValueError, match="perform: sqs:GetQueueAttributes on"):
-        stacks._provision_resource(QUEUE, "Queue", queue, "stack")
+    for action in ("sqs:GetQueueAttributes", "sqs:ListQueueTags"):
+        with pytest.raises(ValueError, match=f"perform: {action} on"):
+            stacks._provision_resource(QUEUE, "Queue", queue, "stack")
+        rights.allow(action, f"sqs:{REGION}:{ACCOUNT}:one")
     assert rights.done == []
-    rights.allow("sqs:GetQueueAttributes", f"sqs:{REGION}:{ACCOUNT}:one")
     assert [call() for call in do()] == ["created", "updated", "deleted"]
     changed = {**queue, "x": 1}
     assert rights.done == [
