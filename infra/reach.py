@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.subscriptions import Subscription
@@ -20,9 +19,6 @@ from infra.deployment.stage_services import THREADS, StageServices, settings_of
 from infra.local import stacks
 from infra.local.services import queues_of_local, services_of_local
 from infra.session import AwsError, ClientFactory, open_session, told
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

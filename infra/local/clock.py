@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import re
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -177,7 +176,6 @@ class LocalClock:
         self._stack = stack
         self._file = Path(stack.clock_file)
         self._done_file = self._file.with_suffix(".done")
-        self._moving = threading.Lock()
         self._zones_of_batches: dict[tuple[str, int], str] = {}
         if not self._done_file.exists():
             # The stack is new: it does not catch up on earlier work.
@@ -224,8 +222,8 @@ class LocalClock:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Lets one process at a time move: the console and a command share the clock."""
-        with self._moving, self._file.with_suffix(".lock").open("a") as lock:
+        """Lets one thread of one process at a time move: the console and a command share it."""
+        with self._file.with_suffix(".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -366,7 +364,8 @@ def _is_reminded(subscription: Subscription) -> bool:
 
 def _is_touched(user: Open, step: Step) -> bool:
     """Whether a step can have changed the open work for a user."""
-    zones = {midnight.timezone for midnight in user.ends | user.reminders}
+    # A reminder is in the zone of the end that it announces.
+    zones = {midnight.timezone for midnight in user.ends}
     return user.timezone in step.allocation or not zones.isdisjoint(step.expiry | step.reminders)
 
 

@@ -158,8 +158,8 @@ def _refuse_taken_names() -> None:
         resource_type: str, logical_id: str, properties: dict[str, Any], stack_name: str
     ) -> Any:
         name_property, taken = names.get(resource_type, ("", list))
-        name = properties.get(name_property)
-        if name and name in taken():
+        name = properties.get(name_property, "")
+        if name in taken():
             raise ValueError(
                 f"Resource of type '{resource_type}' with identifier '{name}' already exists."
             )

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from copy import deepcopy
 from typing import Any, Self
 
 from ministack.core import iam_actions, iam_evaluator
@@ -243,7 +242,8 @@ def _is_equal_to_values(where: Any) -> bool:
     if where[0] == "and":
         return all(_is_equal_to_values(part) for part in where[1:])
     _, operator, attribute, value = where if len(where) == 4 else ("", "", "", "")
-    return (where[0], operator, attribute[:1], value[:1]) == ("cmp", "=", ("path",), ("lit",))
+    is_flat = attribute[:1] == ("path",) and len(attribute[1]) == 1
+    return is_flat and (where[0], operator, value[:1]) == ("cmp", "=", ("lit",))
 
 
 def _refusal(body: Json) -> Answer:
@@ -280,7 +280,7 @@ def _streamed(execute: Execute) -> Execute:
     """Writes updates and deletions to the stream of the table: ministack does not."""
 
     def executed(request: Json) -> Answer:
-        before = [(place, deepcopy(_item_at(*place))) for place in _places(request)]
+        before = [(place, _item_at(*place)) for place in _places(request)]
         answer = execute(request)
         for place, old in before:
             new = _item_at(*place)

@@ -122,9 +122,9 @@ class GuardedHandler(BaseHTTPRequestHandler):
         )
         if reason is None:
             return True
-        self.close_connection = True
         body = f"{reason}\n".encode()
         self.send_response(STATUS)
+        # One of them closes the connection.
         for name, value in _headers(body):
             self.send_header(name, value)
         self.end_headers()

@@ -126,7 +126,7 @@ class SignIn:
         challenge = fields.get("code_challenge", "")
         if not _CHALLENGE.fullmatch(challenge):
             raise Refused("invalid_request", "code_challenge must be a SHA-256 in base64url")
-        scopes = tuple(dict.fromkeys(fields.get("scope", "").split()))
+        scopes = tuple(fields.get("scope", "").split())
         if not scopes or not {"openid", *Scope}.issuperset(scopes):
             raise Refused("invalid_scope", f"scope must be some of openid, {', '.join(Scope)}")
         if "openid" in scopes and not fields.get("nonce"):

@@ -1,5 +1,6 @@
 """The clock of the local stack over the real handlers: what happens on its way is what AWS does."""
 
+import fcntl
 import io
 import json
 import time
@@ -14,14 +15,17 @@ import pytest
 from chalicelib.domain import calendar
 from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.domain.instants import format_instant
+from chalicelib.domain.lifetimes import Months
+from chalicelib.domain.plans import AllocateOn
+from chalicelib.domain.subscriptions import Subscription, SuppressedBecause, suppress
 from chalicelib.jobs import outbox, ticks
 from chalicelib.messages.work import SweepKind
 from chalicelib.services import clock_of
 from infra.deployment import stage_services
-from infra.local.clock import LocalClock
+from infra.local.clock import LocalClock, Step
 from infra.local.stacks import LocalStack
 from infra.ticks import QUEUES
-from tests.aws.world import World, client
+from tests.aws.world import BY_TEST, World, client
 
 PARIS, NEW_YORK, TOKYO = "Europe/Paris", "America/New_York", "Asia/Tokyo"
 KINDS = {"allocation-tick": SweepKind.ALLOCATION, "expiry-tick": SweepKind.EXPIRY}
@@ -141,8 +145,75 @@ def test_what_fell_due_while_nobody_moved_the_clock_is_still_to_be_done(
         format_instant(clock.now() - timedelta(hours=1))
     )
     assert clock.is_tick_due()
+    assert clock_for(stage).is_tick_due(), "another process does not forget it"
     clock.move(clock.now() + timedelta(seconds=1))
     assert not clock.is_tick_due()
+
+
+def test_a_reader_of_the_clock_sees_all_of_its_old_time_or_all_of_the_new(
+    stage: Stage, clock: LocalClock
+) -> None:
+    with Path(stage.clock_file).open() as reader:
+        clock.move(clock.now() + timedelta(days=2))
+        assert reader.read() == "0"
+    assert float(Path(stage.clock_file).read_text()) > 86_400
+
+
+def test_who_watches_is_told_how_long_each_step_took_while_nobody_else_may_move(
+    stage: Stage, clock: LocalClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here both ticks of a step take two seconds each."""
+    stage.world.with_plans("starter", credit_lifetime=Months(1))
+    stage.subscribe(plan="starter", notifications=[])
+    run = clock._ticks.run
+    monkeypatch.setattr(clock._ticks, "run", lambda *asked: run(*asked) * 0 + 2.0)
+    first, second = stage.months(PARIS, 2)
+    seen: list[tuple[datetime, float]] = []
+
+    def watch(step: Step, took: float) -> None:
+        seen.append((step.at, took))
+        file = Path(stage.clock_file).with_suffix(".lock")
+        with file.open("a") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    clock.move(second, watch)
+    assert seen == [(first, 2.0), (second, 4.0)]
+
+
+def test_a_month_begins_where_nobody_lives_if_that_is_asked_for(
+    stage: Stage, clock: LocalClock
+) -> None:
+    (start,) = stage.months(TOKYO, 1)
+    clock.move(start, everywhere=[TOKYO])
+    assert [(name, zones) for name, _, zones in stage.ticks] == [("allocation-tick", [TOKYO])]
+
+
+def test_who_can_receive_nothing_takes_no_time_nor_who_lives_where_no_zone_is_any_more(
+    stage: Stage, clock: LocalClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.subscribe("1")
+    stage.subscribe("2", timezone=NEW_YORK, status="paused")
+    stage.subscribe("3", timezone=TOKYO, plan="starter")
+    (start,) = stage.months(PARIS, 1)
+    clock.move(start + timedelta(days=2))
+    names = [zone for zone in calendar.zone_names() if zone != TOKYO]
+    monkeypatch.setattr(calendar, "zone_names", lambda: names)
+    stage.ticks.clear()
+    clock_for(stage).move(start + timedelta(days=60))
+    assert {tuple(zones) for _, _, zones in stage.ticks} == {(PARIS,)}
+
+
+def test_a_month_of_a_users_own_begins_on_its_day(stage: Stage, clock: LocalClock) -> None:
+    stage.world.with_plans("pro", allocate_on=AllocateOn.ANNIVERSARY)
+    now = stage.world.services.now()
+    stage.subscribe(started_at="2025-01-10T12:00:00Z")
+    own = [
+        calendar.period_start(PARIS, calendar.period_at(PARIS, now, 10).plus(more), 10)
+        for more in (1, 2)
+    ]
+    clock.move(own[1] + timedelta(hours=1))
+    assert [entry.effective_at for entry in stage.allocations()] == own
+    assert [at - start < A_LITTLE for (_, at, _), start in zip(stage.ticks, own, strict=True)]
 
 
 def test_the_clock_stands_on_the_tick_that_it_invokes(stage: Stage, clock: LocalClock) -> None:
@@ -241,6 +312,10 @@ def test_users_are_reminded_once_three_days_before_or_by_the_next_repetition(
     stage.loses = lambda queue, at: queue == "notifications" and at < reminder + age
     clock.move(end - timedelta(minutes=1))
     assert [timedelta(0) <= at - reminder - age < A_LITTLE for at in told] == [True]
+    tries = [at for name, at, _ in stage.ticks if name == "expiry-tick"]
+    assert len(tries) == 1 + sorted(ticks.REMINDER_AGES).index(age), (
+        "once they are, nothing is tried again"
+    )
 
 
 def test_users_are_reminded_before_the_clock_goes_on_to_when_their_credits_have_expired(
@@ -266,8 +341,30 @@ def test_users_are_reminded_before_the_clock_goes_on_to_when_their_credits_have_
     assert [end - at > timedelta(days=2) for at in told] == [True]
 
 
-def test_a_user_who_wants_no_reminder_takes_no_time(stage: Stage, clock: LocalClock) -> None:
-    stage.subscribe(plan="starter", notifications=[])
+@pytest.mark.parametrize(
+    ("changes", "days"),
+    [
+        ({"notifications": []}, 3),
+        ({"notifications": ["expiration"]}, 3),
+        ({"email": None}, 3),
+        ({"email": "bounced"}, 3),
+        ({}, 0),
+    ],
+)
+def test_a_user_who_is_sent_no_reminder_takes_no_time(
+    stage: Stage, clock: LocalClock, changes: dict[str, Any], days: int
+) -> None:
+    settings = stage.world.services.settings._replace(expiring_soon_days=days)
+    stage.world.services.settings = settings
+    is_suppressed = changes.get("email") == "bounced"
+    stage.subscribe(plan="starter", **({} if is_suppressed else changes))
+    if is_suppressed:
+
+        def bounced(subscription: Subscription | None) -> Subscription:
+            assert subscription is not None
+            return suppress(subscription, "user1@example.com", SuppressedBecause.BOUNCE)
+
+        stage.world.services.subscriptions.change("1", bounced, BY_TEST, stage.world.now)
     (start,) = stage.months(PARIS, 1)
     clock.move(calendar.expires_at(PARIS, start, 30) - timedelta(minutes=1))
     assert [name for name, _, _ in stage.ticks] == ["allocation-tick"]
@@ -302,6 +399,20 @@ def test_a_ledger_that_cannot_be_read_stops_nobody_elses_clock(
     client("dynamodb").put_item(TableName=stage.world.settings.ledger_table, Item=item)
     clock.move(stage.months(TOKYO, 1)[0])
     assert len(stage.allocations("2")) == 1
+
+
+def test_a_grant_that_cannot_be_read_stops_nobodys_clock(stage: Stage, clock: LocalClock) -> None:
+    stage.subscribe()
+    for key in ("a", "b"):
+        stage.world.grant("1", 30, key)
+    item = min(
+        (line for line in stage.world.lines() if line["entry"]["S"].startswith("entry#")),
+        key=lambda line: str(line["entry"]["S"]),
+    )
+    item["body"]["S"] = "tampered"
+    client("dynamodb").put_item(TableName=stage.world.settings.ledger_table, Item=item)
+    clock.move(stage.months(PARIS, 1)[0])
+    assert stage.world.balance() > 60
 
 
 def test_the_clock_never_goes_back(stage: Stage, clock: LocalClock) -> None:

@@ -3,6 +3,8 @@
 import base64
 import http.client
 import json
+import threading
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -37,6 +39,9 @@ def test_the_client_is_granted_what_it_asks_for_with_its_secret_in_the_header_or
     assert ask(basic(), **GRANT, scope="credits:backend") == "credits:backend"
     assert ask(basic(), **GRANT, client_id=CLIENT_ID, audience="credits") == BOTH
     assert ask(basic("%62ackend:local%2Dsecret"), **GRANT) == BOTH
+    assert ask(basic().replace("Basic", " bASIC"), **GRANT) == BOTH
+    # In one order, each once, whatever was asked for.
+    assert ask(**GRANT, **WHO, scope="credits:billing credits:backend credits:billing") == BOTH
 
 
 def test_without_a_scope_it_is_granted_all_it_may_have() -> None:
@@ -44,8 +49,11 @@ def test_without_a_scope_it_is_granted_all_it_may_have() -> None:
 
 
 def test_what_is_not_known_is_ignored_and_the_form_may_name_its_characters() -> None:
-    body = urlencode({**GRANT, **WHO, "resource": "x"}).encode()
-    assert granted(f"{FORM}; charset=UTF-8", None, body) == BOTH
+    more = {f"resource{number}": "x" for number in range(17)}
+    body = urlencode({**GRANT, **WHO, **more}).encode()
+    assert len(more) + len(GRANT) + len(WHO) == 20
+    for content_type in (FORM, f"{FORM} ; charset=UTF-8", FORM.title()):
+        assert granted(content_type, None, body) == BOTH
 
 
 @pytest.mark.parametrize(
@@ -59,6 +67,7 @@ def test_what_is_not_known_is_ignored_and_the_form_may_name_its_characters() -> 
         (basic("x:local-secret"), GRANT, "invalid_client"),
         ("Bearer a.b.c", GRANT, "invalid_client"),
         ("Basic !", GRANT, "invalid_client"),
+        (basic().replace("Basic ", "Basic !"), GRANT, "invalid_client"),
         ("Basic", GRANT, "invalid_client"),
         ("Basic /w==", GRANT, "invalid_client"),
         ("Basic YmFja2VuZA==", GRANT, "invalid_client"),
@@ -79,6 +88,8 @@ def test_others_are_refused_in_the_words_of_the_standard(
     with pytest.raises(Refused) as refused:
         ask(header, **fields)
     assert refused.value.error == error
+    assert fields is not WHO or str(refused.value).endswith("missing: send client_credentials")
+    assert str(refused.value) == f"{error}: {refused.value.description}"
     assert refused.value.status == (401 if error == "invalid_client" else 400)
     assert CLIENT_SECRET not in str(refused.value)
 
@@ -136,7 +147,57 @@ def test_the_discovery_document_names_where_tokens_are_and_they_are_signed_by_it
         token["access_token"], jwt.PyJWK(key), ["RS256"], audience="credits", issuer=issuer
     )
     assert claims["exp"] - claims["iat"] == 3600
-    assert (claims["sub"], claims["scope"]) == (CLIENT_ID, BOTH)
+    assert [claims[name] for name in ("sub", "client_id", "scope")] == [CLIENT_ID, CLIENT_ID, BOTH]
+    assert (key["kid"], key["alg"], key["use"]) == ("local", "RS256", "sig")
+    assert jwt.get_unverified_header(token["access_token"])["kid"] == "local"
+    answer, _ = send(issuer, "/jwks.json/")
+    assert answer.status == 404
+
+
+def test_any_token_is_signed_for_a_program_with_the_claims_that_it_names(
+    issuer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    urlopen = urllib.request.urlopen
+
+    def opened(request: Any, timeout: float) -> Any:
+        waited.append(timeout)
+        return urlopen(request, timeout=timeout)
+
+    monkeypatch.setattr(urllib.request, "urlopen", opened)
+    (key,) = send(issuer, "/jwks.json")[1]["keys"]
+
+    def claims(token: str, audience: str = "credits") -> Any:
+        return jwt.decode(token, jwt.PyJWK(key), ["RS256"], audience=audience, issuer=issuer)
+
+    usual = claims(tokens.issue(issuer, "zoë"))
+    assert (usual["sub"], usual["scope"]) == ("zoë", "credits:read credits:use")
+    assert usual["exp"] - usual["iat"] == 3600
+    told = tokens.issue(issuer, "1", "credits:admin", 60, {"aud": "other", "org": "x", "sub": "2"})
+    found = claims(told, "other")
+    assert [found[name] for name in ("sub", "scope", "org")] == ["2", "credits:admin", "x"]
+    assert found["exp"] - found["iat"] == 60
+    assert waited == [10, 10]
+
+
+def test_an_issuer_that_has_ended_is_named_with_what_to_do() -> None:
+    threads = set(threading.enumerate())
+    with tokens.issuer() as ended:
+        pass
+    assert set(threading.enumerate()) <= threads
+    with pytest.raises(tokens.TokenError, match=rf"{ended} gives no token .* make up"):
+        tokens.issue(ended, "ada")
+
+
+@pytest.mark.parametrize("path", ["/token", "/redirect-uris"])
+@pytest.mark.parametrize("content_type", ["text/plain", FORM, "application/json; charset=utf-8"])
+def test_what_a_page_could_send_unasked_makes_no_token_and_moves_no_address(
+    issuer: str, path: str, content_type: str
+) -> None:
+    body = b'{"sub": "ops", "redirect_uris": ["http://evil.example.com"]}'
+    answer, said = send(issuer, path, body, Content_Type=content_type)
+    assert (answer.status, said) == (400, {"error": "invalid_request"})
+    assert send(issuer, "/nothing", body, Content_Type="application/json")[0].status == 400
 
 
 def test_a_wrong_secret_in_the_header_is_told_the_scheme_and_nothing_is_logged(
@@ -149,6 +210,9 @@ def test_a_wrong_secret_in_the_header_is_told_the_scheme_and_nothing_is_logged(
     assert answer.getheader("WWW-Authenticate") == 'Basic realm="local issuer"'
     answer, _ = send(issuer, "/oauth/token", urlencode({**GRANT, **WHO}).encode())
     assert (answer.status, answer.getheader("WWW-Authenticate")) == (400, None)
+    in_body = urlencode({**GRANT, **WHO, "client_secret": "wr0ng"}).encode()
+    answer, _ = send(issuer, "/oauth/token", in_body, Content_Type=FORM)
+    assert (answer.status, answer.getheader("WWW-Authenticate")) == (401, None)
     assert capfd.readouterr() == ("", "")
 
 
@@ -169,6 +233,14 @@ def test_a_body_of_unknown_or_great_length_is_not_read(issuer: str, length: str)
     answer = connection.getresponse()
     assert (answer.status, json.load(answer)) == (400, {"error": "invalid_request"})
     connection.close()
+
+
+def test_the_largest_body_is_read(issuer: str) -> None:
+    body = urlencode({**GRANT, **WHO, "more": ""}).encode()
+    answer, _ = send(
+        issuer, "/oauth/token", body + b"x" * (16 * 1024 - len(body)), Content_Type=FORM
+    )
+    assert answer.status == 200
 
 
 @pytest.mark.parametrize("secret_in_body", [False, True])

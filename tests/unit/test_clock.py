@@ -6,6 +6,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -64,6 +65,7 @@ def test_the_local_stage_without_such_a_file_has_the_machines_clock() -> None:
         ("next 1st", "Pacific/Kiritimati", "2026-05-31T10:00:00Z"),
         ("+30 days", "UTC", "2026-06-17T14:30:00Z"),
         ("+1 day", "UTC", "2026-05-19T14:30:00Z"),
+        ("+ 366 days", "UTC", "2027-05-19T14:30:00Z"),
         ("2026-05-18T20:00:00+02:00", "UTC", "2026-05-18T18:00:00Z"),
     ],
 )
@@ -78,6 +80,8 @@ def test_a_moment_is_told_in_words_or_exactly(text: str, timezone: str, moment: 
         ("2026-05-18T14:29:59Z", "moves forward only"),
         ("2027-05-20T00:00:00Z", "at most 366 days"),
         ("+999 days", "at most 366 days"),
+        ("+0 days", "must be 'next midnight'"),
+        ("+1000 days", "must be 'next midnight'"),
         ("tomorrow", "must be 'next midnight'"),
         ("2026-05-19 00:00", "must be 'next midnight'"),
         (None, "must be 'next midnight'"),
@@ -289,6 +293,31 @@ class Mails:
         }
 
 
+def clocked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that moves only where somebody sleeps."""
+    moment = [0.0]
+
+    def sleep(seconds: float) -> None:
+        moment[0] += seconds
+
+    monkeypatch.setattr(ticks, "time", SimpleNamespace(monotonic=lambda: moment[0], sleep=sleep))
+    return moment
+
+
+def test_a_mail_that_waits_again_and_again_is_not_taken_for_one_that_is_held_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The three seconds count from when one last waited; and all ends after three minutes."""
+    now = clocked(monkeypatch)
+    monkeypatch.setattr(ticks, "_POLL_SECONDS", 2.0)
+    ticks.Ticks(cast("LocalStack", Mails(*[(1, 1)] * 8, (0, 1)))).wait_for_mails()
+    assert now == [18.0]
+    for waiting in ((1, 0), (1, 1)):
+        now[0] = 0.0
+        ticks.Ticks(cast("LocalStack", Mails(waiting))).wait_for_mails()
+        assert now == [180.0]
+
+
 def test_the_clock_waits_until_each_mail_has_been_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ticks, "_POLL_SECONDS", 0.0)
     queue = Mails((2, 0), (1, 1), (0, 1), (0, 0))
@@ -363,5 +392,29 @@ def test_a_tick_that_did_not_say_it_succeeded_has_failed(answer: str) -> None:
             return {"Payload": io.BytesIO(answer.encode())}
 
     stack = Fails("sweeps", "", looks=0)
-    with pytest.raises(TickFailedError, match="expiry-tick of 2026"):
+    with pytest.raises(TickFailedError) as failed:
         ticks.Ticks(cast("LocalStack", stack)).invoke("expiry-tick", NOW, None)
+    said = f"expiry-tick of 2026-05-18T14:30:00Z answered {json.loads(answer)}"
+    assert str(failed.value) == said
+
+
+def test_a_tick_is_for_all_zones_that_are_due_or_for_some_or_for_none() -> None:
+    stack = Counts("sweeps", "", looks=0)
+    for zones in (None, [], ["b", "a"]):
+        ticks.Ticks(cast("LocalStack", stack)).invoke("expiry-tick", NOW, zones)
+    assert [event.get("zones") for event in stack.events] == [None, [], ["a", "b"]]
+    assert "zones" not in stack.events[0]
+
+
+def test_how_long_a_tick_took_is_measured_and_one_that_never_ends_has_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = clocked(monkeypatch)
+    monkeypatch.setattr(ticks, "_POLL_SECONDS", 1.5)
+    now[0] = 1000.0
+    slow = Counts("expiries", "Delayed", looks=4)
+    assert ticks.Ticks(cast("LocalStack", slow)).run("expiry-tick", NOW, []) == 6.0
+    never = Counts("expiries", "", looks=10**9)
+    waited = "after 180 s messages still wait: {'expiries': 1}"
+    with pytest.raises(TickFailedError, match=waited):
+        ticks.Ticks(cast("LocalStack", never)).run("expiry-tick", NOW, [])

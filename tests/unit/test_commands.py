@@ -11,12 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import NoCredentialsError
 
 from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.store.wire.errors import NoAnswer
 from infra.__main__ import COMMANDS, main, overview
 from infra.deployment import packaging
 from infra.local import stacks
 from infra.pages import reference
+from infra.session import AwsError
 
 ROOT = Path(__file__).parents[2]
 PLANS = ROOT / packaging.PLANS
@@ -129,17 +132,112 @@ def test_help_shows_every_target_under_a_heading_and_fits_a_wide_terminal() -> N
 def test_a_reader_that_has_seen_enough_is_no_failure_to_talk_about() -> None:
     command = f"{shlex.quote(sys.executable)} -m infra cost | true"
     ended = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False
+        ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("words", [[], [""], ["-h"], ["--help"], ["help"]])
+def test_without_a_command_all_of_them_are_listed_and_nothing_has_failed(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["infra", *words])
+    assert main() == 0
+    assert capsys.readouterr() == (f"{overview()}\n", "")
+    assert "\n  deploy-policy  print the rights to deploy a stage, for IAM\n" in overview()
+    assert "\n  up             start an empty stack on this machine\n" in overview()
+
+
+def test_a_command_gets_its_own_words_under_its_own_name_and_its_end_is_that_of_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[object] = []
+
+    def run(module: str, **how: object) -> None:
+        ran.append((module, [*sys.argv], how))
+
+    monkeypatch.setattr(runpy, "run_module", run)
+    monkeypatch.setattr(sys, "argv", ["infra", "verify", "42", "--stage", "dev"])
+    assert main() == 0
+    argv = ["python -m infra verify", "42", "--stage", "dev"]
+    how = {"run_name": "__main__", "alter_sys": True}
+    assert ran == [("infra.commands.verify", argv, how)]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("words", [["verify", "--help"], ["verify", "42", "-h"]])
+def test_help_is_there_even_with_a_mistake_in_the_plans(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(packaging, "catalogue", lambda: pytest.fail("it was read"))
+    monkeypatch.setattr(runpy, "run_module", lambda module, **_: ran.append(module))
+    monkeypatch.setattr(sys, "argv", ["infra", *words])
+    assert main() == 0
+    assert ran == ["infra.commands.verify"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "build/x"),
+        OSError(errno.EACCES, "Permission denied"),
+        ValueError("a bug"),
+    ],
+)
+def test_an_error_that_nobody_foresaw_is_not_hidden(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(runpy, "run_module", fail)
+    monkeypatch.setattr(sys, "argv", ["infra", "units"])
+    with pytest.raises(type(error)) as raised:
+        main()
+    assert raised.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (AwsError("Which region?"), "Which region?"),
+        (NoCredentialsError(), "AWS does not know who you are: there are no credentials."),
+        (NoAnswer("nobody answers"), "AWS cannot be reached: nobody answers"),
+    ],
+)
+def test_what_aws_refuses_is_said_on_standard_error_and_is_a_failure(
+    error: Exception,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        sys.stdout.write("half of the answer\n")
+        raise error
+
+    monkeypatch.setattr(runpy, "run_module", fail)
+    monkeypatch.setattr(sys, "argv", ["infra", "units"])
+    assert main() == 1
+    shown = capsys.readouterr()
+    assert shown.out == "half of the answer\n"
+    assert shown.err.startswith(f"error: {said}")
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
 def test_what_cannot_be_written_is_named_with_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    number: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "build"))
+        raise OSError(number, "Permission denied", str(tmp_path / "build"))
 
     monkeypatch.setattr(runpy, "run_module", refuse)
     monkeypatch.setattr(sys, "argv", ["infra", "units"])

@@ -128,6 +128,23 @@ def test_an_address_that_somebody_typed_is_answered(site: str) -> None:
     assert refusal(asked(site=site), PORT) is None
 
 
+LED = [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")]
+"""What a browser says of a link that somebody follows, or of an address they are sent to."""
+
+
+def test_other_pages_may_lead_a_person_to_an_entrance_and_nowhere_else() -> None:
+    led = asked(OWN, *LED, site="cross-site")
+    assert refusal(led, PORT, is_entrance=True) is None
+    assert refusal(led, PORT) is not None
+    for mode, dest in (("navigate", "iframe"), ("no-cors", "document"), ("cors", "empty")):
+        other = [("Sec-Fetch-Mode", mode), ("Sec-Fetch-Dest", dest)]
+        assert refusal(asked(OWN, *other, site="cross-site"), PORT, is_entrance=True) is not None
+    for less in (LED[:1], LED[1:], [*LED, LED[1]]):
+        assert refusal(asked(OWN, *less, site="cross-site"), PORT, is_entrance=True) is not None
+    foreign = asked(OWN, *LED, origin="https://evil.example.com", site="cross-site")
+    assert refusal(foreign, PORT, is_entrance=True) is not None
+
+
 def test_a_form_of_a_page_that_sends_no_referrer_is_its_own() -> None:
     assert refusal(asked(origin="null", site="same-origin"), PORT) is None
     two = asked(OWN, ("Sec-Fetch-Site", "cross-site"), origin="null", site="same-origin")
@@ -161,7 +178,9 @@ def test_the_api_alone_serves_pages_of_other_origins(
 # --- In front of an app ---------------------------------------------------------------------------
 
 
-def run(kind: str, path: str, headers: list[tuple[str, str]]) -> tuple[list[str], list[Any]]:
+def run(
+    kind: str, path: str, headers: list[tuple[str, str]], **more: str
+) -> tuple[list[str], list[Any]]:
     """What came of a request: what the app did, and what was sent."""
     done: list[str] = []
     sent: list[Any] = []
@@ -176,7 +195,7 @@ def run(kind: str, path: str, headers: list[tuple[str, str]]) -> tuple[list[str]
         sent.append(message)
 
     raw = [(name.encode(), value.encode()) for name, value in headers]
-    scope = {"type": kind, "path": path, "headers": raw}
+    scope = {"type": kind, "path": path, "headers": raw, **more}
     asyncio.run(guarded(app, PORT, [APP])(scope, receive, send))
     return done, sent
 
@@ -212,6 +231,9 @@ def test_an_app_is_asked_nothing_that_is_refused(path: str, headers: list[tuple[
     answered = dict(start["headers"])
     assert answered[b"content-type"] == b"text/plain; charset=utf-8"
     assert int(answered[b"content-length"]) == len(body["body"])
+    assert answered[b"cache-control"] == b"no-store"
+    assert answered[b"x-content-type-options"] == b"nosniff"
+    assert answered[b"connection"] == b"close"
     assert b"access-control-allow-origin" not in answered
     assert body["body"].startswith(b"This is http://127.0.0.1:51234 of a local stack of Credits.")
     assert run("websocket", path, headers) == ([], [{"type": "websocket.close", "code": 1008}])
@@ -220,3 +242,24 @@ def test_an_app_is_asked_nothing_that_is_refused(path: str, headers: list[tuple[
 def test_a_page_that_may_call_the_api_may_call_nothing_else_of_the_emulator() -> None:
     assert run("http", "/", asked(origin=APP))[0] == []
     assert run("http", "/_ministack/reset", asked(origin=APP))[0] == []
+
+
+CONSOLE = "/_aws/execute-api/ab12/v1/console"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "is_let_in"),
+    [
+        ("GET", CONSOLE, True),
+        ("POST", CONSOLE, False),
+        ("GET", f"{CONSOLE}/main.js", False),
+        ("GET", API, False),
+        ("GET", "/elsewhere/v1/console", False),
+        ("GET", "/_ministack/v1/console", False),
+    ],
+)
+def test_the_sign_in_leads_back_to_the_console_and_to_nothing_else(
+    method: str, path: str, *, is_let_in: bool
+) -> None:
+    done, _ = run("http", path, asked(OWN, *LED, site="cross-site"), method=method)
+    assert done == (["http"] if is_let_in else [])

@@ -3,23 +3,29 @@
 import http.client
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
 
+from chalicelib.settings import Settings
 from infra import terminal
 from infra.commands import run, up
-from infra.local import emulator, stacks, tokens
+from infra.deployment import packaging
+from infra.deployment.deployed import Deployment
+from infra.local import emulator, services, stacks, tokens
 from infra.local.console import server
 
 STACK: Any = SimpleNamespace(endpoint_url="http://127.0.0.1:1")
@@ -104,6 +110,18 @@ def answering(statuses: list[int | None]) -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.server_port}"
         listening.shutdown()
         thread.join()
+
+
+def test_an_emulator_has_five_seconds_for_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def silent(url: str, timeout: float) -> None:
+        asked.append((url, timeout))
+        raise TimeoutError
+
+    monkeypatch.setattr("urllib.request.urlopen", silent)
+    assert not emulator.is_healthy("http://a", tries=2)
+    assert asked == [("http://a/_ministack/health", 5)] * 2
 
 
 def test_an_emulator_may_have_no_answer_as_often_as_it_is_given_tries() -> None:
@@ -264,6 +282,376 @@ def test_an_emulator_whose_port_was_taken_is_ended_before_another_is_started(
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.parametrize("error", [emulator.EmulatorError("ended"), KeyboardInterrupt()])
+def test_an_emulator_that_does_not_come_up_is_ended_and_only_its_log_is_kept(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[object] = []
+
+    def start(temporary: Path, log: Path, clock: Path, pages: object) -> tuple[str, str]:
+        assert (log.parent, clock.parent, clock.read_text()) == (temporary, temporary, "0")
+        log.write_text("so it said")
+        events.append(pages)
+        return "a", "http://a"
+
+    def wait(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(emulator, "WORKSPACE", tmp_path / "build")
+    monkeypatch.setattr(emulator, "LOG_FILE", tmp_path / "build" / "emulator.log")
+    monkeypatch.setattr(emulator, "_start", start)
+    monkeypatch.setattr(emulator, "_wait_until_healthy", wait)
+    monkeypatch.setattr(emulator, "_stop", events.append)
+    with pytest.raises(type(error)), emulator.emulator(["http://localhost:1"]):
+        pytest.fail("it is not there")
+    assert events == [["http://localhost:1"], "a"]
+    (kept,) = (tmp_path / "build").iterdir()
+    assert (kept.name, kept.read_text()) == ("emulator.log", "so it said")
+
+
+def test_an_emulator_knows_nothing_of_the_callers_accounts_and_listens_on_loopback_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"PATH": "/bin", "HOME": "/home/zoë"}
+    foreign = ("AWS_PROFILE", "AWS_DEFAULT_REGION", "PYTHONPATH", "MINISTACK_X", "CLOCK_FILE")
+    monkeypatch.setattr(os, "environ", kept | dict.fromkeys(foreign, "the callers"))
+    asked: list[Any] = []
+
+    def popen(words: list[str], **how: Any) -> str:
+        asked.append((words, how))
+        how["stdout"].write(b"it said")
+        return "process"
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    log = tmp_path / "log"
+    log.write_text("of a try before: the port is in use")
+    pages = ["http://localhost:1", "http://localhost:2"]
+    process, url = emulator._start(tmp_path, log, tmp_path / "clock", pages)
+    ((words, how),) = asked
+    port = urlsplit(url).port
+    assert cast("Any", process) == "process"
+    assert (url, log.read_bytes()) == (f"http://127.0.0.1:{port}", b"it said")
+    assert words == [sys.executable, str(Path(emulator.__file__).resolve())]
+    assert how.pop("env") == kept | {
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "ALLOWED_PAGES": "http://localhost:1,http://localhost:2",
+        "AUTH": "true",
+        "MINISTACK_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "LAMBDA_EXECUTOR": "local",
+        "SFTP_ENABLED": "0",
+        "IOT_MTLS_ENABLED": "0",
+        "DOCKER_HOST": f"unix://{tmp_path}/no-docker.sock",
+        "TMPDIR": str(tmp_path),
+        "CLOCK_FILE": str(tmp_path / "clock"),
+        "PYTHONUNBUFFERED": "1",
+    }
+    assert how.pop("stdout").closed
+    assert how == {
+        "cwd": tmp_path,
+        "stdin": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "start_new_session": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("ended", "answers", "last", "kind", "said"),
+    [
+        (None, [False, True], "", None, ""),
+        (3, [], "boom", emulator.EmulatorError, "ended with status 3:\n"),
+        (1, [], "address in use", emulator._PortTaken, "ended with status 1:\n"),
+        (None, [], "slow", emulator.EmulatorError, "did not answer within 60 s. It said:\n"),
+    ],
+)
+def test_an_emulator_is_waited_for_and_its_last_lines_are_shown_if_in_vain(
+    ended: int | None,
+    answers: list[bool],
+    last: str,
+    kind: type[Exception] | None,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = tmp_path / "log"
+    lines = [*(f"line {number}" for number in range(1, 20)), f"\udce4 {last}"]
+    log.write_text("\n".join(lines), errors="surrogateescape")
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    time = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr(emulator, "time", time)
+    coming = iter(answers)
+    monkeypatch.setattr(
+        emulator, "is_healthy", lambda url: url == "http://a" and next(coming, False)
+    )
+    process: Any = SimpleNamespace(poll=lambda: ended, returncode=ended)
+    if kind is None:
+        emulator._wait_until_healthy(process, "http://a", log)
+        assert now == [0.05]
+        return
+    with pytest.raises(emulator.EmulatorError) as failed:
+        emulator._wait_until_healthy(process, "http://a", log)
+    assert type(failed.value) is kind
+    shown = [f"  line {number}" for number in range(6, 20)] + [f"  \ufffd {last}"]
+    assert str(failed.value) == f"The emulator {said}" + "\n".join(shown)
+
+
+def test_an_emulator_ends_with_the_functions_that_it_started_and_may_have_ended() -> None:
+    starter = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'input()'], "
+    starter += "stdin=subprocess.PIPE).pid, flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", starter],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        emulator._stop(process)
+        assert process.returncode == -signal.SIGKILL
+        assert process.stdin is not None
+        assert process.stdin.closed
+        # Its end of the pipe has closed, so it is gone: nobody else has it.
+        assert process.stdout.read() == b""
+        with suppress(FileNotFoundError):  # until somebody reaps it, a dead process is a zombie
+            assert Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    with subprocess.Popen([sys.executable, "-c", ""], start_new_session=True) as ended:
+        ended.wait()
+        emulator._stop(ended)
+
+
+# --- A stack, and who finds it --------------------------------------------------------------------
+
+DEPLOYED = Deployment(
+    stack="credits-local",
+    stage="local",
+    changed=True,
+    api_id="abc",
+    api_url="http://elsewhere",
+    functions={"tick": "credits-local-tick"},
+    tables={"ledger": "credits-local-ledger"},
+    queues={"sweeps": "http://sweeps"},
+    buckets={"reports": "credits-local-reports"},
+    outputs={},
+)
+
+
+class Making:
+    """In place of all that a stack is made of: what was asked, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.events: list[Any] = []
+        self.asked: dict[str, Any] = {}
+        self.disabled: list[str] = []
+
+        @contextmanager
+        def issuer() -> Iterator[str]:
+            self.events.append("issuer")
+            yield "http://issuer"
+            self.events.append("no issuer")
+
+        @contextmanager
+        def emulated(pages: list[str]) -> Iterator[emulator.Emulator]:
+            self.events.append(("emulator", pages))
+            yield emulator.Emulator("http://emulator", Path("/tmp/the-clock"))  # noqa: S108
+            self.events.append("no emulator")
+
+        def deploy(stage: str, client: Callable[[str], Any], **asked: Any) -> Deployment:
+            assert (stage, client("iam").service) == ("local", "iam")
+            self.asked = asked
+            asked["say"]("deployed")
+            return DEPLOYED
+
+        def client(url: str, service: str, **_: Any) -> Any:
+            assert url == "http://emulator"
+            return SimpleNamespace(
+                service=service, list_rules=self._rules, disable_rule=self._disable
+            )
+
+        def respond(gateway: Any, *asked: Any, says_why: bool) -> None:
+            self.events.append((gateway.service, *asked, says_why))
+
+        monkeypatch.setattr(tokens, "issuer", issuer)
+        monkeypatch.setattr(tokens, "lead_back_to", lambda *asked: self.events.append(asked))
+        monkeypatch.setattr(emulator, "emulator", emulated)
+        monkeypatch.setattr(stacks, "client_of", client)
+        monkeypatch.setattr("infra.deployment.deploy.deploy", deploy)
+        monkeypatch.setattr("infra.deployment.gateway.put_gateway_responses", respond)
+
+    def _rules(self, NamePrefix: str) -> Any:  # noqa: N803
+        rules = ("credits-local-expiry", "credits-local-allocation", "credits-dev-expiry")
+        return {"Rules": [{"Name": name} for name in rules if name.startswith(NamePrefix)]}
+
+    def _disable(self, Name: str) -> None:  # noqa: N803
+        self.disabled.append(Name)
+
+
+@pytest.fixture
+def making(monkeypatch: pytest.MonkeyPatch) -> Making:
+    return Making(monkeypatch)
+
+
+@pytest.mark.usefixtures("state")
+def test_a_stack_is_made_of_what_was_deployed_and_is_found_as_long_as_it_is_there(
+    making: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    make: Any = object()
+    origins = ["http://127.0.0.1:7", "http://localhost:7"]
+    pages = [
+        "http://localhost:3000",
+        "http://localhost:5173",
+        "http://localhost:8080",
+        *origins,
+    ]
+    probes: list[object] = []
+
+    def is_healthy(url: str, tries: int) -> bool:
+        probes.append((url, tries))
+        return len(probes) < 2
+
+    monkeypatch.setattr(emulator, "is_healthy", is_healthy)
+    with stacks.local_stack(
+        say=said.append, publish_at=ADDRESS, origins=origins, make_package=make
+    ) as stack:
+        api = "http://emulator/_aws/execute-api/abc/v1"
+        assert making.events == [
+            "issuer",
+            ("emulator", pages),
+            ("apigateway", "abc", "v1", True),
+            ("http://issuer", [f"{api}/console"]),
+        ]
+        assert stack == stacks.LocalStack(
+            endpoint_url="http://emulator",
+            api_url=api,
+            stack="credits-local",
+            stage="local",
+            functions=DEPLOYED.functions,
+            tables=DEPLOYED.tables,
+            queues=DEPLOYED.queues,
+            buckets=DEPLOYED.buckets,
+            mail_url="http://emulator/_ministack/ses/messages",
+            issuer="http://issuer",
+            clock_file="/tmp/the-clock",  # noqa: S108
+        )
+        assert stacks.running_stack() == stack
+        assert json.loads(stack.to_json()) == asdict(stack)
+        with pytest.raises(stacks.NotRunningError, match="in another terminal: make up"):
+            stacks.running_stack()
+        assert probes == [("http://emulator", 3)] * 2
+        with pytest.raises(stacks.AlreadyRunningError), stacks.local_stack(publish_at=ADDRESS):
+            pytest.fail("there are two")
+    assert making.events[4:] == ["no emulator", "no issuer"], "the second one started nothing"
+    assert not stacks.STATE_FILE.exists()
+    assert said == ["Starting the emulator ...", "deployed"]
+    assert making.disabled == []
+    assert making.asked.pop("make_package") is make
+    assert making.asked.pop("region") == "us-east-1"
+    assert making.asked["parameters"] == {
+        "TokenIssuer": "http://issuer",
+        "TokenAudience": "credits",
+        "AllowedOrigins": ",".join(pages),
+        "ConsoleClientId": "console",
+        "ConsoleScope": "openid credits:admin",
+        "MailDomain": "local.example.com",
+        "ProductName": "Lighthouse",
+        "ProductUrl": "https://app.example.com/credits",
+        "ProductAddress": "Harbour Street 1, 20457 Hamburg, Germany",
+        "ProductSupport": "help@example.com",
+        "MailsASecond": "0",
+        "Events": "on",
+        "LowBalance": "20",
+    }
+
+
+def test_a_stack_of_a_test_is_found_by_nobody_and_ticks_only_when_told(
+    state: Path, making: Making
+) -> None:
+    with stacks.local_stack(schedules=False, is_shadow=True):
+        assert not state.exists()
+        assert making.disabled == ["credits-local-expiry", "credits-local-allocation"]
+        assert making.asked["parameters"]["Shadow"] == "on"
+    assert stacks.parameters("http://i", "dev")["MailDomain"] == "dev.example.com"
+
+
+@pytest.mark.parametrize("mistaken", ["catalogue", "price_list"])
+def test_a_mistake_in_plans_or_prices_is_told_before_anything_starts(
+    mistaken: str, making: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise packaging.PackagingError("line 3")
+
+    monkeypatch.setattr(packaging, mistaken, refuse)
+    with pytest.raises(packaging.PackagingError, match="line 3"), stacks.local_stack():
+        pytest.fail("it started")
+    assert making.events == []
+
+
+@pytest.mark.parametrize("left", [None, "", "{", "[]", "null", "{}", '{"endpoint_url": "x"}'])
+def test_what_is_no_running_stack_is_told_how_to_start_one(state: Path, left: str | None) -> None:
+    state.parent.mkdir()
+    if left is not None:
+        state.write_text(left)
+    with pytest.raises(stacks.NotRunningError, match=r"No local stack is running\. Start one"):
+        stacks.running_stack()
+
+
+def test_a_client_of_the_emulator_has_its_keys_and_as_many_connections_as_we_have_threads() -> None:
+    root = stacks.client_of(ADDRESS, "sqs")
+    role = stacks.client_of(
+        ADDRESS, "sqs", ("id", "secret", "session"), max_pool_connections=3, read_timeout=9
+    )
+    found = []
+    for client in (root, role):
+        keys = client._request_signer._credentials.get_frozen_credentials()
+        config = client.meta.config
+        found.append((keys[:3], config.max_pool_connections, config.read_timeout))
+        assert (client.meta.endpoint_url, client.meta.region_name) == (ADDRESS, "us-east-1")
+    assert found == [(("test", "test", None), 64, 60), (("id", "secret", "session"), 3, 9)]
+
+
+def test_a_token_of_a_stack_is_of_its_issuer_with_these_scopes_and_claims(
+    making: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "issue", lambda *asked, **named: (asked, named))
+    with stacks.local_stack() as stack:
+        usual: Any = stack.token("ada")
+        other: Any = stack.token("ada", "credits:admin", org="x")
+    assert usual == (("http://issuer", "ada", "credits:read credits:use"), {"claims": {}})
+    assert other == (("http://issuer", "ada", "credits:admin"), {"claims": {"org": "x"}})
+    assert making.events[-1] == "no issuer"
+
+
+def test_services_of_a_stack_are_by_its_clock_its_root_user_and_its_queues(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    connected: list[Any] = []
+    monkeypatch.setattr(
+        services, "connect", lambda *asked, **named: connected.append((asked, named))
+    )
+    outputs = {name: name for name in ("anchors", "exports", "reports")}
+    stack: Any = SimpleNamespace(
+        **{**vars(DEPLOYED), "buckets": outputs},
+        endpoint_url=ADDRESS,
+        clock_file=str(tmp_path / "clock"),
+        client=lambda service: f"client of {service}",
+    )
+    monkeypatch.setattr(
+        services,
+        "settings_of",
+        lambda *asked: Settings.read({"AWS_REGION": asked[1], "STAGE": asked[0]}),
+    )
+    made = services.services_of_local(stack, 5)
+    assert made.settings.clock_file == stack.clock_file
+    keys = {"endpoint_url": ADDRESS, "access_key": "test", "secret_key": "test"}
+    assert connected == [(("us-east-1", 5), keys)]
+    assert services.queues_of_local(stack)._client == "client of sqs"
+
+
 # --- What listens beside the emulator -------------------------------------------------------------
 
 
@@ -273,7 +661,13 @@ def console() -> Iterator[str]:
         yield page.url
 
 
-@pytest.mark.parametrize("serve", [tokens.issuer, console])
+@pytest.fixture(scope="module", params=[tokens.issuer, console])
+def listening(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of something that listens; an issuer makes a key first, so there is one of it."""
+    with request.param() as url:
+        yield url
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS", "WHATEVER"])
 @pytest.mark.parametrize(
     "said",
@@ -285,16 +679,39 @@ def console() -> Iterator[str]:
     ],
 )
 def test_no_page_of_anybody_else_is_answered_whatever_it_asks(
-    serve: Callable[[], Any], method: str, said: dict[str, str]
+    listening: str, method: str, said: dict[str, str]
 ) -> None:
-    with serve() as url:
-        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
-        json_type = {"Content-Type": "application/json"}
-        connection.request(method, "/token", b'{"sub": "ops"}', json_type | said)
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        connection.close()
+    connection = http.client.HTTPConnection(urlsplit(listening).netloc, timeout=30)
+    json_type = {"Content-Type": "application/json"}
+    connection.request(method, "/token", b'{"sub": "ops"}', json_type | said)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
     assert answer.status == 403
+    assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Connection"] == "close"
-    assert method == "HEAD" or text.startswith(f"This is {url} of a local stack of Credits.")
+    assert method == "HEAD" or text.startswith(f"This is {listening} of a local stack of Credits.")
     assert "access-control-allow-origin" not in answer.headers
+
+
+def test_after_a_refusal_nothing_follows_on_its_connection(listening: str) -> None:
+    """No body where none may be, and no answer to what came with the request that was refused."""
+    address = urlsplit(listening)
+    with socket.create_connection(("127.0.0.1", address.port or 0)) as line:
+        own = f"GET /jwks.json HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n"
+        line.sendall(f"HEAD / HTTP/1.1\r\nHost: evil.example.com\r\n\r\n{own}".encode())
+        with line.makefile("rb") as answered:
+            text = answered.read().decode()
+    assert text.partition(" ")[2].startswith("403 ")
+    assert text.endswith("\r\nConnection: close\r\n\r\n")
+
+
+def test_what_listens_is_reached_by_loopbacks_own_address_alone(listening: str) -> None:
+    """Were it bound to every address, it would answer at this one, and other machines, too."""
+    other = ("127.0.0.2", urlsplit(listening).port or 0)
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(other, timeout=10):
+        pytest.fail("it answers there")
+
+
+def test_no_listener_waits_for_ever_for_the_rest_of_a_request() -> None:
+    assert (tokens._Handler.timeout, server._Handler.timeout) == (10, 30)

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
+from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.store.wire.errors import NoAnswer, ServiceError
 from infra import reach, session
 from infra.__main__ import COMMANDS, main
@@ -36,7 +38,9 @@ from infra.commands import deploy as command
 from infra.deployment import packaging
 from infra.deployment.deployed import Deployment
 from infra.deployment.errors import DeployError
+from infra.deployment.stage_services import THREADS
 from infra.doctor import before
+from infra.local import stacks
 from infra.local.stacks import LocalStack
 from infra.session import (
     AwsError,
@@ -143,6 +147,31 @@ def test_the_region_of_a_profile_does_not_win_over_the_environments(
     assert str(aws) == "AWS account 123456789012, region eu-west-1 (from AWS_REGION)"
     aws.client("dynamodb")
     assert made == [("sts", "us-east-1"), ("sts", "eu-west-1"), ("dynamodb", "eu-west-1")]
+    assert (aws.account, aws.caller) == (CALLER["Account"], CALLER["Arn"])
+
+
+def test_a_client_goes_to_the_address_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(_: Any, *asked: str, **where: Any) -> Any:
+        return asked, where, where.pop("config").connect_timeout
+
+    monkeypatch.setattr(botocore.session.Session, "create_client", create)
+    sdk = botocore.session.Session()
+    found = session.make_client(sdk, "sqs", "eu-west-1", {}, endpoint_url="http://localhost:1")
+    where = {"region_name": "eu-west-1", "endpoint_url": "http://localhost:1"}
+    assert found == (("sqs",), where, 10)
+
+
+def test_a_mistaken_region_of_the_default_profile_is_said_to_be_that(
+    machine: Callable[[str], None],
+) -> None:
+    machine("[default]\nregion = Ireland\n")
+    with pytest.raises(AwsError, match=r"^profile default must be a region of AWS"):
+        open_session()
+
+
+def test_an_error_with_its_own_advice_is_said_in_its_own_words() -> None:
+    assert session.words(DeployError("there is no stack")) == "there is no stack"
+    assert session.words(refused("AccessDenied")).startswith("AWS refuses: ")
 
 
 def test_every_region_that_the_sdk_knows_has_the_form_of_one() -> None:
@@ -242,6 +271,11 @@ TROUBLE = {
         UnreachableError,
         "make up",
     ),
+    "a local stack that ended, by its other name": (
+        EndpointConnectionError(endpoint_url="http://localhost:4566/"),
+        UnreachableError,
+        "make up",
+    ),
     "a local stack that ended": (
         EndpointConnectionError(endpoint_url="http://127.0.0.1:4566/"),
         UnreachableError,
@@ -262,6 +296,12 @@ def test_the_profile_to_log_in_with_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("AWS_PROFILE", "prod")
     assert "aws sso login --profile prod\n" in str(explained(UnauthorizedSSOTokenError()))
     assert "aws login --profile prod\n" in str(explained(LoginRefreshRequired()))
+    program = CredentialRetrievalError(provider="custom-process", error_msg="no vault")
+    assert "the credentials of profile prod cannot be had" in str(explained(program))
+    # As botocore has it, which reads the older name first.
+    monkeypatch.setenv("AWS_DEFAULT_PROFILE", "old")
+    assert "aws login --profile old\n" in str(explained(LoginRefreshRequired()))
+    assert botocore.session.Session().profile == "old"
 
 
 SSO_PROFILE = """
@@ -449,6 +489,112 @@ def test_account_and_region_are_shown_before_anything_is_looked_for(
     with pytest.raises(DeployError, match="there is no dev"):
         reach.reach("dev", "eu-west-1")
     assert made == [("sts", "eu-west-1")]
+
+
+DEPLOYED = Deployment(
+    stack="credits-dev",
+    stage="dev",
+    changed=False,
+    api_id="abc",
+    api_url="https://api",
+    functions={"tick": "a-function"},
+    tables={
+        name: f"dev-{name}" for name in ("ledger", "subscriptions", "edits", "mails", "idempotency")
+    },
+    queues={"sweeps": "a-queue"},
+    buckets={},
+    outputs={},
+)
+
+
+def test_a_stage_is_reached_in_the_region_and_account_that_were_shown(
+    made: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def note(name: str) -> Callable[..., Any]:
+        def noted(*given: Any) -> str:
+            asked.append((name, *given))
+            return name
+
+        return noted
+
+    monkeypatch.setattr(reach, "describe", lambda *_: DEPLOYED)
+    monkeypatch.setattr(reach, "settings_of", note("settings"))
+    monkeypatch.setattr(reach, "connect", note("dynamodb"))
+    monkeypatch.setattr(reach, "StageServices", lambda *given: given)
+    found = reach.reach("dev", "eu-west-1")
+    assert asked == [
+        ("settings", "dev", "eu-west-1", DEPLOYED),
+        ("dynamodb", "eu-west-1", THREADS),
+    ]
+    assert cast("Any", found.services) == ("settings", found.client, "dynamodb")
+    assert (found.stage, found.account, found.caller) == ("dev", "123456789012", CALLER["Arn"])
+    assert (found.functions, found.queues) == (DEPLOYED.functions, DEPLOYED.queues)
+    found.client("sqs")
+    assert made == [("sts", "eu-west-1"), ("sqs", "eu-west-1")]
+
+    def without(*_: object) -> None:
+        raise NoCredentialsError
+
+    monkeypatch.setattr(reach, "connect", without)
+    with pytest.raises(CredentialsError):
+        reach.services_of("dev", "eu-west-1")
+
+
+def test_a_stage_that_there_is_not_is_looked_for_nowhere(made: list[tuple[str, str]]) -> None:
+    with pytest.raises(DeployError, match="no stage 'prood'; the stages are local, dev, prod"):
+        reach.reach("prood", "eu-west-1")
+    assert made == []
+
+
+def test_the_local_stack_is_reached_by_its_own_names_and_queues(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack = SimpleNamespace(
+        stage="local", functions={"tick": "f"}, queues={"sweeps": "q"}, client=lambda _: "client"
+    )
+    services = SimpleNamespace(queues="of AWS")
+    monkeypatch.setattr(stacks, "running_stack", lambda: stack)
+    monkeypatch.setattr(reach, "services_of_local", lambda of: services if of is stack else None)
+    monkeypatch.setattr(reach, "queues_of_local", lambda of: "its own" if of is stack else None)
+    found = reach.reach("local", "")
+    assert (found.stage, found.functions, found.queues) == ("local", {"tick": "f"}, {"sweeps": "q"})
+    assert found.services is cast("Any", services)
+    assert services.queues == "its own"
+    assert (found.client("sqs"), found.account, found.caller) == ("client", None, "")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_who_is_entered_again_is_the_same_user_as_of_another_instant() -> None:
+    catalogue = packaging.catalogue()
+    asked: list[Any] = []
+
+    def change(user_id: str, decide: Callable[..., Any], *how: Any) -> Any:
+        asked.append((user_id, *how))
+        return decide(*existing)
+
+    services = SimpleNamespace(catalogue=catalogue, subscriptions=SimpleNamespace(change=change))
+    values = {
+        "user_id": "42",
+        "email": "zoe@example.com",
+        "timezone": "Europe/Paris",
+        "plan": "starter",
+        "billing_interval": "yearly",
+        "status": "active",
+        "started_at": "2023-01-30T21:21:21Z",
+    }
+    first, second = (datetime(2026, 7, day, tzinfo=UTC) for day in (1, 2))
+    existing: list[Any] = [None]
+    made = reach.enter(cast("Any", services), values, first)
+    assert (made.user_id, made.email, made.version) == ("42", "zoe@example.com", 1)
+    # An amount from before the plan's cap was lowered stays, on the plan that it is on.
+    existing[0] = replace(made, allocation_amount=10**9)
+    more = {"timezone": "Asia/Tokyo", "allocation_amount": 10**9}
+    again = reach.enter(cast("Any", services), {**values, **more}, second)
+    assert (again.timezone, again.version) == ("Asia/Tokyo", 2)
+    assert (again.allocation_amount, again.registered_at) == (10**9, first)
+    assert asked == [("42", BY_IMPORT, first), ("42", BY_IMPORT, second)]
 
 
 def test_a_deployment_shows_account_and_region_before_anything_is_asked(

@@ -38,6 +38,7 @@ GOOD = {
     "code_challenge_method": "S256",
     "audience": "credits",
 }
+LIMITED = ("scope", "state", "nonce", "code_challenge", "code_challenge_method", "response_type")
 PERSON = "subject=ada&scope=credits%3Aadmin"
 
 
@@ -76,8 +77,18 @@ def test_who_signs_in_is_sent_back_with_a_code_that_stands_for_them(issuer: Issu
 
 
 def test_people_have_the_scopes_that_they_chose_and_no_others(issuer: Issuer) -> None:
-    form = "subject=ada&scope=credits%3Aread&scope=root&scope=openid"
-    assert exchange(issuer, issuer.code(form)).scope == "openid credits:read"
+    form = "subject=+Zo%C3%AB+&scope=credits%3Aread&scope=root&scope=openid"
+    assert exchange(issuer, issuer.code(form)) == SignedIn(
+        "Zoë", "openid credits:read", "the-nonce"
+    )
+    without = {"scope": "credits:admin", "nonce": ""}
+    assert exchange(issuer, issuer.code(form, **without)) == SignedIn("Zoë", "credits:read", "")
+
+
+def test_a_code_cannot_be_guessed(issuer: Issuer) -> None:
+    codes = {issuer.code() for _ in range(10)}
+    assert len(codes) == 10
+    assert min(map(len, codes)) >= 43, "32 bytes of chance"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +99,7 @@ def test_people_have_the_scopes_that_they_chose_and_no_others(issuer: Issuer) ->
         ({"redirect_uri": f"{HOME}?x=1"}, "redirect_uri"),
         ({"redirect_uri": HOME.replace("127.0.0.1", "localhost")}, "redirect_uri"),
         ({"redirect_uri": ""}, "redirect_uri"),
-        ({"state": "x" * 513}, "512"),
+        *(({field: "x" * 513}, "512") for field in LIMITED),
     ],
 )
 def test_nobody_is_sent_to_an_address_that_is_not_known(
@@ -96,6 +107,20 @@ def test_nobody_is_sent_to_an_address_that_is_not_known(
 ) -> None:
     with pytest.raises(BadRequest, match=words):
         issuer.asked(urlencode({**GOOD, **change}))
+
+
+def test_a_field_may_have_512_characters_and_all_addresses_are_named_in_order(
+    issuer: Issuer,
+) -> None:
+    longest = "x" * 512
+    asked = issuer.asked(urlencode({**GOOD, "state": longest, "nonce": longest}))
+    assert (asked.state, asked.nonce) == (longest, longest)
+    issuer.redirect_uris = frozenset(f"http://{letter}" for letter in "fbdaec")
+    with pytest.raises(BadRequest, match=r"letter, http://a or http://b or .* or http://f$"):
+        issuer.asked(urlencode(GOOD))
+    issuer.redirect_uris = frozenset()
+    with pytest.raises(BadRequest, match="to the letter, none yet"):
+        issuer.asked(urlencode(GOOD))
 
 
 def test_a_field_that_comes_twice_is_refused(issuer: Issuer) -> None:
@@ -126,7 +151,9 @@ def test_a_page_that_asks_wrongly_is_told_so_at_its_own_address(
     assert caught.value.error == error
     address = urlsplit(issuer.where_to_refuse(query, caught.value))
     assert f"{address.scheme}://{address.netloc}{address.path}" == HOME
-    assert dict(parse_qsl(address.query))["error"] == error
+    told = {"error": error, "error_description": caught.value.description}
+    state = {} if change.get("state") == "" else {"state": "the-state"}
+    assert dict(parse_qsl(address.query)) == told | state
 
 
 def test_who_declines_gets_no_code(issuer: Issuer) -> None:
@@ -161,6 +188,17 @@ def test_a_code_is_exchanged_only_by_the_page_that_began(
     with pytest.raises(Refused) as caught:
         exchange(issuer, **{"code": code, **change})
     assert caught.value.error == error
+
+
+def test_a_verifier_has_43_to_128_characters(issuer: Issuer) -> None:
+    for length, is_good in ((42, False), (43, True), (128, True), (129, False)):
+        verifier = "~" * length
+        code = issuer.code(code_challenge=challenge_of(verifier))
+        if is_good:
+            assert exchange(issuer, code, code_verifier=verifier).subject == "ada"
+        else:
+            with pytest.raises(Refused, match="invalid_grant"):
+                exchange(issuer, code, code_verifier=verifier)
 
 
 def test_a_code_is_good_for_one_try(issuer: Issuer) -> None:
@@ -198,17 +236,20 @@ def test_the_page_says_that_it_is_a_toy_and_leads_nowhere_else(issuer: Issuer) -
     assert "A toy of the local stack" in page(asked)
     assert 'value="credits:admin" checked' in page(asked)
     assert 'value="credits:billing" checked' not in page(asked)
-    assert "form-action 'self' http://127.0.0.1:4000" in policy(asked)
-    assert "frame-ancestors 'none'" in policy(asked)
+    assert "<span>see, use and hold anybody&#x27;s</span>" in page(asked)
+    assert policy(asked) == (
+        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; "
+        "form-action 'self' http://127.0.0.1:4000"
+    )
 
 
 # --- Over HTTP ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with tokens.issuer() as running:
-        tokens.lead_back_to(running, [HOME])
+        tokens.lead_back_to(running, ["http://localhost:1/console", HOME])
         yield running
 
 
@@ -256,13 +297,37 @@ def test_the_console_signs_somebody_in_and_may_read_the_tokens_from_its_own_orig
 ) -> None:
     status, headers, text = exchanged(url, signed_in(url), Origin=ORIGIN)
     assert (status, headers["access-control-allow-origin"]) == (200, ORIGIN)
+    assert (headers["vary"], headers["content-type"]) == ("Origin", "application/json")
     assert headers["cache-control"] == "no-store"
     told: dict[str, Any] = json.loads(text)
     key = jwt.PyJWKClient(f"{url}/jwks.json").get_signing_key_from_jwt(told["access_token"])
     access = jwt.decode(told["access_token"], key, ["RS256"], audience="credits", issuer=url)
     assert (access["sub"], access["scope"]) == ("ada", "openid credits:admin")
+    assert (access["client_id"], access["exp"] - access["iat"]) == ("console", 3600)
+    assert [told[name] for name in ("expires_in", "scope")] == [3600, "openid credits:admin"]
     who = jwt.decode(told["id_token"], key, ["RS256"], audience="console", issuer=url)
     assert (who["sub"], who["nonce"]) == ("ada", "the-nonce")
+
+
+def test_who_signs_in_without_openid_has_no_id_token_and_any_letters_in_their_name(
+    url: str,
+) -> None:
+    path = f"/authorize?{urlencode({**GOOD, 'scope': 'credits:admin'})}"
+    form = "subject=Zoë&scope=credits:admin".encode().decode("latin-1")
+    _, headers, _ = send(url, "POST", path, form, Content_Type=FORM)
+    code = dict(parse_qsl(urlsplit(headers["location"]).query))["code"]
+    told = json.loads(exchanged(url, code)[2])
+    assert "id_token" not in told
+    claims = jwt.decode(told["access_token"], options={"verify_signature": False})
+    assert (claims["sub"], claims["scope"]) == ("Zoë", "credits:admin")
+
+
+def test_the_page_of_the_sign_in_may_do_nothing_but_that(url: str) -> None:
+    status, headers, text = send(url, "GET", f"/authorize?{urlencode(GOOD)}")
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "form-action 'self' http://127.0.0.1:4000" in headers["content-security-policy"]
+    assert (headers["referrer-policy"], headers["cache-control"]) == ("no-referrer", "no-store")
+    assert "Local sign-in" in text
 
 
 def test_no_page_of_another_origin_exchanges_a_code_or_makes_a_token(url: str) -> None:
@@ -290,8 +355,9 @@ def test_a_wrong_request_is_told_so_where_it_belongs(url: str) -> None:
     status, headers, _ = send(url, "GET", f"/authorize?{wrong}")
     assert status == 303
     assert headers["location"].startswith(f"{HOME}?error=invalid_scope")
-    status, _, text = exchanged(url, "unknown", Origin=ORIGIN)
+    status, headers, text = exchanged(url, "unknown", Origin=ORIGIN)
     assert (status, json.loads(text)["error"]) == (400, "invalid_grant")
+    assert headers["access-control-allow-origin"] == ORIGIN, "or the page could not read why"
 
 
 def test_the_discovery_document_says_how_people_sign_in(url: str) -> None:
@@ -299,3 +365,5 @@ def test_the_discovery_document_says_how_people_sign_in(url: str) -> None:
     assert told["authorization_endpoint"] == f"{url}/authorize"
     assert told["code_challenge_methods_supported"] == ["S256"]
     assert set(told["grant_types_supported"]) == {"client_credentials", "authorization_code"}
+    assert {"openid", "credits:read", "credits:admin"} <= set(told["scopes_supported"])
+    assert (told["issuer"], told["jwks_uri"]) == (url, f"{url}/jwks.json")

@@ -19,7 +19,7 @@ from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from chalicelib.api import console as pages
 from chalicelib.api.principal import Scope
@@ -338,7 +338,7 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
             return _page(stage, policy)
         if parts.path.rstrip("/") == "/docs":
             return Answer(200, pages.MEDIA_TYPES[".html"], reference.page(), policy)
-        folder, _, name = unquote(parts.path).rpartition("/")
+        folder, _, name = parts.path.rpartition("/")
         file = FILES.get(name) if folder == "/console" else None
         if file is None:
             return _refused(404, "there is no such file")
