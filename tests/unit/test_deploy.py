@@ -36,7 +36,7 @@ from infra.deployment import (
 )
 from infra.deployment.deployed import describe
 from infra.deployment.errors import DeployError, StackFailedError
-from infra.deployment.parameters import parameters_of
+from infra.deployment.parameters import check_parameters, parameters_of
 from infra.deployment.stack import NETWORK_PATIENCE
 from infra.deployment.stack_facts import describe_stack
 from infra.deployment.stage_services import StageServices, settings_of
@@ -232,6 +232,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_stack_that_stays_failed_ends_the_deployment_at_once_with_the_failure() -> None:
     aws = Aws(
         status=None,
@@ -750,6 +751,16 @@ def test_a_mistake_in_the_plans_is_told_with_its_line(tmp_path: Path) -> None:
             packaging.catalogue(tmp_path)
         with pytest.raises(packaging.PackagingError, match=r"^chalicelib/plans.toml, line"):
             packaging.package("local", tmp_path / "output", region="eu-west-1", root=tmp_path)
+    file.write_text(FREE)
+    prices = tmp_path / "chalicelib" / "stripe.toml"
+    for content, says in (
+        (b"[[prices]]\n", ", line 1"),
+        (b"\xff", " cannot be read"),
+        (None, " cannot"),
+    ):
+        prices.write_bytes(content) if content is not None else prices.unlink()
+        with pytest.raises(packaging.PackagingError, match=rf"^chalicelib/stripe.toml{says}"):
+            packaging.package("local", tmp_path / "output", region="eu-west-1", root=tmp_path)
     file.write_bytes(b"\xff")
     with pytest.raises(packaging.PackagingError, match=r"plans.toml cannot be read"):
         packaging.catalogue(tmp_path)
@@ -836,6 +847,44 @@ def test_a_parameter_that_the_template_would_not_take_is_named_first(
     with pytest.raises(DeployError) as refused:
         parameters_of("prod")
     assert str(refused.value).startswith(f"infra/parameters.toml, [prod]: {problem}")
+
+
+def test_every_mistake_in_the_parameters_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "parameters.toml"
+    monkeypatch.setattr("infra.deployment.parameters.PARAMETERS_FILE", file)
+    file.write_text(f'[prod]\nAlarmEmail = "{"a" * 500}"\nMailsASecond = -1\n')
+    with pytest.raises(DeployError) as refused:
+        parameters_of("prod")
+    first, second = str(refused.value).splitlines()
+    assert "[prod]: AlarmEmail must be of the form" in first
+    assert first.endswith("; is '" + "a" * 79), "a long value is cut off"
+    assert second.startswith("infra/parameters.toml, [prod]: MailsASecond must be a number")
+    for text, says in (
+        ("[dev]\n", "There is no [prod] in"),
+        ("prod = 1\n", "There is no [prod] in"),
+    ):
+        file.write_text(text)
+        with pytest.raises(DeployError, match=re.escape(says)):
+            parameters_of("prod")
+    file.write_text("[prod")
+    with pytest.raises(DeployError, match="is not TOML"):
+        parameters_of("prod")
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({}, "TokenIssuer and TokenAudience"),
+        ({"TokenIssuer": "", "TokenAudience": "a"}, "TokenIssuer"),
+    ],
+)
+def test_whose_tokens_to_take_is_asked_for_before_anything_is_made(
+    given: dict[str, str], missing: str
+) -> None:
+    with pytest.raises(DeployError, match=rf"Set {missing} under \[dev\] in infra/parameters.toml"):
+        check_parameters("dev", given, "eu-west-1")
 
 
 def test_parameters_at_the_limits_are_taken(
@@ -1138,6 +1187,7 @@ def test_limits_are_asked_for_only_once_every_key_is_in_its_plan(
     is_on, is_ready = wanted == "on", made_before == len(LANES)
     assert len(required) == (is_on and is_ready)
     assert (caller_limits.NOT_YET in said) is (is_on and not is_ready)
+    assert caller_limits.NOT_YET.endswith("Deploy again in five minutes.")
 
 
 def test_an_update_is_watched_for_as_long_as_its_alarms_may_take_it_back(

@@ -77,6 +77,9 @@ def test_the_day_is_ahead_wherever_somebody_lives() -> None:
     begun = refused(terms(0), plan(10, "2027-01-01"), at.replace(hour=10, minute=0, second=0))
     assert begun is not None
     assert begun.endswith("grants_since = 2027-02-01")
+    last = refused(terms(0), plan(10), datetime(2026, 12, 31, 9, tzinfo=UTC))
+    assert last is not None
+    assert last.endswith("grants_since = 2027-01-01"), "from the 31st it is a day to the next month"
 
 
 def test_the_same_date_does_not_count_twice() -> None:
