@@ -1,6 +1,8 @@
 """What a file of advisories says of packages, and when it says nothing that can be relied on."""
 
 import json
+import subprocess
+import venv
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.packages import advisories
+from infra.deployment import packaging
+from infra.packages import advisories, programs
 from infra.packages.advisories import AdvisoriesError, Advisory, look, pinned
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -263,3 +266,45 @@ def test_whatever_stands_in_a_document_it_is_told_or_refused(
             assert isinstance(found(tmp_path, document(), each), list)
         except AdvisoriesError:
             continue  # any other error ends the test
+
+
+# --- The program that looks for them --------------------------------------------------------------
+
+
+def test_a_program_is_installed_once_from_its_list_with_every_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: list[list[str]] = []
+
+    def create(folder: Path, **settings: bool) -> None:
+        assert settings == {"with_pip": True, "clear": True}
+        (folder / "bin").mkdir(parents=True, exist_ok=True)
+
+    def pip(command: list[str], *, check: bool) -> None:
+        run.append(command)
+        folder = Path(command[0]).parent
+        if "lost" in requirements.read_text():
+            assert check
+            raise subprocess.CalledProcessError(1, command)
+        (folder / "linter").touch()
+
+    monkeypatch.setattr(venv, "create", create)
+    monkeypatch.setattr(subprocess, "run", pip)
+    monkeypatch.setattr(programs, "LISTS", tmp_path)
+    monkeypatch.setattr(packaging, "BUILD", tmp_path / "build")
+    requirements = tmp_path / "linter.txt"
+    found = set()
+    # A list that changes by little is another list.
+    for number in range(20):
+        requirements.write_text(f"linter=={number}")
+        found |= {programs.program("linter"), programs.program("linter")}
+    assert len(found) == len(run) == 20
+    assert all(each.exists() for each in found)
+    words = ["--only-binary", ":all:", "--require-hashes", "-r", str(requirements)]
+    assert run[0][-5:] == words
+    requirements.write_text("lost")
+    # What was begun and not ended is begun again.
+    for _ in range(2):
+        with pytest.raises(programs.ProgramError, match=r"^linter could not be installed"):
+            programs.program("linter")
+    assert len(run) == 22

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -1134,6 +1135,24 @@ def test_a_check_that_does_not_end_is_left_alone_and_its_neighbours_are_not() ->
         fine("passing", "all is well"),
     ]
     assert looked_at == ["endless", "passing"]
+
+
+def test_all_checks_together_have_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are looked at after it are not waited for."""
+    released = threading.Event()
+
+    def endless(_: Site) -> Iterator[Finding]:
+        released.wait(20)
+        yield fine("endless", "at last")
+
+    times = itertools.chain([0.0], itertools.repeat(60.0))
+    monkeypatch.setattr(examination, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    began = time.monotonic()
+    found = [each.says for each in examination.examine({"a": endless, "b": endless}, SITE)]
+    took = time.monotonic() - began
+    released.set()
+    assert found == ["no answer within 30 s"] * 2
+    assert took < 10
 
 
 def test_the_local_stage_is_not_asked_what_only_matters_in_aws() -> None:
