@@ -209,6 +209,16 @@ class Aws:
         return said
 
 
+def agreeing(asked: list[Any], what: Callable[[], Any]) -> terminal.Confirm:
+    """Agrees each time, and keeps what was so when it was asked."""
+
+    def confirm() -> bool:
+        asked.append(what())
+        return True
+
+    return confirm
+
+
 class Clock:
     """A clock that passes only while something sleeps; it cuts off who sleeps for ever."""
 
@@ -274,7 +284,7 @@ def test_a_stack_that_was_never_made_or_is_half_gone_is_removed_before_the_next_
 ) -> None:
     aws = Aws(status=status, events=[event(1, "credits-prod", "CREATE_COMPLETE")])
     asked: list[bool] = []
-    said = aws.deploy(confirm=lambda: asked.append(aws.deleted) or True)  # type: ignore[func-returns-value]
+    said = aws.deploy(confirm=agreeing(asked, lambda: aws.deleted))
     assert asked == [True], "nothing is left, so only the changes are asked about"
     assert f"Removing stack credits-prod, whose {what} failed ..." in said
     assert aws.deleted
@@ -1302,7 +1312,7 @@ def test_all_that_was_left_is_imported_and_then_brought_to_the_template(
             self.events.append(event(len(self.events), "credits-prod", status))
 
     aws, asked = Twice(status=None, events=[]), []
-    said = aws.deploy(confirm=lambda: asked.append(len(aws.sent_as("execute_change_set"))) or True)  # type: ignore[func-returns-value]
+    said = aws.deploy(confirm=agreeing(asked, lambda: len(aws.sent_as("execute_change_set"))))
     assert looked == {"stage": "prod", "account": "000000000000", "region": "eu-west-1"}
     first = said.index(
         "What an earlier stack credits-prod left is taken over, with all that is in it:"
@@ -1360,7 +1370,7 @@ def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
         region="eu-west-1",
         parameters=PARAMETERS,
         say=said.append,
-        confirm=lambda: asked.append(True) or True,  # type: ignore[func-returns-value]
+        confirm=agreeing(asked, lambda: True),
         make_package=make_package,
     )
     assert asked == [True], "the second step is a part of what was agreed to"

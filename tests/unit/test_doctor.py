@@ -412,7 +412,7 @@ def test_a_name_is_asked_for_at_its_own_service_which_says_that_there_is_none(ki
     service, call, parameter, code = ABSENT[kind]
     named = "arn:aws-cn:sns:eu-west-1:123456789012:it" if service == "sns" else "it"
 
-    def client(is_there: bool, asked: str) -> Any:  # noqa: FBT001 - a stub
+    def client(asked: str, *, is_there: bool, **_: Any) -> Any:
         def answer(**given: str) -> Json:
             assert given == {parameter: named}
             if is_there:
@@ -423,8 +423,7 @@ def test_a_name_is_asked_for_at_its_own_service_which_says_that_there_is_none(ki
         return SimpleNamespace(meta=SimpleNamespace(partition="aws-cn"), **{call: answer})
 
     for is_there in (True, False):
-        made = partial(client, is_there)
-        site = replace(SITE, client=lambda asked, made=made, **_: made(asked), _clients={})
+        site = replace(SITE, client=partial(client, is_there=is_there), _clients={})
         assert stack.is_taken(site, Named(kind, "it")) is is_there
 
 
