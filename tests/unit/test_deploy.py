@@ -1311,7 +1311,8 @@ def test_all_that_was_left_is_imported_and_then_brought_to_the_template(
             status = "UPDATE_COMPLETE" if self.events else "IMPORT_COMPLETE"
             self.events.append(event(len(self.events), "credits-prod", status))
 
-    aws, asked = Twice(status=None, events=[]), []
+    aws = Twice(status=None, events=[])
+    asked: list[int] = []
     said = aws.deploy(confirm=agreeing(asked, lambda: len(aws.sent_as("execute_change_set"))))
     assert looked == {"stage": "prod", "account": "000000000000", "region": "eu-west-1"}
     first = said.index(

@@ -116,6 +116,8 @@ def test_a_date_is_not_moved_back_nor_taken_out(since: str | None) -> None:
 def test_a_date_of_a_plan_that_grants_moves_only_to_a_day_ahead() -> None:
     assert refused(terms(10), plan(10, "2026-12-01")) is None
     assert refused(terms(10, "2026-02-01"), plan(10, "2026-12-01")) is None
+    assert refused(terms(10), plan(10, "2026-11-30")) is None
+    assert refused(terms(10), plan(10, "2026-11-29")) is not None, "where it is tomorrow already"
     left = "Plan 'pro' grants already, and 2026-11-28 is no day ahead. "
     assert refused(terms(10, "2026-02-01"), plan(10, "2026-11-28")) == (
         f"{left}Write in {WHERE}: grants_since = 2026-02-01"
@@ -406,6 +408,15 @@ def test_code_without_plans_is_no_reason_to_go_on(
     monkeypatch.setattr(plan_changes, "_download", lambda _: code)
     with pytest.raises(UnreadableDeploymentError, match="code of function there cannot be read"):
         plan_changes.deployed(Functions(), "there")
+
+
+def test_the_code_is_downloaded_from_where_lambda_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(_: URLLib3Session, request: Any) -> Any:
+        assert (request.method, request.url) == ("GET", "https://code.example.com")
+        return SimpleNamespace(status_code=200, content=archive(**{PLANS: "x = 1"}))
+
+    monkeypatch.setattr(URLLib3Session, "send", send)
+    assert plan_changes.deployed(Functions(), "there") == "x = 1"
 
 
 @pytest.mark.parametrize("status", [403, 404, 503])
