@@ -151,6 +151,46 @@ def test_every_stage_that_can_be_deployed_has_its_settings(template: Template) -
     assert set(template["Mappings"]["Stages"]) == set(packaging.stages())
 
 
+def test_each_function_has_its_time_and_its_memory(template: Template) -> None:
+    found = {
+        name: (function["Properties"]["Timeout"], function["Properties"]["MemorySize"])
+        for name, function in resources_of_type(template, FUNCTION).items()
+    }
+    queued = (*("SweepZone", "CheckZone", "SendNotifications"), "PublishEvents")
+    assert found == {
+        "Authorizer": (10, 512),
+        # API Gateway gives up after 29 seconds.
+        **dict.fromkeys(("APIHandler", "ManualAllocate", "StripeWebhook"), (29, 512)),
+        **dict.fromkeys(("AllocationTick", "ExpiryTick", "CheckCompleteness"), (60, 256)),
+        "MailEvents": (60, 256),
+        **dict.fromkeys((*queued, "QueueNotifications", "WatchLedger"), (60, 512)),
+        **dict.fromkeys(("AllocateAccounts", "ExpireBatches"), (60, 1024)),
+        "AuditLedgers": (300, 1024),
+    }
+
+
+SETTINGS = (
+    "VisibilityTimeout MaximumReceives RetrySeconds Concurrency MailSenders MailRetrySeconds "
+    "RequestRate RequestBurst ManagementRate ManagementBurst KeyRate KeyBurst BackendRate "
+    "BackendBurst AccessLogDays"
+)
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings"),
+    [
+        ("dev", (360, 20, 90, 5, 2, 10, 50, 100, 5, 10, 10, 20, 30, 60, 14)),
+        ("prod", (360, 20, 90, 20, 2, 10, 500, 1000, 5, 10, 100, 200, 300, 600, 365)),
+    ],
+)
+def test_each_stage_has_its_own_numbers(
+    template: Template, stage: str, settings: tuple[int, ...]
+) -> None:
+    found = template["Mappings"]["Stages"][stage]
+    numbers = {name: value for name, value in found.items() if isinstance(value, int)}
+    assert numbers == dict(zip(SETTINGS.split(), settings, strict=True))
+
+
 @pytest.mark.parametrize("tick", ["AllocationTick", "ExpiryTick"])
 def test_ticks_come_on_the_quarter_hours(template: Template, tick: str) -> None:
     (event,) = properties(template, tick)["Events"].values()
@@ -168,6 +208,7 @@ def test_a_queue_feeds_its_function_and_is_told_which_messages_failed(
     source = event["Properties"]
     assert source["Queue"] == {"Fn::Sub": f"${{{queue}.Arn}}"}
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["MaximumBatchingWindowInSeconds"] == 0, "a message waits for no other"
     # A zone or a range has an invocation to itself; small work shares one.
     assert source["BatchSize"] == (1 if queue in ("SweepsQueue", "ChecksQueue") else 10)
     # Mails are few at a time: SES refuses what is over the account's rate.
@@ -243,7 +284,8 @@ def test_a_message_that_keeps_failing_is_kept_for_two_weeks(
     else:
         assert setting(template, receives, "prod") == 20
     two_weeks = 14 * 24 * 60 * 60
-    assert properties(template, dead_letter_queue)["MessageRetentionPeriod"] == two_weeks
+    for name in (queue, dead_letter_queue):
+        assert properties(template, name)["MessageRetentionPeriod"] == two_weeks
 
 
 def test_there_is_a_dead_letter_queue_behind_every_queue(template: Template) -> None:
@@ -433,6 +475,11 @@ def test_the_ledgers_second_reader_is_woken_for_entries_and_for_every_change(
     assert source["MaximumRecordAgeInSeconds"] == 72_000
     destination = {"Destination": {"Fn::GetAtt": ["LedgerStreamDlq", "Arn"]}}
     assert source["DestinationConfig"] == {"OnFailure": destination}
+    # The first one hears of entries alone, and soon.
+    (event,) = properties(template, "QueueNotifications")["Events"].values()
+    entries = source["FilterCriteria"]["Filters"][:1]
+    soon = {"BatchSize": 100, "MaximumBatchingWindowInSeconds": 0}
+    assert event["Properties"] == source | soon | {"FilterCriteria": {"Filters": entries}}
 
 
 def test_no_more_than_two_read_the_ledgers_stream(template: Template) -> None:
@@ -1302,6 +1349,11 @@ def test_a_month_is_counted_when_it_has_begun_for_a_day_in_every_zone(template: 
     (event,) = properties(template, "CheckCompleteness")["Events"].values()
     # Etc/GMT+12 begins its 1st at 12:00 UTC; the doctor looks for the count from 15:00 of the 2nd.
     assert event["Properties"]["Schedule"] == "cron(30 13 2,9 * ? *)"
+
+
+def test_ledgers_are_audited_every_day(template: Template) -> None:
+    (event,) = properties(template, "AuditLedgers")["Events"].values()
+    assert event["Properties"]["Schedule"] == "cron(40 13 * * ? *)", "the doctor says so, too"
 
 
 def test_the_authorizer_reads_each_parameter_as_what_it_is(template: Template) -> None:

@@ -338,6 +338,10 @@ def test_a_name_that_is_taken_stops_a_deployment_and_says_what_to_do() -> None:
     assert "delete-log-group --log-group-name /aws/lambda/credits-prod-a --region" in groups.fix
     assert "MailDomain under [prod]" in identity.fix
     assert only(stack.judge_names(SITE, [])).state is State.FINE
+    unasked = {"AWS::SNS::Topic": refused("AccessDenied"), "AWS::Events::EventBus": refused("x")}
+    unsaid = only(stack.judge_names(SITE, [], unasked))
+    assert unsaid.state is State.UNKNOWN
+    assert unsaid.says.startswith("of topics, event buses nobody knows what is there: ")
 
 
 def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_found_of_others() -> (
@@ -346,8 +350,11 @@ def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_foun
     class Aws:
         """An account in which all queues are taken, and nobody may ask for secrets."""
 
+        asked: list[str] = []  # noqa: RUF012 - of this test alone
+
         def __getattr__(self, call: str) -> Callable[..., Any]:
             def answer(**_: Any) -> Any:
+                self.asked.append(call)
                 if call == "get_queue_url":
                     return {"QueueUrl": "https://..."}
                 raise refused(
@@ -365,6 +372,7 @@ def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_foun
             return {"logGroups": []}
 
     nobody_knows, taken = stack.names(made_of(Aws()))
+    assert Aws.asked.count("describe_secret") == 1, "it is refused each time"
     assert nobody_knows.state is State.UNKNOWN
     assert nobody_knows.says.startswith("of secrets nobody knows what is there: AWS refuses")
     assert (taken.state, taken.stops) == (State.BAD, True)

@@ -213,6 +213,8 @@ def test_what_changes_of_billing_and_of_days_is_told() -> None:
     assert told(paid(YEARLY, MONTHLY), after) == [
         "Plan 'pro' grants to monthly subscriptions from 2027-01-01 on; until now that was: always"
     ]
+    (moved,) = told(paid(YEARLY, MONTHLY, monthly="2026-02-01"), after)
+    assert moved.endswith("from 2027-01-01 on; until now that was: 2026-02-01")
     (moved,) = told(paid(YEARLY), replace(paying(YEARLY), allocate_on=AllocateOn.ANNIVERSARY))
     assert moved == (
         "Plan 'pro': months begin on the day on which the subscription started from now on, not on "
@@ -401,6 +403,15 @@ def test_the_deployed_catalogue_is_that_of_the_code_that_runs(
     assert plan_changes.deployed(Functions(), "absent") is None
 
 
+def test_a_refusal_to_show_the_code_is_not_taken_for_a_stage_without_plans() -> None:
+    def refuse(**_: str) -> None:
+        error = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
+        raise ClientError(error, "GetFunction")  # type: ignore[arg-type]
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        plan_changes.deployed(SimpleNamespace(get_function=refuse), "there")
+
+
 @pytest.mark.parametrize("code", [archive(**{"app.py": ""}), b"no archive"])
 def test_code_without_plans_is_no_reason_to_go_on(
     code: bytes, monkeypatch: pytest.MonkeyPatch
@@ -411,7 +422,8 @@ def test_code_without_plans_is_no_reason_to_go_on(
 
 
 def test_the_code_is_downloaded_from_where_lambda_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    def send(_: URLLib3Session, request: Any) -> Any:
+    def send(session: URLLib3Session, request: Any) -> Any:
+        assert session._verify, "anybody could answer with other plans"
         assert (request.method, request.url) == ("GET", "https://code.example.com")
         return SimpleNamespace(status_code=200, content=archive(**{PLANS: "x = 1"}))
 
