@@ -1218,6 +1218,9 @@ def test_what_is_not_a_terminal_gets_whole_lines_and_no_colours() -> None:
     assert lines[0].split() == ["✓", "names", "nothing", "is", "there"]
     assert lines[3].split(maxsplit=2) == ["✗", "stack", "it [red]failed[/red]"]
     assert lines[4].strip() == "-> aws cloudformation delete-stack " + "x" * 90
+    stream = io.StringIO()
+    report.show([fine("names", "word " * 40 + "end")], Console(file=stream))
+    assert len(stream.getvalue().splitlines()) == 1, "grep finds whole findings"
 
 
 @pytest.mark.parametrize("width", [10, 30, 60, 100, 250])
@@ -1236,7 +1239,7 @@ def test_a_terminal_of_any_width_shows_every_word_and_commands_in_one_piece(widt
 
 def test_what_strangers_wrote_into_dns_does_not_reach_the_terminal_as_commands() -> None:
     stream = io.StringIO()
-    wild = warning("mail DNS", "TXT is v=spf1 \x1b[2J\rowned", "Leave \x07one")
+    wild = warning("mail DNS", "TXT is v=spf1 \x1b[2J\rowned", "Leave \x1b[1A\x07one")
     report.show([wild], Console(file=stream, force_terminal=True, color_system=None))
     assert not set(stream.getvalue()) & {"\x1b", "\r", "\x07"}
     assert "\N{REPLACEMENT CHARACTER}[2J" in stream.getvalue()
