@@ -103,6 +103,15 @@ def test_a_version_that_is_not_listed_is_not_affected(listed: str, tmp_path: Pat
     assert found(tmp_path, document(affected(versions=(listed,)))) == []
 
 
+def test_a_range_counts_whatever_its_versions_are_called_unless_they_are_commits(
+    tmp_path: Path,
+) -> None:
+    fixed = [{"introduced": "0"}, {"fixed": "1.17"}]
+    said = affected(ranges=[{"type": "SEMVER", "events": fixed}])
+    assert found(tmp_path, document(said)) == []
+    assert len(found(tmp_path, document(said), packages={"six": "1.16"})) == 1
+
+
 def test_an_advisory_that_names_no_version_is_about_all_of_them(tmp_path: Path) -> None:
     git = affected(ranges=[{"type": "GIT", "events": [{"introduced": "deadbeef"}]}])
     assert [each.id for each in found(tmp_path, document(git))] == ["GHSA-1"]

@@ -810,6 +810,8 @@ def test_an_alarm_that_rings_is_shown_with_its_section_of_the_runbook() -> None:
         "dead-letters-sweeps rings since 2026-11-29T07:00:00Z. It is bad.",
         "docs/operating.md#dead-letters",
     )
+    undescribed = alarm("api-5xx", "ALARM", AlarmDescription="")
+    assert only(running.judge_alarms(SITE, [undescribed])).fix == "docs/operating.md"
 
 
 def test_alarms_that_tell_nobody_and_a_stack_without_any_are_said() -> None:
@@ -1494,7 +1496,7 @@ def test_dead_letters_are_counted_in_every_queue_hidden_ones_among_them() -> Non
 
     urls = {f"{queue}DlqQueueUrl": f"https://sqs/1/credits-prod-{queue}-dlq" for queue in counts}
     site = made_of(Sqs(), SITE)
-    site.__dict__["outputs"] = {**urls, "SweepsQueueUrl": "https://sqs/1/credits-prod-sweeps"}
+    site.__dict__["outputs"] = {**urls, "ChecksQueueUrl": "https://sqs/1/credits-prod-checks"}
     found = list(running.dead_letters(site))
     assert [finding.says for finding in found] == [
         "5 messages of sweeps failed for good",
