@@ -149,8 +149,8 @@ def test_one_weakness_is_told_once_for_all_its_advisories(tmp_path: Path) -> Non
     both = affected([{"introduced": "0"}])
     documents = [
         document(both, id="GHSA-1", aliases=["CVE-1"]),
-        document(both, id="PYSEC-1", aliases=["CVE-1", "GHSA-1"]),
         document(both, id="PYSEC-2", aliases=None),
+        document(both, id="PYSEC-1", aliases=["CVE-1", "GHSA-1"]),
         document(affected([{"introduced": "0"}], name="five"), id="CVE-1"),
     ]
     packages = SIX | {"five": "5"}
@@ -163,7 +163,8 @@ def test_one_weakness_is_told_once_for_all_its_advisories(tmp_path: Path) -> Non
 
 def test_what_mends_it_is_named_and_only_what_comes_later(tmp_path: Path) -> None:
     ranges = ([{"introduced": "0"}, {"fixed": "1.5"}], [{"introduced": "1.6"}, {"fixed": "1.17.2"}])
-    (one,) = found(tmp_path, document(affected(*ranges, [{"introduced": "3"}, {"fixed": "3.1"}])))
+    more = ([{"introduced": "3"}, {"fixed": "3.1"}], [{"introduced": "0"}, {"fixed": "1.17.0"}])
+    (one,) = found(tmp_path, document(affected(*ranges, *more)))
     assert str(one) == "six 1.17.0: GHSA-1, mended in 1.17.2, 3.1"
 
 
