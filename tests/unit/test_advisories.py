@@ -40,7 +40,8 @@ def archive(folder: Path, *documents: Any) -> Path:
     file = folder / "all.zip"
     with zipfile.ZipFile(file, "w") as made:
         made.writestr("README.txt", "no advisory")
-        for number, each in enumerate(documents):
+        # In another order than that of their names.
+        for number, each in reversed([*enumerate(documents)]):
             text = each if isinstance(each, bytes) else json.dumps(each).encode()
             made.writestr(f"{number:03}.json", text)
     return file
@@ -178,8 +179,9 @@ def test_the_packages_are_those_of_the_list() -> None:
 
 def test_how_much_was_looked_at_and_of_when_is_told(tmp_path: Path) -> None:
     old = document(id="GHSA-0") | {"modified": "2020-01-01T00:00:00.123456789Z"}
-    looked = look(archive(tmp_path, old, document()), SIX, NOW)
-    assert looked == ([], 2, datetime(2026, 11, 28, 12, tzinfo=UTC))
+    nowhere = document(id="GHSA-2") | {"modified": "2026-11-01T00:00:00"}
+    looked = look(archive(tmp_path, old, document(), nowhere), SIX, NOW)
+    assert looked == ([], 3, datetime(2026, 11, 28, 12, tzinfo=UTC))
 
 
 def test_advisories_that_are_too_old_are_refused_with_their_age(tmp_path: Path) -> None:

@@ -268,6 +268,7 @@ def test_a_stack_that_failed_and_is_then_rolled_back_is_waited_for() -> None:
     with pytest.raises(StackFailedError) as failed:
         aws.deploy()
     assert failed.value.status == "ROLLBACK_COMPLETE"
+    assert str(failed.value).endswith("ROLLBACK_COMPLETE. No resource failed.")
 
 
 @pytest.mark.parametrize(

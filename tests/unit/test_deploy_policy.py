@@ -54,6 +54,9 @@ def test_what_is_called_for_a_property_is_a_right_only_where_the_property_is() -
         "lambda:PutFunctionConcurrency",
         "lambda:DeleteFunctionConcurrency",
     }
+    plain_table = allowed(template("AWS::DynamoDB::Table"))
+    forgetting = allowed(template("AWS::DynamoDB::Table", TimeToLiveSpecification={}))
+    assert forgetting - plain_table == {"dynamodb:UpdateTimeToLive"}
     in_a_network = allowed(template(function, VpcConfig={"SubnetIds": ["subnet-1"]}))
     assert "ec2:DescribeSubnets" in in_a_network - plain
 
