@@ -388,9 +388,10 @@ def test_an_update_is_taken_back_by_the_alarms_that_exist_and_are_silent() -> No
     assert ringing.endswith(": credits-prod-api-latency")
     assert "Watched for 20 minutes after that; Ctrl-C ends nothing but this." in said
     # Alarms take an update of a trial back only while it is being made.
-    trial = rollback.rollback_on_alarms(
-        Aws(alarm_states={"credits-dev-api-5xx": "OK"}), "dev", print
-    )
+    errors = [f"credits-dev-function-errors-{it}" for it in ("queue-notifications", "sweep-zone")]
+    dev = Aws(alarm_states=dict.fromkeys(errors, "ALARM") | {"credits-dev-api-5xx": "OK"})
+    trial = rollback.rollback_on_alarms(dev, "dev", said.append)
+    assert said[-1].endswith(f": {', '.join(errors)}")
     assert [len(trial["RollbackTriggers"]), trial["MonitoringTimeInMinutes"]] == [1, 0]
 
 

@@ -291,3 +291,17 @@ def test_when_no_table_is_new_the_template_is_what_it_is() -> None:
 @pytest.mark.parametrize("stage", ["local", "dev"])
 def test_a_stage_that_keeps_nothing_is_made_in_one_step(stage: str) -> None:
     assert retained.unprotected(TEMPLATE, stage, ()) == (TEMPLATE, [])
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"DeletionPolicy": "Retain", "Properties": {}},
+        {"Properties": {"DeletionProtectionEnabled": True}},
+    ],
+)
+def test_a_table_that_is_not_protected_or_goes_with_its_stack_takes_no_second_step(
+    table: dict[str, Any],
+) -> None:
+    template = {"Resources": {"It": {"Type": "AWS::DynamoDB::Table", **table}}}
+    assert retained.unprotected(template, "prod", ()) == (template, [])
