@@ -452,6 +452,8 @@ def test_anchors_are_locked_and_in_production_against_everybody(
     # No rule deletes one while it is locked.
     (rule,) = settings["LifecycleConfiguration"]["Rules"]
     assert rule["ExpirationInDays"] == {"Ref": "AnchorDays"}
+    assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+    assert rule["Status"] == "Enabled"
     assert template["Parameters"]["AnchorDays"]["Default"] == 365
 
 
