@@ -1107,6 +1107,48 @@ def test_cloudformation_is_told_what_sam_needs_and_every_parameter() -> None:
     assert aws.has_changed
 
 
+def test_another_stage_in_another_account_and_region_is_deployed_under_its_own_names() -> None:
+    class Other(Recorder):
+        def get_caller_identity(self) -> dict[str, Any]:
+            return {"Account": "111122223333"}
+
+        def get_function(self, FunctionName: str) -> dict[str, Any]:  # noqa: N803
+            assert FunctionName == "credits-dev-allocate-accounts"
+            return super().get_function("credits-prod-allocate-accounts")
+
+        def describe_stacks(self, **asked: Any) -> dict[str, Any]:
+            assert asked == {"StackName": "credits-dev"}
+            return super().describe_stacks()
+
+    aws = Other(alarm_states={"credits-dev-api-5xx": "OK", "credits-prod-api-latency": "OK"})
+    packaged: list[tuple[str, str]] = []
+
+    def make_package(stage: str, output: Path, /, *, region: str) -> packaging.Package:
+        packaged.append((stage, region))
+        archive = output / "credits.zip"
+        archive.write_bytes(b"code")
+        return packaging.Package(template={"Resources": {}}, archive=archive)
+
+    found = deploy.deploy(
+        "dev",
+        aws.client,
+        region="us-east-2",
+        parameters=PARAMETERS,
+        say=terminal.say_nothing,
+        make_package=make_package,
+    )
+    assert packaged == [("dev", "us-east-2")]
+    assert (found.stack, found.stage) == ("credits-dev", "dev")
+    bucket = "credits-artifacts-111122223333-us-east-2"
+    owned = {"Bucket": bucket, "ExpectedBucketOwner": "111122223333"}
+    assert aws.sent_as("head_bucket") == [owned]
+    assert {put["Bucket"] for put in aws.sent_as("put_object")} == {bucket}
+    assert aws.sent["StackName"] == aws.sent_to_execute["StackName"] == "credits-dev"
+    assert {"ParameterKey": "Stage", "ParameterValue": "dev"} in aws.sent["Parameters"]
+    triggers = aws.sent["RollbackConfiguration"]["RollbackTriggers"]
+    assert [each["Arn"] for each in triggers] == ["arn:credits-dev-api-5xx"]
+
+
 @pytest.mark.parametrize(
     ("before", "status"),
     [

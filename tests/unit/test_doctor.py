@@ -1107,6 +1107,8 @@ def passing(_: Site) -> Iterator[Finding]:
         (EndpointConnectionError(endpoint_url="https://x"), "cannot be reached", "network"),
         (ReadTimeoutError(endpoint_url="https://x"), "cannot be reached", "network"),
         (CredentialsError("no.", "Log in: now"), "does not know who you are", "Log in: now"),
+        (AwsError("It is lost.\nTry a.\nOr b."), "It is lost.", "Try a.; Or b."),
+        (AttributeError("None"), "makes no sense (AttributeError: None)", ""),
         (KeyError("AccountLimit"), "makes no sense (KeyError: 'AccountLimit')", ""),
         (TypeError("None"), "makes no sense", ""),
         (OSError("lost"), "makes no sense", ""),
