@@ -725,10 +725,14 @@ def to_deploy(monkeypatch: pytest.MonkeyPatch, plans: str) -> None:
 def test_a_plan_that_begins_to_grant_without_a_date_is_refused_before_anything_is_made(
     aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    to_deploy(monkeypatch, FREE.replace("= 0", "= 10"))
+    pro = '[[plans]]\nid = "pro"\nname = "Pro"\nmonthly_credits = 20\n'
+    to_deploy(monkeypatch, FREE.replace("= 0", "= 10") + pro)
     with pytest.raises(DeployError) as refused:
         aws.deploy()
     said = str(refused.value)
+    _, second, why = said.splitlines()
+    assert second.startswith("Plan 'pro' begins to grant 20 credits a month")
+    assert why == "Nobody is granted anything for the time before a deployment."
     assert "Plan 'free' begins to grant 10 credits a month and does not say since when." in said
     assert 'Add to the table with id = "free" in chalicelib/plans.toml: grants_since = 20' in said
     assert not aws.uploaded
