@@ -107,6 +107,24 @@ def test_what_was_saved_is_loaded_as_it_was(package: Package, folder: Path) -> N
     assert found.archive.read_bytes() == b"the code"
 
 
+def test_a_digest_that_begins_like_that_of_the_package_is_not_its_digest(
+    package: Package, folder: Path
+) -> None:
+    expected = handover.digest(package, "dev", REGION)
+    almost = expected[:-1] + ("0" if expected[-1] != "0" else "1")
+    with pytest.raises(PackagingError, match="is not the one that was made"):
+        handover.load(folder, almost, "dev", REGION)
+
+
+def test_a_package_does_not_change_when_it_is_told_where_its_code_is(package: Package) -> None:
+    package.template["Resources"]["Api"] = {"Type": "AWS::Serverless::Function", "Properties": {}}
+    before = json.dumps(package.template)
+    placed = package.template_for("s3://bucket/code.zip")["Resources"]
+    assert placed["Api"]["Properties"] == {"CodeUri": "s3://bucket/code.zip"}
+    assert "Properties" not in placed["Table"]
+    assert json.dumps(package.template) == before
+
+
 def test_a_package_takes_the_place_of_the_one_before(package: Package, folder: Path) -> None:
     other = Package({"Resources": {}}, package.archive)
     handover.save(other, folder)
