@@ -235,14 +235,13 @@ class Clock:
         assert self.now < 24 * 3600, "this has no bound"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("infra.deployment.stack.time", clock)
     return clock
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_stack_that_stays_failed_ends_the_deployment_at_once_with_the_failure() -> None:
     aws = Aws(
         status=None,
@@ -421,7 +420,6 @@ LOOK = (
 )
 
 
-@pytest.mark.usefixtures("clock")
 def test_of_a_stacks_events_only_those_not_seen_yet_are_read() -> None:
     """A stack keeps the events of all its deployments; this one's are at the top."""
     aws = Aws(history=[event(-n, "SweepsQueue", "UPDATE_COMPLETE") for n in range(1, 2_000)])
@@ -429,7 +427,6 @@ def test_of_a_stacks_events_only_those_not_seen_yet_are_read() -> None:
     assert aws.pages_read == 2, "one before the change, one at the first look"
 
 
-@pytest.mark.usefixtures("clock")
 def test_more_events_than_a_page_has_are_all_read_and_none_of_the_past() -> None:
     aws = Aws(
         events=[
@@ -464,7 +461,6 @@ def test_an_event_that_comes_late_between_those_seen_is_not_lost(
     assert said[2] == f"  00:00:00  {'CREATE_FAILED':<28}  B (AWS::SQS::Queue): the cause"
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_network_that_is_lost_for_a_while_ends_no_deployment() -> None:
     aws = Aws(network=[NO_NETWORK, NO_NETWORK, NO_NETWORK, None])
     said = aws.deploy()
@@ -483,7 +479,6 @@ def test_a_network_that_stays_lost_ends_the_watching_and_the_deployment_is_said_
     assert NETWORK_PATIENCE < clock.now < NETWORK_PATIENCE + 10
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_network_that_comes_and_goes_is_given_all_its_time_each_time() -> None:
     lost = [NO_NETWORK] * 30
     aws = Aws(
@@ -503,7 +498,6 @@ def test_a_login_that_expires_meanwhile_ends_the_watching_only(clock: Clock) -> 
     assert clock.now < 1
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_stack_that_failed_is_not_said_to_go_on() -> None:
     aws = Aws(events=[event(1, "credits-prod", "UPDATE_ROLLBACK_COMPLETE")])
     with pytest.raises(StackFailedError) as failed:
@@ -511,7 +505,6 @@ def test_a_stack_that_failed_is_not_said_to_go_on() -> None:
     assert "goes on" not in str(failed.value)
 
 
-@pytest.mark.usefixtures("clock")
 def test_when_it_is_not_known_whether_aws_has_begun_that_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -554,7 +547,6 @@ def test_what_is_under_way_is_waited_for_as_long_as_it_may_take_and_no_longer(cl
     assert 3000 <= clock.now < 3004
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_stack_whose_deletion_is_under_way_is_made_anew_once_it_is_gone() -> None:
     class Going(Aws):
         """Gone at the second look; of a stack that is gone nobody can ask by its name."""
@@ -576,7 +568,6 @@ def test_a_stack_whose_deletion_is_under_way_is_made_anew_once_it_is_gone() -> N
     assert aws.sent["ChangeSetType"] == "CREATE"
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_stack_that_only_awaits_a_review_is_not_waited_for() -> None:
     aws = Aws(status="REVIEW_IN_PROGRESS", events=[event(1, "credits-prod", "CREATE_COMPLETE")])
     assert aws.deploy()[0] == "Packaging stage prod ..."
