@@ -1,6 +1,7 @@
 """A package that is deployed from elsewhere is the one that was made, to the byte, or none."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +36,12 @@ def test_what_is_deployed_is_packed_for_lambda_whatever_machine_packs_it(
     for stage in ("dev", "prod"):
         assert packaging._platform_of(stage) == "manylinux2014_x86_64"
     assert packaging._platform_of("local") != "manylinux2014_x86_64" or machine == "x86_64"
+
+
+def test_what_a_program_said_before_it_failed_is_told_whole(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", "import sys; print('about to'); sys.exit('no disk')"]
+    with pytest.raises(PackagingError, match=r"^pip install failed:\nabout to\nno disk$"):
+        packaging._run("pip install", program, directory=tmp_path, environment={})
 
 
 def test_a_policy_has_the_shared_statements_with_what_it_says_itself(tmp_path: Path) -> None:

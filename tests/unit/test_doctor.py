@@ -484,6 +484,8 @@ ACCOUNT = {
 def test_an_account_that_sends_to_everybody_is_fine() -> None:
     found = only(mail.judge_account(SITE, ACCOUNT, 14))
     assert found == fine("mail account", "SES takes 14 emails a second and 50,000 a day")
+    unsaid = {key: value for key, value in ACCOUNT.items() if key != "EnforcementStatus"}
+    assert only(mail.judge_account(SITE, unsaid, 14)).state is State.FINE
     for most, said in ((-1.0, "any number of"), (0.0, "0")):
         quota = ACCOUNT["SendQuota"] | {"Max24HourSend": most}  # type: ignore[operator]
         found = only(mail.judge_account(SITE, ACCOUNT | {"SendQuota": quota}, 14))
@@ -501,7 +503,7 @@ def test_the_rate_of_the_account_is_compared_with_that_of_the_stage_or_of_the_te
 @pytest.mark.parametrize(
     ("changed", "state", "says", "fix"),
     [
-        ({"ProductionAccessEnabled": False}, State.BAD, "sandbox", "put-account-details"),
+        ({"ProductionAccessEnabled": False}, State.BAD, "sandbox", "--region eu-west-1"),
         ({"SendingEnabled": False}, State.BAD, "paused sending", "Account dashboard"),
         ({"EnforcementStatus": "SHUTDOWN"}, State.BAD, "paused sending", "#mails-failed"),
         ({"EnforcementStatus": "PROBATION"}, State.WARNING, "under review", "Account dashboard"),
@@ -815,8 +817,11 @@ def test_an_alarm_that_rings_is_shown_with_its_section_of_the_runbook() -> None:
 
 
 def test_alarms_that_tell_nobody_and_a_stack_without_any_are_said() -> None:
-    silent, quiet = running.judge_alarms(SITE, [alarm("api-5xx", ActionsEnabled=False)])
+    told = alarm("api-latency")
+    del told["ActionsEnabled"]  # which CloudWatch may leave out
+    silent, quiet = running.judge_alarms(SITE, [alarm("api-5xx", ActionsEnabled=False), told])
     assert silent.state is State.WARNING
+    assert silent.says == "1 alarm would tell nobody: credits-prod-api-5xx"
     assert (
         "enable-alarm-actions --region eu-west-1 --alarm-names credits-prod-api-5xx" in silent.fix
     )
@@ -1003,7 +1008,11 @@ def test_a_month_is_counted_by_the_afternoon_of_the_2nd() -> None:
 
 
 def test_a_month_that_was_not_counted_is_said_unless_the_stack_is_newer() -> None:
-    assert running.judge_no_count(OLD, NOVEMBER).state is State.BAD
+    assert running.judge_no_count(OLD, NOVEMBER) == bad(
+        *("completeness", "2026-11 was not counted"),
+        "Count it now: make completeness STAGE=prod PERIOD=2026-11",
+    )
+    assert replace(SITE, stage="local").make("deploy", "A=1") == "make deploy A=1"
     assert running.judge_no_count(stack_made(timedelta(days=20)), NOVEMBER).state is State.FINE
     assert running.judge_no_count(stack_made(timedelta(days=28)), NOVEMBER).state is State.BAD
 

@@ -185,6 +185,15 @@ def test_of_the_indexes_of_a_table_those_are_named_that_are_there() -> None:
     assert properties["DeletionProtectionEnabled"] is False
 
 
+def test_a_table_whose_backups_say_nothing_of_recovery_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nothing: dict[str, Any] = {"ContinuousBackupsDescription": {}}
+    monkeypatch.setattr(Aws, "describe_continuous_backups", lambda *_, **__: nothing)
+    properties = ledger().leftovers()["LedgerTable"].properties
+    assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": False}
+
+
 @pytest.mark.parametrize("forgets", [True, False])
 def test_a_table_is_said_to_forget_only_when_it_does(*, forgets: bool) -> None:
     aws = Aws(tables={"credits-prod-mails": table("MailsTable")}, forgets=forgets)
