@@ -25,9 +25,8 @@ def _is_of_stack(event: dict[str, Any]) -> bool:
 
 
 def status_of_stack(event: dict[str, Any]) -> str:
-    """The final status of the stack, if this event reports one; else an empty text."""
-    status: str = event["ResourceStatus"] if _is_of_stack(event) else ""
-    return "" if status.endswith("_IN_PROGRESS") else status
+    """The status of the stack, if this event reports one; else an empty text."""
+    return str(event["ResourceStatus"]) if _is_of_stack(event) else ""
 
 
 def failure_in(event: dict[str, Any]) -> ResourceFailure | None:

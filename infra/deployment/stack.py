@@ -355,8 +355,6 @@ class Stack:
         try:
             with told():
                 yield
-        except StackFailedError:
-            raise
         except AwsError as error:
             raise DeployError(
                 f"{error}\nThe deployment of stack {self._name} goes on in AWS all the same. "

@@ -54,7 +54,7 @@ def wanted(site: Site, domain: str, identity: Json) -> Iterator[Wanted]:
 
 
 def _same(value: str) -> Callable[[str], bool]:
-    return lambda there: there.lower().rstrip(".") == value.lower()
+    return lambda there: there.lower() == value.lower()
 
 
 def _is_spf(there: str) -> bool:

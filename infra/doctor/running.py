@@ -89,7 +89,7 @@ def dead_letters(site: Site) -> Iterator[Finding]:
     yield from judge_dead_letters(site, counts)
 
 
-BACK_TO_NO_QUEUE = ("ledger-stream", "mail-events")
+BACK_TO_NO_QUEUE = ("ledger-stream", "mail-events", "webhook")
 """Dead letters that come from no queue, and so cannot be moved back to one."""
 
 

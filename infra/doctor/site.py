@@ -35,7 +35,6 @@ _ABSENT = frozenset(
     {
         "404",
         "AWS.SimpleQueueService.NonExistentQueue",
-        "NoSuchBucket",
         "NotFound",
         "NotFoundException",
         "QueueDoesNotExist",

@@ -151,6 +151,46 @@ def test_every_stage_that_can_be_deployed_has_its_settings(template: Template) -
     assert set(template["Mappings"]["Stages"]) == set(packaging.stages())
 
 
+def test_each_function_has_its_time_and_its_memory(template: Template) -> None:
+    found = {
+        name: (function["Properties"]["Timeout"], function["Properties"]["MemorySize"])
+        for name, function in resources_of_type(template, FUNCTION).items()
+    }
+    queued = (*("SweepZone", "CheckZone", "SendNotifications"), "PublishEvents")
+    assert found == {
+        "Authorizer": (10, 512),
+        # API Gateway gives up after 29 seconds.
+        **dict.fromkeys(("APIHandler", "ManualAllocate", "StripeWebhook"), (29, 512)),
+        **dict.fromkeys(("AllocationTick", "ExpiryTick", "CheckCompleteness"), (60, 256)),
+        "MailEvents": (60, 256),
+        **dict.fromkeys((*queued, "QueueNotifications", "WatchLedger"), (60, 512)),
+        **dict.fromkeys(("AllocateAccounts", "ExpireBatches"), (60, 1024)),
+        "AuditLedgers": (300, 1024),
+    }
+
+
+SETTINGS = (
+    "VisibilityTimeout MaximumReceives RetrySeconds Concurrency MailSenders MailRetrySeconds "
+    "RequestRate RequestBurst ManagementRate ManagementBurst KeyRate KeyBurst BackendRate "
+    "BackendBurst AccessLogDays"
+)
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings"),
+    [
+        ("dev", (360, 20, 90, 5, 2, 10, 50, 100, 5, 10, 10, 20, 30, 60, 14)),
+        ("prod", (360, 20, 90, 20, 2, 10, 500, 1000, 5, 10, 100, 200, 300, 600, 365)),
+    ],
+)
+def test_each_stage_has_its_own_numbers(
+    template: Template, stage: str, settings: tuple[int, ...]
+) -> None:
+    found = template["Mappings"]["Stages"][stage]
+    numbers = {name: value for name, value in found.items() if isinstance(value, int)}
+    assert numbers == dict(zip(SETTINGS.split(), settings, strict=True))
+
+
 @pytest.mark.parametrize("tick", ["AllocationTick", "ExpiryTick"])
 def test_ticks_come_on_the_quarter_hours(template: Template, tick: str) -> None:
     (event,) = properties(template, tick)["Events"].values()
@@ -168,6 +208,7 @@ def test_a_queue_feeds_its_function_and_is_told_which_messages_failed(
     source = event["Properties"]
     assert source["Queue"] == {"Fn::Sub": f"${{{queue}.Arn}}"}
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["MaximumBatchingWindowInSeconds"] == 0, "a message waits for no other"
     # A zone or a range has an invocation to itself; small work shares one.
     assert source["BatchSize"] == (1 if queue in ("SweepsQueue", "ChecksQueue") else 10)
     # Mails are few at a time: SES refuses what is over the account's rate.
@@ -243,7 +284,8 @@ def test_a_message_that_keeps_failing_is_kept_for_two_weeks(
     else:
         assert setting(template, receives, "prod") == 20
     two_weeks = 14 * 24 * 60 * 60
-    assert properties(template, dead_letter_queue)["MessageRetentionPeriod"] == two_weeks
+    for name in (queue, dead_letter_queue):
+        assert properties(template, name)["MessageRetentionPeriod"] == two_weeks
 
 
 def test_there_is_a_dead_letter_queue_behind_every_queue(template: Template) -> None:
@@ -342,6 +384,8 @@ def test_a_stage_is_traced_when_its_parameter_says_so_and_only_then(template: Te
     assert template["Globals"]["Api"]["TracingEnabled"] == {"Fn::If": ["IsTraced", True, False]}
     policy = template["Resources"]["TracingPolicy"]
     assert policy["Condition"] == "IsTraced"
+    (statement,) = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Action"] == ["xray:PutTelemetryRecords", "xray:PutTraceSegments"]
     roles = resources_of_type(template, "AWS::IAM::Role")
     assert {role["Ref"] for role in policy["Properties"]["Roles"]} == set(roles) - {"WebhookRole"}
     # What a function says of itself would win over what is said of all.
@@ -408,6 +452,8 @@ def test_anchors_are_locked_and_in_production_against_everybody(
     # No rule deletes one while it is locked.
     (rule,) = settings["LifecycleConfiguration"]["Rules"]
     assert rule["ExpirationInDays"] == {"Ref": "AnchorDays"}
+    assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+    assert rule["Status"] == "Enabled"
     assert template["Parameters"]["AnchorDays"]["Default"] == 365
 
 
@@ -431,6 +477,11 @@ def test_the_ledgers_second_reader_is_woken_for_entries_and_for_every_change(
     assert source["MaximumRecordAgeInSeconds"] == 72_000
     destination = {"Destination": {"Fn::GetAtt": ["LedgerStreamDlq", "Arn"]}}
     assert source["DestinationConfig"] == {"OnFailure": destination}
+    # The first one hears of entries alone, and soon.
+    (event,) = properties(template, "QueueNotifications")["Events"].values()
+    entries = source["FilterCriteria"]["Filters"][:1]
+    soon = {"BatchSize": 100, "MaximumBatchingWindowInSeconds": 0}
+    assert event["Properties"] == source | soon | {"FilterCriteria": {"Filters": entries}}
 
 
 def test_no_more_than_two_read_the_ledgers_stream(template: Template) -> None:
@@ -833,7 +884,7 @@ def test_every_route_but_the_public_ones_is_behind_the_authorizer(template: Temp
 
 def test_the_app_is_asked_whatever_the_method_so_that_it_can_refuse_it(template: Template) -> None:
     for path, methods in properties(template, "RestAPI")["DefinitionBody"]["paths"].items():
-        assert set(methods) == set(gateway.METHODS)
+        assert set(methods) == {"get", "head", "post", "put", "patch", "delete", "options"}
         integrations = [o["x-amazon-apigateway-integration"] for o in methods.values()]
         assert all(integration == integrations[0] for integration in integrations)
         names = [[p["name"] for p in o.get("parameters", [])] for o in methods.values()]
@@ -897,6 +948,10 @@ def test_what_the_gateway_answers_by_itself_are_problems(template: Template) -> 
         assert headers["Access-Control-Allow-Origin"] == "'*'"
         assert ("WWW-Authenticate" in headers) == (body["status"] == 401)
         assert ("Retry-After" in headers) == (body["status"] in (429, 503, 504))
+        assert headers["X-Content-Type-Options"] == "'nosniff'"
+        exposed = headers["Access-Control-Expose-Headers"]
+        assert exposed == "'Retry-After,WWW-Authenticate,X-Request-Id'"
+        assert "authorizer" not in json.dumps(body), "why a token is refused is told nobody"
 
 
 def test_the_gateway_and_the_app_call_a_problem_the_same(template: Template) -> None:
@@ -986,6 +1041,12 @@ def test_a_key_is_asked_for_where_the_authorizer_is_and_nowhere_else(template: T
     caller_limits.require(asking)
     (api,) = resources_of_type(asking, "AWS::Serverless::Api").values()
     paths = api["Properties"]["DefinitionBody"]["paths"]
+    (scheme,) = [
+        scheme
+        for name, scheme in api["Properties"]["DefinitionBody"]["securityDefinitions"].items()
+        if name == "api_key"
+    ]
+    assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", "x-api-key")
     for (path, method), asks in asked_for_keys(asking).items():
         assert asks is ({"authorizer": []} in paths[path][method].get("security", [])), path
     assert sum(asked_for_keys(asking).values()) == 31
@@ -1012,6 +1073,8 @@ def test_every_lane_that_the_authorizer_can_name_has_a_key_in_one_plan(
         for name, key in resources_of_type(template, "AWS::ApiGateway::ApiKey").items()
     }
     assert sorted(keys.values()) == sorted(lanes.key_of(prefix, lane) for lane in lanes.LANES)
+    for key in resources_of_type(template, "AWS::ApiGateway::ApiKey").values():
+        assert key["Properties"]["Enabled"] is True
     # What API Gateway takes for a value.
     assert all(re.fullmatch(r"[A-Za-z0-9]{20,128}", value) for value in keys.values())
     plans = {
@@ -1290,6 +1353,11 @@ def test_a_month_is_counted_when_it_has_begun_for_a_day_in_every_zone(template: 
     assert event["Properties"]["Schedule"] == "cron(30 13 2,9 * ? *)"
 
 
+def test_ledgers_are_audited_every_day(template: Template) -> None:
+    (event,) = properties(template, "AuditLedgers")["Events"].values()
+    assert event["Properties"]["Schedule"] == "cron(40 13 * * ? *)", "the doctor says so, too"
+
+
 def test_the_authorizer_reads_each_parameter_as_what_it_is(template: Template) -> None:
     variables = properties(template, "Authorizer")["Environment"]["Variables"]
     told = {name: value for name, value in variables.items() if name.startswith("TOKEN_")}
@@ -1364,5 +1432,7 @@ def test_every_case_of_the_gateway_is_answered_as_the_api_would() -> None:
             each.type
         )
     assert "at most 16384 bytes" in found["REQUEST_TOO_LARGE"].detail
+    for name in ("INTEGRATION_FAILURE", "INTEGRATION_TIMEOUT"):
+        assert found[name].detail.endswith("send the request again, with the same idempotency key")
     document = json.dumps(contract.document())
     assert "at most 16384 are read" in document, "the contract's own example says another number"

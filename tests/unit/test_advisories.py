@@ -1,6 +1,8 @@
 """What a file of advisories says of packages, and when it says nothing that can be relied on."""
 
 import json
+import subprocess
+import venv
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.packages import advisories
+from infra.deployment import packaging
+from infra.packages import advisories, programs
 from infra.packages.advisories import AdvisoriesError, Advisory, look, pinned
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -37,7 +40,8 @@ def archive(folder: Path, *documents: Any) -> Path:
     file = folder / "all.zip"
     with zipfile.ZipFile(file, "w") as made:
         made.writestr("README.txt", "no advisory")
-        for number, each in enumerate(documents):
+        # In another order than that of their names.
+        for number, each in reversed([*enumerate(documents)]):
             text = each if isinstance(each, bytes) else json.dumps(each).encode()
             made.writestr(f"{number:03}.json", text)
     return file
@@ -100,6 +104,15 @@ def test_a_version_that_is_not_listed_is_not_affected(listed: str, tmp_path: Pat
     assert found(tmp_path, document(affected(versions=(listed,)))) == []
 
 
+def test_a_range_counts_whatever_its_versions_are_called_unless_they_are_commits(
+    tmp_path: Path,
+) -> None:
+    fixed = [{"introduced": "0"}, {"fixed": "1.17"}]
+    said = affected(ranges=[{"type": "SEMVER", "events": fixed}])
+    assert found(tmp_path, document(said)) == []
+    assert len(found(tmp_path, document(said), packages={"six": "1.16"})) == 1
+
+
 def test_an_advisory_that_names_no_version_is_about_all_of_them(tmp_path: Path) -> None:
     git = affected(ranges=[{"type": "GIT", "events": [{"introduced": "deadbeef"}]}])
     assert [each.id for each in found(tmp_path, document(git))] == ["GHSA-1"]
@@ -137,8 +150,8 @@ def test_one_weakness_is_told_once_for_all_its_advisories(tmp_path: Path) -> Non
     both = affected([{"introduced": "0"}])
     documents = [
         document(both, id="GHSA-1", aliases=["CVE-1"]),
-        document(both, id="PYSEC-1", aliases=["CVE-1", "GHSA-1"]),
         document(both, id="PYSEC-2", aliases=None),
+        document(both, id="PYSEC-1", aliases=["CVE-1", "GHSA-1"]),
         document(affected([{"introduced": "0"}], name="five"), id="CVE-1"),
     ]
     packages = SIX | {"five": "5"}
@@ -151,7 +164,8 @@ def test_one_weakness_is_told_once_for_all_its_advisories(tmp_path: Path) -> Non
 
 def test_what_mends_it_is_named_and_only_what_comes_later(tmp_path: Path) -> None:
     ranges = ([{"introduced": "0"}, {"fixed": "1.5"}], [{"introduced": "1.6"}, {"fixed": "1.17.2"}])
-    (one,) = found(tmp_path, document(affected(*ranges, [{"introduced": "3"}, {"fixed": "3.1"}])))
+    more = ([{"introduced": "3"}, {"fixed": "3.1"}], [{"introduced": "0"}, {"fixed": "1.17.0"}])
+    (one,) = found(tmp_path, document(affected(*ranges, *more)))
     assert str(one) == "six 1.17.0: GHSA-1, mended in 1.17.2, 3.1"
 
 
@@ -165,8 +179,9 @@ def test_the_packages_are_those_of_the_list() -> None:
 
 def test_how_much_was_looked_at_and_of_when_is_told(tmp_path: Path) -> None:
     old = document(id="GHSA-0") | {"modified": "2020-01-01T00:00:00.123456789Z"}
-    looked = look(archive(tmp_path, old, document()), SIX, NOW)
-    assert looked == ([], 2, datetime(2026, 11, 28, 12, tzinfo=UTC))
+    nowhere = document(id="GHSA-2") | {"modified": "2026-11-01T00:00:00"}
+    looked = look(archive(tmp_path, old, document(), nowhere), SIX, NOW)
+    assert looked == ([], 3, datetime(2026, 11, 28, 12, tzinfo=UTC))
 
 
 def test_advisories_that_are_too_old_are_refused_with_their_age(tmp_path: Path) -> None:
@@ -263,3 +278,45 @@ def test_whatever_stands_in_a_document_it_is_told_or_refused(
             assert isinstance(found(tmp_path, document(), each), list)
         except AdvisoriesError:
             continue  # any other error ends the test
+
+
+# --- The program that looks for them --------------------------------------------------------------
+
+
+def test_a_program_is_installed_once_from_its_list_with_every_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: list[list[str]] = []
+
+    def create(folder: Path, **settings: bool) -> None:
+        assert settings == {"with_pip": True, "clear": True}
+        (folder / "bin").mkdir(parents=True, exist_ok=True)
+
+    def pip(command: list[str], *, check: bool) -> None:
+        run.append(command)
+        folder = Path(command[0]).parent
+        if "lost" in requirements.read_text():
+            assert check
+            raise subprocess.CalledProcessError(1, command)
+        (folder / "linter").touch()
+
+    monkeypatch.setattr(venv, "create", create)
+    monkeypatch.setattr(subprocess, "run", pip)
+    monkeypatch.setattr(programs, "LISTS", tmp_path)
+    monkeypatch.setattr(packaging, "BUILD", tmp_path / "build")
+    requirements = tmp_path / "linter.txt"
+    found = set()
+    # A list that changes by little is another list.
+    for number in range(20):
+        requirements.write_text(f"linter=={number}")
+        found |= {programs.program("linter"), programs.program("linter")}
+    assert len(found) == len(run) == 20
+    assert all(each.exists() for each in found)
+    words = ["--only-binary", ":all:", "--require-hashes", "-r", str(requirements)]
+    assert run[0][-5:] == words
+    requirements.write_text("lost")
+    # What was begun and not ended is begun again.
+    for _ in range(2):
+        with pytest.raises(programs.ProgramError, match=r"^linter could not be installed"):
+            programs.program("linter")
+    assert len(run) == 22

@@ -1,6 +1,7 @@
 """A package that is deployed from elsewhere is the one that was made, to the byte, or none."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 
 from infra.commands import deploy as command
 from infra.commands.package import main
-from infra.deployment import caller_limits, handover, packaging
+from infra.deployment import caller_limits, gateway, handover, packaging
 from infra.deployment.deployed import Deployment
 from infra.deployment.errors import DeployError
 from infra.deployment.packaging import Package, PackagingError
@@ -35,6 +36,12 @@ def test_what_is_deployed_is_packed_for_lambda_whatever_machine_packs_it(
     for stage in ("dev", "prod"):
         assert packaging._platform_of(stage) == "manylinux2014_x86_64"
     assert packaging._platform_of("local") != "manylinux2014_x86_64" or machine == "x86_64"
+
+
+def test_what_a_program_said_before_it_failed_is_told_whole(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", "import sys; print('about to'); sys.exit('no disk')"]
+    with pytest.raises(PackagingError, match=r"^pip install failed:\nabout to\nno disk$"):
+        packaging._run("pip install", program, directory=tmp_path, environment={})
 
 
 def test_a_policy_has_the_shared_statements_with_what_it_says_itself(tmp_path: Path) -> None:
@@ -73,6 +80,27 @@ def test_no_more_keys_of_callers_are_made_at_once_than_an_account_may_make() -> 
     assert made == {*keys}
 
 
+def test_the_emulator_is_told_the_gateways_own_answers_and_why_a_token_was_refused() -> None:
+    put: dict[str, dict[str, Any]] = {}
+    deployed: list[dict[str, Any]] = []
+    client = SimpleNamespace(
+        put_gateway_response=lambda **given: put.update({given["responseType"]: given}),
+        create_deployment=lambda **given: deployed.append({**given, "of": len(put)}),
+    )
+    gateway.put_gateway_responses(client, "api", "v1", says_why=True)
+    assert deployed == [{"restApiId": "api", "stageName": "v1", "of": len(put)}]
+    denied, throttled = put["ACCESS_DENIED"], put["THROTTLED"]
+    assert (denied["restApiId"], denied["statusCode"], throttled["statusCode"]) == (
+        "api",
+        "401",
+        "429",
+    )
+    assert denied["responseParameters"]["gatewayresponse.header.WWW-Authenticate"] == "'Bearer'"
+    assert throttled["responseParameters"]["gatewayresponse.header.Retry-After"] == "'1'"
+    body = denied["responseTemplates"]["application/json"]
+    assert json.loads(body)["detail"].endswith(": $context.authorizer.reason")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, package: Package) -> Path:
     found = tmp_path / "some" / "folder"
@@ -84,6 +112,24 @@ def test_what_was_saved_is_loaded_as_it_was(package: Package, folder: Path) -> N
     found = handover.load(folder, handover.digest(package, "dev", REGION), "dev", REGION)
     assert found.template == package.template
     assert found.archive.read_bytes() == b"the code"
+
+
+def test_a_digest_that_begins_like_that_of_the_package_is_not_its_digest(
+    package: Package, folder: Path
+) -> None:
+    expected = handover.digest(package, "dev", REGION)
+    almost = expected[:-1] + ("0" if expected[-1] != "0" else "1")
+    with pytest.raises(PackagingError, match="is not the one that was made"):
+        handover.load(folder, almost, "dev", REGION)
+
+
+def test_a_package_does_not_change_when_it_is_told_where_its_code_is(package: Package) -> None:
+    package.template["Resources"]["Api"] = {"Type": "AWS::Serverless::Function", "Properties": {}}
+    before = json.dumps(package.template)
+    placed = package.template_for("s3://bucket/code.zip")["Resources"]
+    assert placed["Api"]["Properties"] == {"CodeUri": "s3://bucket/code.zip"}
+    assert "Properties" not in placed["Table"]
+    assert json.dumps(package.template) == before
 
 
 def test_a_package_takes_the_place_of_the_one_before(package: Package, folder: Path) -> None:

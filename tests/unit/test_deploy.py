@@ -31,18 +31,23 @@ from infra.deployment import (
     packaging,
     plan_changes,
     retained,
+    rollback,
     stack,
 )
+from infra.deployment.deployed import describe
 from infra.deployment.errors import DeployError, StackFailedError
-from infra.deployment.parameters import parameters_of
+from infra.deployment.parameters import check_parameters, parameters_of
 from infra.deployment.stack import NETWORK_PATIENCE
-from infra.deployment.stage_services import StageServices
+from infra.deployment.stack_facts import describe_stack
+from infra.deployment.stage_services import StageServices, settings_of
 from infra.local import emulator, stacks
 from infra.local.services import services_of_local
 from infra.session import AwsError
 
 PARAMETERS = {"TokenIssuer": "https://issuer.example.com", "TokenAudience": "credits"}
 STACK_ID = "arn:aws:cloudformation:eu-west-1:000000000000:stack/credits-prod/1"
+ARTIFACTS = "credits-artifacts-000000000000-eu-west-1"
+FUNCTION: dict[str, Any] = {"Type": "AWS::Serverless::Function", "Properties": {}}
 
 
 def event(number: int, name: str, status: str, reason: str = "") -> dict[str, Any]:
@@ -83,6 +88,7 @@ class Aws:
     pages_read: int = 0
     # What the network does at each request from the execution on: an error, or nothing.
     network: list[Exception | None] = field(default_factory=list)
+    has_changed: bool | None = None
 
     meta = SimpleNamespace(endpoint_url="https://s3.eu-west-1.amazonaws.com")
 
@@ -186,10 +192,10 @@ class Aws:
             assert region == "eu-west-1"
             archive = output / "credits.zip"
             archive.write_bytes(b"code")
-            return packaging.Package(template={"Resources": {}}, archive=archive)
+            return packaging.Package(template={"Resources": {"Api": FUNCTION}}, archive=archive)
 
         said: list[str] = []
-        deploy.deploy(
+        deployed = deploy.deploy(
             "prod",
             self.client,
             region="eu-west-1",
@@ -199,7 +205,18 @@ class Aws:
             confirm=confirm,
             make_package=make_package,
         )
+        self.has_changed = deployed.changed
         return said
+
+
+def agreeing(asked: list[Any], what: Callable[[], Any]) -> terminal.Confirm:
+    """Agrees each time, and keeps what was so when it was asked."""
+
+    def confirm() -> bool:
+        asked.append(what())
+        return True
+
+    return confirm
 
 
 class Clock:
@@ -218,7 +235,7 @@ class Clock:
         assert self.now < 24 * 3600, "this has no bound"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("infra.deployment.stack.time", clock)
@@ -250,6 +267,7 @@ def test_a_stack_that_failed_and_is_then_rolled_back_is_waited_for() -> None:
     with pytest.raises(StackFailedError) as failed:
         aws.deploy()
     assert failed.value.status == "ROLLBACK_COMPLETE"
+    assert str(failed.value).endswith("ROLLBACK_COMPLETE. No resource failed.")
 
 
 @pytest.mark.parametrize(
@@ -265,7 +283,9 @@ def test_a_stack_that_was_never_made_or_is_half_gone_is_removed_before_the_next_
     status: str, what: str
 ) -> None:
     aws = Aws(status=status, events=[event(1, "credits-prod", "CREATE_COMPLETE")])
-    said = aws.deploy()
+    asked: list[bool] = []
+    said = aws.deploy(confirm=agreeing(asked, lambda: aws.deleted))
+    assert asked == [True], "nothing is left, so only the changes are asked about"
     assert f"Removing stack credits-prod, whose {what} failed ..." in said
     assert aws.deleted
     assert aws.sent["ChangeSetType"] == "CREATE"
@@ -280,6 +300,7 @@ def test_a_queue_is_made_anew_when_its_name_has_rested_for_a_minute(
     aws = Aws(
         status="ROLLBACK_COMPLETE",
         history=[
+            event(-3, "Sweeps", "DELETE_IN_PROGRESS") | {"Timestamp": datetime.now(UTC)},
             event(-1, "Sweeps", "DELETE_COMPLETE") | {"Timestamp": deleted_at},
             event(-2, "Allocations", "DELETE_COMPLETE"),
         ],
@@ -345,6 +366,7 @@ def test_an_update_is_taken_back_by_the_alarms_that_exist_and_are_silent() -> No
         alarm_states={
             "credits-prod-api-5xx": "OK",
             "credits-prod-api-latency": "ALARM",
+            "credits-prod-function-errors-queue-notifications": "OK",
             "credits-prod-function-errors-sweep-zone": "INSUFFICIENT_DATA",
             "credits-prod-dead-letters-sweeps": "OK",
         }
@@ -352,16 +374,24 @@ def test_an_update_is_taken_back_by_the_alarms_that_exist_and_are_silent() -> No
     said = aws.deploy()
     assert aws.sent["RollbackConfiguration"] == {
         "RollbackTriggers": [
-            {"Arn": "arn:credits-prod-api-5xx", "Type": "AWS::CloudWatch::Alarm"},
-            {
-                "Arn": "arn:credits-prod-function-errors-sweep-zone",
-                "Type": "AWS::CloudWatch::Alarm",
-            },
+            {"Arn": f"arn:credits-prod-{name}", "Type": "AWS::CloudWatch::Alarm"}
+            for name in (
+                "api-5xx",
+                "function-errors-queue-notifications",
+                "function-errors-sweep-zone",
+            )
         ],
         "MonitoringTimeInMinutes": 20,
     }
     (ringing,) = [line for line in said if "Ringing already" in line]
     assert ringing.endswith(": credits-prod-api-latency")
+    assert "Watched for 20 minutes after that; Ctrl-C ends nothing but this." in said
+    # Alarms take an update of a trial back only while it is being made.
+    errors = [f"credits-dev-function-errors-{it}" for it in ("queue-notifications", "sweep-zone")]
+    dev = Aws(alarm_states=dict.fromkeys(errors, "ALARM") | {"credits-dev-api-5xx": "OK"})
+    trial = rollback.rollback_on_alarms(dev, "dev", said.append)
+    assert said[-1].endswith(f": {', '.join(errors)}")
+    assert [len(trial["RollbackTriggers"]), trial["MonitoringTimeInMinutes"]] == [1, 0]
 
 
 def test_an_update_that_no_alarm_watches_waits_for_nothing_and_forgets_earlier_alarms() -> None:
@@ -390,7 +420,6 @@ LOOK = (
 )
 
 
-@pytest.mark.usefixtures("clock")
 def test_of_a_stacks_events_only_those_not_seen_yet_are_read() -> None:
     """A stack keeps the events of all its deployments; this one's are at the top."""
     aws = Aws(history=[event(-n, "SweepsQueue", "UPDATE_COMPLETE") for n in range(1, 2_000)])
@@ -398,7 +427,6 @@ def test_of_a_stacks_events_only_those_not_seen_yet_are_read() -> None:
     assert aws.pages_read == 2, "one before the change, one at the first look"
 
 
-@pytest.mark.usefixtures("clock")
 def test_more_events_than_a_page_has_are_all_read_and_none_of_the_past() -> None:
     aws = Aws(
         events=[
@@ -430,9 +458,9 @@ def test_an_event_that_comes_late_between_those_seen_is_not_lost(
     with pytest.raises(StackFailedError, match="the cause"):
         aws.deploy(said.append)
     assert [line.split()[2] for line in said] == ["A", "C", "B", "credits-prod"]
+    assert said[2] == f"  00:00:00  {'CREATE_FAILED':<28}  B (AWS::SQS::Queue): the cause"
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_network_that_is_lost_for_a_while_ends_no_deployment() -> None:
     aws = Aws(network=[NO_NETWORK, NO_NETWORK, NO_NETWORK, None])
     said = aws.deploy()
@@ -451,7 +479,6 @@ def test_a_network_that_stays_lost_ends_the_watching_and_the_deployment_is_said_
     assert NETWORK_PATIENCE < clock.now < NETWORK_PATIENCE + 10
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_network_that_comes_and_goes_is_given_all_its_time_each_time() -> None:
     lost = [NO_NETWORK] * 30
     aws = Aws(
@@ -471,7 +498,6 @@ def test_a_login_that_expires_meanwhile_ends_the_watching_only(clock: Clock) -> 
     assert clock.now < 1
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_stack_that_failed_is_not_said_to_go_on() -> None:
     aws = Aws(events=[event(1, "credits-prod", "UPDATE_ROLLBACK_COMPLETE")])
     with pytest.raises(StackFailedError) as failed:
@@ -479,7 +505,6 @@ def test_a_stack_that_failed_is_not_said_to_go_on() -> None:
     assert "goes on" not in str(failed.value)
 
 
-@pytest.mark.usefixtures("clock")
 def test_when_it_is_not_known_whether_aws_has_begun_that_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -487,10 +512,12 @@ def test_when_it_is_not_known_whether_aws_has_begun_that_is_said(
         raise NO_NETWORK
 
     monkeypatch.setattr(Aws, "execute_change_set", lost)
+    other = stack.Stack(Aws(), "credits-dev", "us-east-2", print, print)
     with pytest.raises(DeployError) as ended:
-        Aws().deploy()
-    assert "It is not known whether AWS has begun to change stack credits-prod" in str(ended.value)
+        other.apply("https://template", {}, rollback.UNWATCHED, terminal.agree)
+    assert "It is not known whether AWS has begun to change stack credits-dev" in str(ended.value)
     assert "Run the same command again" in str(ended.value)
+    assert "--stack-name credits-dev --region us-east-2" in str(ended.value)
 
 
 def test_what_is_under_way_is_waited_for_and_the_deployment_goes_on_from_there(
@@ -500,9 +527,11 @@ def test_what_is_under_way_is_waited_for_and_the_deployment_goes_on_from_there(
 
     def pass_time(seconds: float) -> None:
         clock.now += seconds
-        if clock.now > 60 and not aws.uploaded:
-            aws.status = "UPDATE_ROLLBACK_COMPLETE"
+        if clock.now > 60 and not aws.history:
             aws.history.insert(0, event(-1, "A", "UPDATE_FAILED", "no such key"))
+        elif clock.now > 70 and not aws.uploaded:
+            aws.status = "UPDATE_ROLLBACK_COMPLETE"
+            aws.history.insert(0, event(-2, "B", "UPDATE_FAILED", "A failed"))
 
     monkeypatch.setattr(clock, "sleep", pass_time)
     said = aws.deploy()
@@ -512,10 +541,97 @@ def test_what_is_under_way_is_waited_for_and_the_deployment_goes_on_from_there(
     assert aws.executed
 
 
-@pytest.mark.usefixtures("clock")
+def test_what_is_under_way_is_waited_for_as_long_as_it_may_take_and_no_longer(clock: Clock) -> None:
+    with pytest.raises(DeployError, match=r"^Waited 3000 s for stack credits-prod, in vain\.\n"):
+        Aws(status="UPDATE_IN_PROGRESS").deploy()
+    assert 3000 <= clock.now < 3004
+
+
+def test_a_stack_whose_deletion_is_under_way_is_made_anew_once_it_is_gone() -> None:
+    class Going(Aws):
+        """Gone at the second look; of a stack that is gone nobody can ask by its name."""
+
+        looks = 0
+
+        def describe_stacks(self, **_: Any) -> dict[str, Any]:
+            self.looks += 1
+            if self.looks == 2:
+                self.status = None
+            return super().describe_stacks()
+
+        def get_paginator(self, name: str) -> Any:
+            assert self.status or self.sent, "what is gone was asked about"
+            return super().get_paginator(name)
+
+    aws = Going("DELETE_IN_PROGRESS", [event(1, "credits-prod", "CREATE_COMPLETE")])
+    assert "It ended in DELETE_COMPLETE." in aws.deploy()
+    assert aws.sent["ChangeSetType"] == "CREATE"
+
+
 def test_a_stack_that_only_awaits_a_review_is_not_waited_for() -> None:
     aws = Aws(status="REVIEW_IN_PROGRESS", events=[event(1, "credits-prod", "CREATE_COMPLETE")])
     assert aws.deploy()[0] == "Packaging stage prod ..."
+    assert aws.sent["ChangeSetType"] == "CREATE"
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        ("UPDATE_IN_PROGRESS", "wait for it to end, then try again"),
+        ("UPDATE_ROLLBACK_FAILED", "--stack-name credits-dev --region us-east-2"),
+    ],
+)
+def test_a_stack_that_somebody_else_changes_meanwhile_is_left_alone(status: str, says: str) -> None:
+    aws = Aws(status=status)
+    with pytest.raises(DeployError, match=f"Stack credits-dev is {status}: .*") as refused:
+        stack.Stack(aws, "credits-dev", "us-east-2", print, print).make_way(terminal.agree)
+    assert says in str(refused.value)
+    assert not aws.deleted
+
+
+def test_a_refusal_to_tell_of_a_stack_is_not_taken_for_its_absence() -> None:
+    class Secretive(Aws):
+        def describe_stacks(self, **_: Any) -> dict[str, Any]:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "Describe")
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        describe_stack(Secretive(), "credits-prod")
+
+
+def test_the_parts_of_a_stage_are_named_by_its_outputs() -> None:
+    outputs = {
+        "SweepsQueueUrl": "https://sqs/sweeps",
+        "SweepsDlqQueueUrl": "https://sqs/sweeps-dlq",
+        "LedgerTableName": "the ledger",
+        "SweepZoneFunctionName": "the sweeper",
+        "ReportsBucketName": "the reports",
+        "RestAPIId": "1",
+        "EndpointURL": "https://aws.example.com/v1/",
+    }
+
+    def cloudformation(more: dict[str, str]) -> Any:
+        listed = [{"OutputKey": k, "OutputValue": v} for k, v in (outputs | more).items()]
+        return SimpleNamespace(describe_stacks=lambda StackName: {"Stacks": [{"Outputs": listed}]})  # noqa: ARG005, N803
+
+    found = describe("dev", lambda _: cloudformation({"ApiUrl": "https://own.example.com/v1/"}))
+    assert (found.stack, found.stage, found.changed, found.api_id) == (
+        "credits-dev",
+        "dev",
+        False,
+        "1",
+    )
+    assert found.api_url == "https://own.example.com/v1"
+    # A stack of an earlier release.
+    assert describe("dev", lambda _: cloudformation({})).api_url == "https://aws.example.com/v1"
+    assert list(found.queues.items()) == [
+        ("sweeps-dlq", "https://sqs/sweeps-dlq"),
+        ("sweeps", "https://sqs/sweeps"),
+    ]
+    assert found.tables == {"ledger": "the ledger"}
+    assert found.functions == {"sweep-zone": "the sweeper"}
+    assert found.buckets == {"reports": "the reports"}
+    with pytest.raises(DeployError, match=r"no stack credits-dev\. .*: make deploy STAGE=dev$"):
+        describe("dev", Aws(status=None).client)
 
 
 # --- The Python of the functions ----------------------------------------------------------------
@@ -600,10 +716,14 @@ def to_deploy(monkeypatch: pytest.MonkeyPatch, plans: str) -> None:
 def test_a_plan_that_begins_to_grant_without_a_date_is_refused_before_anything_is_made(
     aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    to_deploy(monkeypatch, FREE.replace("= 0", "= 10"))
+    pro = '[[plans]]\nid = "pro"\nname = "Pro"\nmonthly_credits = 20\n'
+    to_deploy(monkeypatch, FREE.replace("= 0", "= 10") + pro)
     with pytest.raises(DeployError) as refused:
         aws.deploy()
     said = str(refused.value)
+    _, second, why = said.splitlines()
+    assert second.startswith("Plan 'pro' begins to grant 20 credits a month")
+    assert why == "Nobody is granted anything for the time before a deployment."
     assert "Plan 'free' begins to grant 10 credits a month and does not say since when." in said
     assert 'Add to the table with id = "free" in chalicelib/plans.toml: grants_since = 20' in said
     assert not aws.uploaded
@@ -637,6 +757,16 @@ def test_a_mistake_in_the_plans_is_told_with_its_line(tmp_path: Path) -> None:
         with pytest.raises(packaging.PackagingError, match=rf"^chalicelib/plans.toml, line {line}"):
             packaging.catalogue(tmp_path)
         with pytest.raises(packaging.PackagingError, match=r"^chalicelib/plans.toml, line"):
+            packaging.package("local", tmp_path / "output", region="eu-west-1", root=tmp_path)
+    file.write_text(FREE)
+    prices = tmp_path / "chalicelib" / "stripe.toml"
+    for content, says in (
+        (b"[[prices]]\n", ", line 1"),
+        (b"\xff", " cannot be read"),
+        (None, " cannot"),
+    ):
+        prices.write_bytes(content) if content is not None else prices.unlink()
+        with pytest.raises(packaging.PackagingError, match=rf"^chalicelib/stripe.toml{says}"):
             packaging.package("local", tmp_path / "output", region="eu-west-1", root=tmp_path)
     file.write_bytes(b"\xff")
     with pytest.raises(packaging.PackagingError, match=r"plans.toml cannot be read"):
@@ -726,6 +856,44 @@ def test_a_parameter_that_the_template_would_not_take_is_named_first(
     assert str(refused.value).startswith(f"infra/parameters.toml, [prod]: {problem}")
 
 
+def test_every_mistake_in_the_parameters_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "parameters.toml"
+    monkeypatch.setattr("infra.deployment.parameters.PARAMETERS_FILE", file)
+    file.write_text(f'[prod]\nAlarmEmail = "{"a" * 500}"\nMailsASecond = -1\n')
+    with pytest.raises(DeployError) as refused:
+        parameters_of("prod")
+    first, second = str(refused.value).splitlines()
+    assert "[prod]: AlarmEmail must be of the form" in first
+    assert first.endswith("; is '" + "a" * 79), "a long value is cut off"
+    assert second.startswith("infra/parameters.toml, [prod]: MailsASecond must be a number")
+    for text, says in (
+        ("[dev]\n", "There is no [prod] in"),
+        ("prod = 1\n", "There is no [prod] in"),
+    ):
+        file.write_text(text)
+        with pytest.raises(DeployError, match=re.escape(says)):
+            parameters_of("prod")
+    file.write_text("[prod")
+    with pytest.raises(DeployError, match="is not TOML"):
+        parameters_of("prod")
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({}, "TokenIssuer and TokenAudience"),
+        ({"TokenIssuer": "", "TokenAudience": "a"}, "TokenIssuer"),
+    ],
+)
+def test_whose_tokens_to_take_is_asked_for_before_anything_is_made(
+    given: dict[str, str], missing: str
+) -> None:
+    with pytest.raises(DeployError, match=rf"Set {missing} under \[dev\] in infra/parameters.toml"):
+        check_parameters("dev", given, "eu-west-1")
+
+
 def test_parameters_at_the_limits_are_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -795,7 +963,8 @@ class Recorder(Aws):
         self._keep("create_change_set", sent)
         return super().create_change_set(**sent)
 
-    def describe_change_set(self, **_: Any) -> dict[str, Any]:
+    def describe_change_set(self, **request: Any) -> dict[str, Any]:
+        self._keep("describe_change_set", request)
         return self.change_set
 
     def execute_change_set(self, **sent: Any) -> None:
@@ -813,8 +982,20 @@ class Recorder(Aws):
         if name != "describe_change_set":
             return super().get_paginator(name)
         made = {"Action": "Add", "ResourceType": "AWS::SQS::Queue"}
+        replaced = {"Action": "Modify", "Replacement": "True"}
         pages = [
-            {"Changes": [{"ResourceChange": {**made, "LogicalResourceId": each}} for each in page]}
+            {
+                "Changes": [
+                    {
+                        "ResourceChange": {
+                            **made,
+                            **(replaced if each == "Mails" else {}),
+                            "LogicalResourceId": each,
+                        }
+                    }
+                    for each in page
+                ]
+            }
             for page in self.changes or [[]]
         ]
         return SimpleNamespace(paginate=lambda **_: pages)
@@ -834,8 +1015,7 @@ def test_the_bucket_of_the_artifacts_is_used_only_if_it_is_ours() -> None:
     aws = Recorder()
     aws.deploy()
     (request,) = aws.sent_as("head_bucket")
-    bucket = "credits-artifacts-000000000000-eu-west-1"
-    assert request == {"Bucket": bucket, "ExpectedBucketOwner": "000000000000"}
+    assert request == {"Bucket": ARTIFACTS, "ExpectedBucketOwner": "000000000000"}
     assert not aws.sent_as("create_bucket")
     for status in (403, 500):
         other = Recorder(bucket=status)
@@ -872,6 +1052,9 @@ def test_a_new_bucket_of_artifacts_is_private_and_encrypted(
         make_package=make_package,
     )
     assert aws.sent_as("create_bucket") == [{"Bucket": bucket, **location}]
+    assert [name for name, _ in aws.requests][:4] == [
+        *("head_bucket", "create_bucket", "put_public_access_block", "put_bucket_encryption")
+    ], "what is uploaded before that may be public"
     (access,) = aws.sent_as("put_public_access_block")
     (encryption,) = aws.sent_as("put_bucket_encryption")
     assert access["Bucket"] == encryption["Bucket"] == bucket
@@ -896,8 +1079,10 @@ def test_code_is_uploaded_under_the_name_of_its_content_unless_it_is_there(
     (asked,) = aws.sent_as("head_object")
     assert asked["Key"] == f"{digest}.zip", "other code under this name would be deployed"
     archives = [put for put in aws.sent_as("put_object") if put["Key"].endswith(".zip")]
-    uploaded = [(put["Key"], put["Body"]) for put in archives]
-    assert uploaded == ([] if there is None else [(f"{digest}.zip", b"code")])
+    uploaded = [(put["Bucket"], put["Key"], put["Body"]) for put in archives]
+    assert uploaded == ([] if there is None else [(ARTIFACTS, f"{digest}.zip", b"code")])
+    with pytest.raises(AwsError):
+        Recorder(objects=500).deploy()
 
 
 def test_cloudformation_is_told_what_sam_needs_and_every_parameter() -> None:
@@ -909,6 +1094,54 @@ def test_cloudformation_is_told_what_sam_needs_and_every_parameter() -> None:
     given = {each["ParameterKey"]: each["ParameterValue"] for each in sent["Parameters"]}
     assert given == {**PARAMETERS, "Stage": "prod"}
     assert sent["StackName"] == "credits-prod"
+    (put,) = [put for put in aws.sent_as("put_object") if put["Key"].endswith(".json")]
+    assert put["Bucket"] == ARTIFACTS
+    assert sent["TemplateURL"] == f"https://s3.eu-west-1.amazonaws.com/{ARTIFACTS}/{put['Key']}"
+    code = f"s3://{ARTIFACTS}/{hashlib.sha256(b'code').hexdigest()}.zip"
+    assert json.loads(put["Body"])["Resources"]["Api"]["Properties"]["CodeUri"] == code
+    assert aws.has_changed
+
+
+def test_another_stage_in_another_account_and_region_is_deployed_under_its_own_names() -> None:
+    class Other(Recorder):
+        def get_caller_identity(self) -> dict[str, Any]:
+            return {"Account": "111122223333"}
+
+        def get_function(self, FunctionName: str) -> dict[str, Any]:  # noqa: N803
+            assert FunctionName == "credits-dev-allocate-accounts"
+            return super().get_function("credits-prod-allocate-accounts")
+
+        def describe_stacks(self, **asked: Any) -> dict[str, Any]:
+            assert asked == {"StackName": "credits-dev"}
+            return super().describe_stacks()
+
+    aws = Other(alarm_states={"credits-dev-api-5xx": "OK", "credits-prod-api-latency": "OK"})
+    packaged: list[tuple[str, str]] = []
+
+    def make_package(stage: str, output: Path, /, *, region: str) -> packaging.Package:
+        packaged.append((stage, region))
+        archive = output / "credits.zip"
+        archive.write_bytes(b"code")
+        return packaging.Package(template={"Resources": {}}, archive=archive)
+
+    found = deploy.deploy(
+        "dev",
+        aws.client,
+        region="us-east-2",
+        parameters=PARAMETERS,
+        say=terminal.say_nothing,
+        make_package=make_package,
+    )
+    assert packaged == [("dev", "us-east-2")]
+    assert (found.stack, found.stage) == ("credits-dev", "dev")
+    bucket = "credits-artifacts-111122223333-us-east-2"
+    owned = {"Bucket": bucket, "ExpectedBucketOwner": "111122223333"}
+    assert aws.sent_as("head_bucket") == [owned]
+    assert {put["Bucket"] for put in aws.sent_as("put_object")} == {bucket}
+    assert aws.sent["StackName"] == aws.sent_to_execute["StackName"] == "credits-dev"
+    assert {"ParameterKey": "Stage", "ParameterValue": "dev"} in aws.sent["Parameters"]
+    triggers = aws.sent["RollbackConfiguration"]["RollbackTriggers"]
+    assert [each["Arn"] for each in triggers] == ["arn:credits-dev-api-5xx"]
 
 
 @pytest.mark.parametrize(
@@ -920,6 +1153,7 @@ def test_cloudformation_is_told_what_sam_needs_and_every_parameter() -> None:
         (None, "ROLLBACK_COMPLETE"),
         (None, "ROLLBACK_FAILED"),
         (None, "DELETE_COMPLETE"),
+        (None, "IMPORT_ROLLBACK_COMPLETE"),
     ],
 )
 def test_what_was_taken_back_is_no_success(before: str | None, status: str) -> None:
@@ -932,6 +1166,7 @@ def test_what_was_taken_back_is_no_success(before: str | None, status: str) -> N
 def test_of_many_failures_the_first_real_one_is_named() -> None:
     aws = Recorder(
         events=[
+            event(0, "Inner", "CREATE_COMPLETE") | {"ResourceType": "AWS::CloudFormation::Stack"},
             event(1, "Echo", "CREATE_FAILED", "Resource creation cancelled"),
             event(2, "Cause", "CREATE_FAILED", "the name is taken"),
             event(3, "Later", "DELETE_FAILED", "it is not empty"),
@@ -945,6 +1180,7 @@ def test_of_many_failures_the_first_real_one_is_named() -> None:
         "Stack credits-prod ended in UPDATE_ROLLBACK_COMPLETE. The first resource that failed:",
         f"  {cause}",
     ]
+    assert str(failed.value.failure) == cause
 
 
 def test_a_failure_that_follows_later_does_not_hide_the_first() -> None:
@@ -986,17 +1222,21 @@ def test_a_stack_that_is_removed_is_followed_by_its_id_for_it_has_no_name_any_mo
 
 
 @pytest.mark.parametrize("made_before", [0, len(LANES) - 1, len(LANES)])
+@pytest.mark.parametrize("wanted", ["on", "off", None])
 def test_limits_are_asked_for_only_once_every_key_is_in_its_plan(
-    monkeypatch: pytest.MonkeyPatch, made_before: int
+    monkeypatch: pytest.MonkeyPatch, made_before: int, wanted: str | None
 ) -> None:
     """A method that asks for a key that is not there yet answers everybody 403."""
     required: list[object] = []
     monkeypatch.setattr(caller_limits, "require", required.append)
-    monkeypatch.setitem(PARAMETERS, "CallerLimits", "on")
+    if wanted is not None:
+        monkeypatch.setitem(PARAMETERS, "CallerLimits", wanted)
     keys = [f"{lane.title()}LaneInPlan" for lane in LANES]
     said = Aws(resources=keys[:made_before]).deploy()
-    is_ready = made_before == len(LANES)
-    assert (len(required), caller_limits.NOT_YET in said) == (int(is_ready), not is_ready)
+    is_on, is_ready = wanted == "on", made_before == len(LANES)
+    assert len(required) == (is_on and is_ready)
+    assert (caller_limits.NOT_YET in said) is (is_on and not is_ready)
+    assert caller_limits.NOT_YET.endswith("Deploy again in five minutes.")
 
 
 def test_an_update_is_watched_for_as_long_as_its_alarms_may_take_it_back(
@@ -1020,8 +1260,32 @@ def test_every_page_of_the_changes_is_shown() -> None:
     details: list[str] = []
     said = aws.deploy(details.append)
     assert "Changing stack credits-prod: 3 resources ..." in said
-    shown = [line.split()[1] for line in details if line.startswith("  Add")]
-    assert shown == ["Sweeps", "Checks", "Mails"]
+    assert details[:3] == [
+        "  Add     Sweeps (AWS::SQS::Queue)",
+        "  Add     Checks (AWS::SQS::Queue)",
+        "  Modify  Mails (AWS::SQS::Queue)  REPLACES IT",
+    ]
+
+
+@pytest.mark.parametrize("reason", ["Template error: no such resource", None])
+def test_a_template_that_cloudformation_refuses_is_told_with_its_reason(reason: str | None) -> None:
+    aws = Recorder(change_set={"Status": "FAILED"} | ({"StatusReason": reason} if reason else {}))
+    says = f"CloudFormation refused the template: {reason or 'no reason given'}"
+    with pytest.raises(DeployError, match=f"^{says}$"):
+        aws.deploy()
+    assert not aws.executed
+
+
+def test_changes_that_are_never_computed_are_waited_for_a_while_and_asked_for_seldom(
+    clock: Clock,
+) -> None:
+    aws = Recorder(change_set={"Status": "CREATE_IN_PROGRESS"})
+    says = r"^Waited 300 s for the change set of stack credits-prod, in vain\.$"
+    with pytest.raises(DeployError, match=says):
+        aws.deploy()
+    assert 300 <= clock.now < 304
+    assert 100 <= len(aws.sent_as("describe_change_set")) < 250
+    assert not aws.executed
 
 
 @pytest.mark.parametrize(
@@ -1037,6 +1301,7 @@ def test_a_change_set_without_changes_is_removed_and_is_no_failure(reason: str) 
     named = {"StackName": "credits-prod", "ChangeSetName": "1"}
     assert aws.sent_as("delete_change_set") == [named]
     assert not aws.executed
+    assert aws.has_changed is False
 
 
 @pytest.mark.parametrize("before", ["UPDATE_COMPLETE", None])
@@ -1063,9 +1328,59 @@ def test_what_was_left_is_taken_over_only_when_that_is_confirmed(
     assert aws.sent_as("create_change_set") == aws.sent_as("execute_change_set") == []
 
 
-@pytest.mark.parametrize("status", [None, "UPDATE_COMPLETE"])
+def test_all_that_was_left_is_imported_and_then_brought_to_the_template(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ledger = {"TableName": "credits-prod-ledger"}
+    left = [
+        retained.Leftover("Ledger", "AWS::DynamoDB::Table", "ledger", ledger, ledger, "3 items"),
+        retained.Leftover("Reports", "AWS::S3::Bucket", "reports", {"BucketName": "r"}, {"a": 1}),
+    ]
+    looked: dict[str, Any] = {}
+
+    def leftovers(_: object, stage: str, *_client: object, **named: str) -> Any:
+        looked.update(named, stage=stage)
+        return left
+
+    monkeypatch.setattr(retained, "leftovers", leftovers)
+
+    class Twice(Recorder):
+        def execute_change_set(self, **sent: Any) -> None:
+            super().execute_change_set(**sent)
+            status = "UPDATE_COMPLETE" if self.events else "IMPORT_COMPLETE"
+            self.events.append(event(len(self.events), "credits-prod", status))
+
+    aws = Twice(status=None, events=[])
+    asked: list[int] = []
+    said = aws.deploy(confirm=agreeing(asked, lambda: len(aws.sent_as("execute_change_set"))))
+    assert looked == {"stage": "prod", "account": "000000000000", "region": "eu-west-1"}
+    first = said.index(
+        "What an earlier stack credits-prod left is taken over, with all that is in it:"
+    )
+    assert said[first + 1 : first + 3] == [
+        "  Ledger (AWS::DynamoDB::Table) ledger, 3 items",
+        "  Reports (AWS::S3::Bucket) reports",
+    ]
+    assert asked == [0, 1], "before the import, and before the update"
+    taking, updating = aws.sent_as("create_change_set")
+    assert (taking["ChangeSetType"], updating["ChangeSetType"]) == ("IMPORT", "UPDATE")
+    assert taking["Parameters"] == [{"ParameterKey": "Stage", "ParameterValue": "prod"}]
+    assert json.loads(taking["TemplateBody"]) == retained.import_template(left)
+    assert taking["ResourcesToImport"] == retained.resources_to_import(left)
+    assert [each["LogicalResourceId"] for each in taking["ResourcesToImport"]] == [
+        "Ledger",
+        "Reports",
+    ]
+    # What is not computed yet cannot be executed.
+    steps = [name.partition("_")[0] for name, _ in aws.requests if name.endswith("change_set")]
+    assert steps == ["create", "describe", "execute"] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "there"), [(None, []), ("UPDATE_COMPLETE", []), ("UPDATE_COMPLETE", ["Table"])]
+)
 def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
-    monkeypatch: pytest.MonkeyPatch, status: str | None
+    monkeypatch: pytest.MonkeyPatch, status: str | None, there: list[str]
 ) -> None:
     """A creation that fails cannot delete a protected table, whose name is then taken."""
     monkeypatch.setattr(retained, "leftovers", lambda *_, **__: [])
@@ -1077,7 +1392,7 @@ def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
 
     def make_package(_stage: str, output: Path, /, *, region: str) -> packaging.Package:
         archive = output / f"{region}.zip"
-        archive.write_bytes(b"code")
+        archive.write_bytes(b"c" * 2_500_000)
         return packaging.Package(template={"Resources": {"Table": table}}, archive=archive)
 
     class Twice(Recorder):
@@ -1086,15 +1401,24 @@ def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
             self.events.append(event(len(self.events) + 1, "credits-prod", "UPDATE_COMPLETE"))
 
     is_new = status is None
-    aws = Twice(status=status, events=[], alarm_states={"credits-prod-api-5xx": "OK"})
+    aws = Twice(status, [], alarm_states={"credits-prod-api-5xx": "OK"}, resources=there)
+    said: list[str] = []
+    asked: list[bool] = []
     deploy.deploy(
         "prod",
         aws.client,
         region="eu-west-1",
         parameters=PARAMETERS,
-        say=terminal.say_nothing,
+        say=said.append,
+        confirm=agreeing(asked, lambda: True),
         make_package=make_package,
     )
+    assert asked == [True], "the second step is a part of what was agreed to"
+    assert "Uploading the Lambda archive (2.5 MB) ..." in said
+    assert ("Protected from deletion as soon as they are made: Table" in said) is (not there)
+    assert ("Protecting the new tables from deletion ..." in said) is (not there)
+    of_stage = {"ParameterKey": "Stage", "ParameterValue": "prod"}
+    assert all(of_stage in sent["Parameters"] for sent in aws.sent_as("create_change_set"))
     uploaded = {
         put["Key"]: json.loads(put["Body"])["Resources"]["Table"]["Properties"]
         for put in aws.sent_as("put_object")
@@ -1104,15 +1428,15 @@ def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
         uploaded[sent["TemplateURL"].rpartition("/")[2]]["DeletionProtectionEnabled"]
         for sent in aws.sent_as("create_change_set")
     ]
-    assert applied == [False, True]
+    assert applied == ([True] if there else [False, True])
     # The second step is not watched for another twenty minutes.
     rollbacks = [sent.get("RollbackConfiguration") for sent in aws.sent_as("create_change_set")]
     watched = [each and each["MonitoringTimeInMinutes"] for each in rollbacks]
-    assert watched == [None if is_new else 20, 0]
+    assert watched == ([20] if there else [None if is_new else 20, 0])
 
 
 def test_a_command_reaches_each_table_queue_and_bucket_by_its_own_name() -> None:
-    names = ("ledger", "subscriptions", "mails", "edits")
+    names = ("ledger", "subscriptions", "mails", "edits", "stripe")
     queues = ("sweeps", "allocations", "expiries", "notifications")
     stack = stacks.LocalStack(
         endpoint_url="http://127.0.0.1:1",
@@ -1131,4 +1455,12 @@ def test_a_command_reaches_each_table_queue_and_bucket_by_its_own_name() -> None
     assert {name: getattr(found, f"{name}_table") for name in names} == stack.tables
     assert {name: getattr(found, f"{name}_queue_url") for name in queues} == stack.queues
     assert (found.anchors_bucket, found.stage) == ("the anchors bucket", "local")
+    assert found.reports_bucket == "the reports bucket"
+    other = SimpleNamespace(tables=stack.tables.copy(), queues=stack.queues, buckets={})
+    del other.tables["stripe"]  # which a stack of an earlier release has not
+    earlier = settings_of("prod", "us-east-2", other)
+    assert (earlier.stage, earlier.region) == ("prod", "us-east-2")
+    assert (earlier.stripe_table, earlier.anchors_bucket, earlier.reports_bucket) == ("", "", "")
+    with pytest.raises(DeployError, match="Stage prod has no bucket of anchors: deploy it first"):
+        StageServices(earlier, lambda *_, **__: Aws(), cast("Any", None)).anchors  # noqa: B018
     assert (found.region, found.clock_file) == (emulator.REGION, "/clock")

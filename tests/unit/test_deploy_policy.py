@@ -1,6 +1,7 @@
 """The rights of a deploy role: derived from AWS's lists, bound to names, within IAM's limits."""
 
 import json
+import os
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -53,6 +54,9 @@ def test_what_is_called_for_a_property_is_a_right_only_where_the_property_is() -
         "lambda:PutFunctionConcurrency",
         "lambda:DeleteFunctionConcurrency",
     }
+    plain_table = allowed(template("AWS::DynamoDB::Table"))
+    forgetting = allowed(template("AWS::DynamoDB::Table", TimeToLiveSpecification={}))
+    assert forgetting - plain_table == {"dynamodb:UpdateTimeToLive"}
     in_a_network = allowed(template(function, VpcConfig={"SubnetIds": ["subnet-1"]}))
     assert "ec2:DescribeSubnets" in in_a_network - plain
 
@@ -141,9 +145,10 @@ def test_a_webhook_reaches_its_own_secret_and_the_one_that_eventbridge_keeps_of_
     (linked,) = [
         each for each in statements(connection) if "iam:CreateServiceLinkedRole" in each["Action"]
     ]
-    assert linked["Condition"]["StringEquals"] == {
-        "iam:AWSServiceName": "apidestinations.events.amazonaws.com"
-    }
+    service = "apidestinations.events.amazonaws.com"
+    assert linked["Condition"]["StringEquals"] == {"iam:AWSServiceName": service}
+    roles = "arn:aws:iam::123456789012:role/aws-service-role"
+    assert linked["Resource"] == [f"{roles}/{service}/*"]
 
 
 def test_a_stage_without_a_webhook_gives_no_right_to_one() -> None:
@@ -173,6 +178,27 @@ def test_other_partitions_have_other_arns() -> None:
     names = deploy_policy.names_of("prod", "123456789012", "cn-north-1", {})
     found = statements(template("AWS::SQS::Queue"), names)
     assert {arn[:11] for each in found for arn in each["Resource"] if arn != "*"} == {"arn:aws-cn:"}
+
+
+@pytest.mark.parametrize("before", ["us-east-1", None])
+def test_the_region_of_this_machine_is_what_it_was_after_a_template_was_transformed(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    if before:
+        monkeypatch.setenv("AWS_DEFAULT_REGION", before)
+    deploy_policy.transformed(template("AWS::SQS::Queue"), "cn-north-1")
+    assert os.environ.get("AWS_DEFAULT_REGION") == before
+
+
+def test_policies_are_written_as_json_with_their_actions_in_order() -> None:
+    many = {"Resources": {kind: {"Type": kind} for kind in ARNS}}
+    made = {str(number): each for number, each in enumerate(documents(rights(many, NAMES)))}
+    assert len(made) > 1
+    assert json.loads(deploy_policy.text_of(made)) == made
+    for document in made.values():
+        for statement in document["Statement"]:
+            assert statement["Action"] == sorted(statement["Action"])
 
 
 def test_what_iam_takes_no_more_of_goes_into_another_document_and_nothing_is_lost() -> None:

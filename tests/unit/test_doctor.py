@@ -4,9 +4,11 @@ import io
 import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,10 +35,10 @@ from infra.doctor import (
     stack,
     template,
 )
-from infra.doctor.finding import Finding, State, bad, fine, unknown, warning
+from infra.doctor.finding import Finding, State, bad, fine, many, plural, unknown, warning
 from infra.doctor.site import Json, Site
 from infra.doctor.template import Named
-from infra.session import AwsError, CredentialsError, Region
+from infra.session import AwsError, CredentialsError, Region, Session
 from tests.unit.test_authorizer import ISSUER, KEY_SET
 
 UNTYPED: Any = dns.resolver
@@ -142,6 +144,7 @@ def scopes_found(**parameters: str) -> Finding:
             "credits:backend and credits:billing and credits:admin",
         ),
         ({"TokenIssuer": "https://example.okta.com/oauth2/default"}, "credits:backend and"),
+        ({"TokenIssuer": "https://example.oktapreview.com/oauth2/default"}, "credits:backend and"),
         (
             {
                 "TokenIssuer": "https://login.microsoftonline.com/t/v2.0",
@@ -235,8 +238,21 @@ def test_an_account_that_runs_less_at_once_than_the_stack_wants_asks_for_more(
     assert found.state is in_prod
     assert account.judge_concurrency(DEV, limit, 82).state is in_dev
     assert f"{limit:,} invocations" in found.says
-    assert ("--quota-code L-B99A9384" in found.fix) == (in_prod is State.BAD)
+    assert found.fix.startswith(
+        "aws service-quotas request-service-quota-increase --service-code lambda --quota-code "
+        "L-B99A9384 --desired-value 1000 --region eu-west-1 "
+        if in_prod is State.BAD
+        else ""
+    )
     assert not found.stops
+
+
+def test_the_concurrency_of_the_account_is_compared_with_what_the_stage_itself_wants() -> None:
+    limits = {"ConcurrentExecutions": 100, "UnreservedConcurrentExecutions": 1000}
+    aws = SimpleNamespace(get_account_settings=lambda: {"AccountLimit": limits})
+    runs = "the account runs 100 invocations at once, and the queues start up to"
+    assert only(account.concurrency(made_of(aws, DEV))) == fine("concurrency", f"{runs} 27")
+    assert only(account.concurrency(made_of(aws))).says.startswith(f"{runs} 102: at the turn of a")
 
 
 @pytest.mark.parametrize(
@@ -275,7 +291,18 @@ def test_every_name_of_the_stack_is_known_with_its_parameters_and_its_account() 
         ("AWS::Logs::LogGroup", "/aws/lambda/credits-prod-api"),
         ("AWS::Events::Rule", "credits-prod-allocation-tick"),
         ("AWS::Events::EventBus", "credits-prod"),
+        ("AWS::SES::ConfigurationSet", "credits-prod"),
+        ("AWS::SNS::Topic", "credits-prod-alarms"),
+        ("AWS::SecretsManager::Secret", "credits-prod-unsubscribe-links"),
     } <= found
+    assert {kind for kind, _ in found} == {*template.NAMED, "AWS::Events::Rule"}
+    assert {name for kind, name in found if kind == "AWS::Events::Rule"} == {
+        f"credits-prod-{name}"
+        for name in ("allocation-tick", "audit-ledgers", "check-completeness", "expiry-tick")
+    }
+    kept = {(named.kind.rpartition("::")[2], named.is_kept) for named in template.names(SITE)}
+    assert {kind for kind, is_kept in kept if is_kept} == {"Table", "Bucket", "Secret"}
+    assert len({kind for kind, _ in kept}) == len(kept), "of a kind all are kept, or none"
     assert not [name for _, name in found if "$" in name]
     without = replace(SITE, parameters={})
     assert ("AWS::SES::EmailIdentity", "example.com") in {
@@ -304,10 +331,17 @@ def test_a_name_that_is_taken_stops_a_deployment_and_says_what_to_do() -> None:
     assert table.says == "1 table there already, and not of credits-prod: credits-prod-ledger"
     assert table.state is State.WARNING
     assert table.fix.startswith("If an earlier stack left it, make deploy STAGE=prod takes it over")
-    assert "/aws/lambda/credits-prod-c and 1 more" in groups.says
+    groups_of = ", ".join(f"/aws/lambda/credits-prod-{n}" for n in "abc")
+    assert groups.says == (
+        f"4 log groups there already, and not of credits-prod: {groups_of} and 1 more"
+    )
     assert "delete-log-group --log-group-name /aws/lambda/credits-prod-a --region" in groups.fix
     assert "MailDomain under [prod]" in identity.fix
     assert only(stack.judge_names(SITE, [])).state is State.FINE
+    unasked = {"AWS::SNS::Topic": refused("AccessDenied"), "AWS::Events::EventBus": refused("x")}
+    unsaid = only(stack.judge_names(SITE, [], unasked))
+    assert unsaid.state is State.UNKNOWN
+    assert unsaid.says.startswith("of topics, event buses nobody knows what is there: ")
 
 
 def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_found_of_others() -> (
@@ -316,8 +350,11 @@ def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_foun
     class Aws:
         """An account in which all queues are taken, and nobody may ask for secrets."""
 
+        asked: list[str] = []  # noqa: RUF012 - of this test alone
+
         def __getattr__(self, call: str) -> Callable[..., Any]:
             def answer(**_: Any) -> Any:
+                self.asked.append(call)
                 if call == "get_queue_url":
                     return {"QueueUrl": "https://..."}
                 raise refused(
@@ -335,10 +372,82 @@ def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_foun
             return {"logGroups": []}
 
     nobody_knows, taken = stack.names(made_of(Aws()))
+    assert Aws.asked.count("describe_secret") == 1, "it is refused each time"
     assert nobody_knows.state is State.UNKNOWN
     assert nobody_knows.says.startswith("of secrets nobody knows what is there: AWS refuses")
     assert (taken.state, taken.stops) == (State.BAD, True)
     assert taken.says.startswith("15 queues there already")
+
+
+ABSENT = {
+    "AWS::DynamoDB::Table": (
+        "dynamodb",
+        "describe_table",
+        "TableName",
+        "ResourceNotFoundException",
+    ),
+    "AWS::Events::EventBus": ("events", "describe_event_bus", "Name", "ResourceNotFoundException"),
+    "AWS::Events::Rule": ("events", "describe_rule", "Name", "ResourceNotFoundException"),
+    "AWS::Lambda::Function": (
+        "lambda",
+        "get_function",
+        "FunctionName",
+        "ResourceNotFoundException",
+    ),
+    "AWS::S3::Bucket": ("s3", "head_bucket", "Bucket", "404"),
+    "AWS::SES::ConfigurationSet": (
+        *("sesv2", "get_configuration_set", "ConfigurationSetName", "NotFoundException"),
+    ),
+    "AWS::SES::EmailIdentity": (
+        "sesv2",
+        "get_email_identity",
+        "EmailIdentity",
+        "NotFoundException",
+    ),
+    "AWS::SNS::Topic": ("sns", "get_topic_attributes", "TopicArn", "NotFound"),
+    "AWS::SQS::Queue": (
+        *("sqs", "get_queue_url", "QueueName", "AWS.SimpleQueueService.NonExistentQueue"),
+    ),
+    "AWS::SecretsManager::Secret": (
+        *("secretsmanager", "describe_secret", "SecretId", "ResourceNotFoundException"),
+    ),
+}
+"""Which call of which service tells of a name, and with which code that there is none."""
+
+
+@pytest.mark.parametrize("kind", ABSENT)
+def test_a_name_is_asked_for_at_its_own_service_which_says_that_there_is_none(kind: str) -> None:
+    service, call, parameter, code = ABSENT[kind]
+    named = "arn:aws-cn:sns:eu-west-1:123456789012:it" if service == "sns" else "it"
+
+    def client(asked: str, *, is_there: bool, **_: Any) -> Any:
+        def answer(**given: str) -> Json:
+            assert given == {parameter: named}
+            if is_there:
+                return {}
+            raise refused(code)
+
+        assert asked == service
+        return SimpleNamespace(meta=SimpleNamespace(partition="aws-cn"), **{call: answer})
+
+    for is_there in (True, False):
+        site = replace(SITE, client=partial(client, is_there=is_there), _clients={})
+        assert stack.is_taken(site, Named(kind, "it")) is is_there
+
+
+def test_a_log_group_is_there_only_by_its_whole_name() -> None:
+    aws = SimpleNamespace(
+        describe_log_groups=lambda logGroupNamePrefix: {  # noqa: N803 - AWS's name
+            "logGroups": [
+                {"logGroupName": f"{logGroupNamePrefix}-of-another"},
+                {"logGroupName": "b"},
+            ]
+        }
+    )
+    group = Named("AWS::Logs::LogGroup", "/aws/lambda/credits-prod-api")
+    assert not stack.is_taken(made_of(aws), group)
+    assert stack.is_taken(made_of(aws), replace(group, name="b"))
+    assert {*ABSENT, group.kind} == {named.kind for named in template.names(SITE)}
 
 
 @pytest.mark.parametrize(
@@ -375,14 +484,28 @@ ACCOUNT = {
 def test_an_account_that_sends_to_everybody_is_fine() -> None:
     found = only(mail.judge_account(SITE, ACCOUNT, 14))
     assert found == fine("mail account", "SES takes 14 emails a second and 50,000 a day")
+    unsaid = {key: value for key, value in ACCOUNT.items() if key != "EnforcementStatus"}
+    assert only(mail.judge_account(SITE, unsaid, 14)).state is State.FINE
+    for most, said in ((-1.0, "any number of"), (0.0, "0")):
+        quota = ACCOUNT["SendQuota"] | {"Max24HourSend": most}  # type: ignore[operator]
+        found = only(mail.judge_account(SITE, ACCOUNT | {"SendQuota": quota}, 14))
+        assert found.says == f"SES takes 14 emails a second and {said} a day"
+
+
+def test_the_rate_of_the_account_is_compared_with_that_of_the_stage_or_of_the_template() -> None:
+    aws = SimpleNamespace(get_account=lambda: ACCOUNT)
+    assert only(mail.account(made_of(aws))).state is State.FINE
+    faster = replace(SITE, parameters={"MailsASecond": "20"})
+    _, found = mail.account(made_of(aws, faster))
+    assert found.says == "the stack sends 20 emails a second, and SES takes 14"
 
 
 @pytest.mark.parametrize(
     ("changed", "state", "says", "fix"),
     [
-        ({"ProductionAccessEnabled": False}, State.BAD, "sandbox", "put-account-details"),
+        ({"ProductionAccessEnabled": False}, State.BAD, "sandbox", "--region eu-west-1"),
         ({"SendingEnabled": False}, State.BAD, "paused sending", "Account dashboard"),
-        ({"EnforcementStatus": "SHUTDOWN"}, State.BAD, "paused sending", "Account dashboard"),
+        ({"EnforcementStatus": "SHUTDOWN"}, State.BAD, "paused sending", "#mails-failed"),
         ({"EnforcementStatus": "PROBATION"}, State.WARNING, "under review", "Account dashboard"),
     ],
 )
@@ -427,8 +550,12 @@ def test_users_must_learn_whose_the_emails_are() -> None:
         assert "[prod] in infra/parameters.toml" in found.fix
     trial = only(mail.product(DEV))
     assert (trial.state, trial.stops) == (State.WARNING, False)
-    nobody = replace(SITE, parameters={**PRODUCT, "ProductName": "Credits"})
-    assert only(mail.product(nobody)).state is State.BAD
+    nobody = replace(SITE, parameters={**PRODUCT, "ProductName": "Credits", "ProductSupport": ""})
+    found = only(mail.product(nobody))
+    assert (found.state, found.says) == (
+        *(State.BAD, "emails do not say whose they are: ProductName, ProductSupport are not set"),
+    )
+    assert only(mail.product(named)).says == "emails come in the name of Lighthouse"
 
 
 IDENTITY = {
@@ -465,6 +592,26 @@ def test_a_domain_that_ses_does_not_take_mails_from_is_said(
         assert mail.judge_identity(DEV, DOMAIN, known).state is State.WARNING
 
 
+def test_the_dns_of_a_domain_is_looked_at_once_ses_knows_the_domain() -> None:
+    def ses(known: Json | None) -> Site:
+        def get_email_identity(EmailIdentity: str) -> Json:  # noqa: N803 - AWS's name
+            assert EmailIdentity == DOMAIN
+            if known is None:
+                raise refused("NotFoundException")
+            return known
+
+        aws = SimpleNamespace(get_email_identity=get_email_identity)
+        site = replace(SITE, resolve=lambda name, kind: ENTRIES.get((name, kind), []))
+        return made_of(aws, site)
+
+    made = list(mail.identity(ses(IDENTITY)))
+    assert [(each.check, each.state) for each in made] == [
+        ("mail identity", State.FINE),
+        ("mail DNS", State.FINE),
+    ]
+    assert only(mail.identity(ses(None))).says.startswith("the deployment makes mail.example.com")
+
+
 ENTRIES = {
     ("a._domainkey.mail.example.com", "CNAME"): ["a.dkim.amazonses.com"],
     ("b._domainkey.mail.example.com", "CNAME"): ["B.dkim.AmazonSES.com"],
@@ -491,6 +638,7 @@ def test_a_dns_entry_that_is_missing_is_named_with_what_to_add(entry: tuple[str,
     problem, rest = looked_up({key: value for key, value in ENTRIES.items() if key != entry})
     assert problem.says == f"{kind} of {name} is not there"
     assert problem.fix.startswith(f"Add it: {name} {kind} ")
+    assert (problem.fix[-1] == '"') == (kind == "TXT"), "a text is written in quotes"
     # Without DKIM SES takes no mails; without the others some receivers do not.
     assert problem.state is (State.BAD if kind == "CNAME" else State.WARNING)
     assert rest.says.startswith("5 entries")
@@ -502,6 +650,7 @@ def test_a_dns_entry_that_is_missing_is_named_with_what_to_add(entry: tuple[str,
         (("a._domainkey.mail.example.com", "CNAME"), "a.dkim.amazonses.com.mail.example.com"),
         (("bounces.mail.example.com", "MX"), "10 feedback-smtp.us-east-1.amazonses.com"),
         (("bounces.mail.example.com", "TXT"), "v=spf1 include:_spf.google.com ~all"),
+        (("bounces.mail.example.com", "TXT"), "v=spf1 include:amazonses.com.example.com ~all"),
     ],
 )
 def test_a_dns_entry_that_says_something_else_is_shown_with_what_it_should_be(
@@ -536,6 +685,11 @@ def test_the_policy_of_the_domain_above_counts_for_a_subdomain() -> None:
     entries = {key: value for key, value in ENTRIES.items() if key[0] != f"_dmarc.{DOMAIN}"}
     entries["_dmarc.example.com", "TXT"] = ["v=DMARC1; p=reject"]
     assert looked_up(entries) == [fine("mail DNS", "6 entries are as they should be")]
+    # Its own comes first, and a top-level domain has none that counts.
+    own = entries | {(f"_dmarc.{DOMAIN}", "TXT"): ["v=DMARC1; p=none"] * 2}
+    assert looked_up(own)[0].fix == "Leave one"
+    *_, policy = mail_dns.wanted(SITE, DOMAIN, IDENTITY)
+    assert policy.also_at == ["_dmarc.example.com"]
 
 
 def test_a_region_that_keeps_its_dkim_keys_elsewhere_is_asked_where() -> None:
@@ -576,6 +730,25 @@ def test_an_issuer_with_keys_for_us_is_shown_with_their_algorithms() -> None:
     found = only(issuer.keys(SITE, lambda _: KEY_SET))
     assert found.state is State.FINE
     assert "'ec' for ES256" in found.says
+    symmetric = {"kty": "oct", "kid": "a", "k": "AA"}
+    mixed = only(issuer.keys(SITE, lambda _: {"keys": [*KEY_SET["keys"], symmetric]}))
+    assert mixed.state is State.FINE
+    assert "; 'a' is left out: " in mixed.says
+
+
+def test_the_keys_are_fetched_from_where_the_stage_will_fetch_them() -> None:
+    asked: list[TokenSettings] = []
+    elsewhere = {**SITE.parameters, "TokenJwksUrl": "https://keys.example.com/jwks"}
+
+    def fetch(settings: TokenSettings) -> Any:
+        asked.append(settings)
+        raise TimeoutError
+
+    found = only(issuer.keys(replace(SITE, parameters=elsewhere), fetch))
+    assert (asked[0].issuer, asked[0].jwks_url) == (ISSUER, "https://keys.example.com/jwks")
+    assert found.says.endswith("TimeoutError. Without keys the API answers 503")
+    assert found.fix.startswith("Look at https://keys.example.com/jwks. ")
+    assert found.fix.endswith("see that it does: make token-check STAGE=prod")
 
 
 @pytest.mark.parametrize(
@@ -639,11 +812,16 @@ def test_an_alarm_that_rings_is_shown_with_its_section_of_the_runbook() -> None:
         "dead-letters-sweeps rings since 2026-11-29T07:00:00Z. It is bad.",
         "docs/operating.md#dead-letters",
     )
+    undescribed = alarm("api-5xx", "ALARM", AlarmDescription="")
+    assert only(running.judge_alarms(SITE, [undescribed])).fix == "docs/operating.md"
 
 
 def test_alarms_that_tell_nobody_and_a_stack_without_any_are_said() -> None:
-    silent, quiet = running.judge_alarms(SITE, [alarm("api-5xx", ActionsEnabled=False)])
+    told = alarm("api-latency")
+    del told["ActionsEnabled"]  # which CloudWatch may leave out
+    silent, quiet = running.judge_alarms(SITE, [alarm("api-5xx", ActionsEnabled=False), told])
     assert silent.state is State.WARNING
+    assert silent.says == "1 alarm would tell nobody: credits-prod-api-5xx"
     assert (
         "enable-alarm-actions --region eu-west-1 --alarm-names credits-prod-api-5xx" in silent.fix
     )
@@ -670,6 +848,7 @@ def subscription(protocol: str, endpoint: str, arn: str = "arn:aws:sns:e:1:t:x")
 def test_alarms_that_nobody_hears_are_said() -> None:
     pager = subscription("https", "https://pager.example.com/key-0815")
     waiting = subscription("email", "ops@example.com", running.PENDING)
+    assert running.PENDING == "PendingConfirmation"
     assert only(running.judge_subscriptions(SITE, [pager])).state is State.FINE
     nobody = only(running.judge_subscriptions(SITE, []))
     assert nobody.state is State.BAD
@@ -695,6 +874,76 @@ def test_ticks_that_have_stopped_are_said_and_those_of_a_new_stack_are_waited_fo
     assert late.fix == "docs/operating.md#allocation-ticks"
     assert running.judge_tick(OLD, "expiry", None).state is State.BAD
     assert running.judge_tick(NEW, "expiry", None).state is State.FINE
+    for minutes, state in ((29, State.FINE), (30, State.BAD)):
+        young = stack_made(timedelta(minutes=minutes))
+        assert running.judge_tick(young, "expiry", None).state is state
+
+
+@pytest.mark.parametrize(
+    ("ago", "said"),
+    [
+        (timedelta(minutes=31), "31 minutes"),
+        (timedelta(minutes=119), "119 minutes"),
+        (timedelta(minutes=120), "2 hours"),
+        (timedelta(hours=47, minutes=59), "47 hours"),
+        (timedelta(hours=48), "2 days"),
+    ],
+)
+def test_how_long_ago_something_was_is_said_in_words_of_its_size(ago: timedelta, said: str) -> None:
+    late = running.judge_tick(OLD, "expiry", NOW - ago)
+    assert late.says == f"the last was {said} ago, and one is due every 15 minutes"
+
+
+def test_a_clock_that_is_a_little_ahead_is_no_matter() -> None:
+    ahead = running.judge_tick(OLD, "expiry", NOW + timedelta(seconds=90))
+    assert ahead == fine("expiry tick", "the last was 0 minutes ago")
+    assert running.judge_tick(OLD, "expiry", NOW - timedelta(seconds=60)).says.endswith(
+        "1 minute ago"
+    )
+
+
+def test_a_stage_is_said_to_be_a_shadow_only_where_it_is_one() -> None:
+    def stage(value: str | None) -> Site:
+        given = [{"ParameterKey": "Shadow", "ParameterValue": value}] if value else []
+        found = {"Stacks": [{"Parameters": given}]}
+        return made_of(SimpleNamespace(describe_stacks=lambda StackName: found))  # noqa: ARG005, N803
+
+    assert only(running.shadow(stage("on"))).says.startswith("it sends nothing")
+    for value in ("off", "2026-11-01T00:00:00Z", None):
+        assert list(running.shadow(stage(value))) == []
+
+
+def test_metrics_are_asked_for_by_the_stage_and_the_time_that_is_judged() -> None:
+    asked: list[Json] = []
+    sums = {
+        "LedgersCorrupt": [(timedelta(hours=30), 3.0), (timedelta(hours=2), 0.0)],
+        "LedgersVerified": [(timedelta(hours=30), 7.0), (timedelta(hours=2), 200.0)],
+        # A period in which none came says nothing of ticks.
+        "AllocationTicks": [(timedelta(0), 0.0), (timedelta(hours=2), 1.0)],
+    }
+
+    class CloudWatch:
+        def get_metric_statistics(self, **given: Any) -> Any:
+            asked.append(given)
+            points = sums.get(given["MetricName"], ())
+            return {"Datapoints": [{"Timestamp": NOW - ago, "Sum": each} for ago, each in points]}
+
+    site = made_of(CloudWatch(), DEV)
+    site.__dict__["description"] = {"CreationTime": NOW - timedelta(days=90)}
+    assert only(running.audit(site)).says == "no ledger of 200 was wrong 2 hours ago"
+    allocation, expiry = running.ticks(site)
+    assert allocation.says.startswith("the last was 2 hours ago")
+    assert expiry.says.startswith("none for hours")
+    for given, hours, period in zip(asked, (78, 78, 3, 3), (3600, 3600, 60, 60), strict=True):
+        assert given | {"MetricName": ""} == {
+            "Namespace": "Credits",
+            "MetricName": "",
+            "Dimensions": [{"Name": "service", "Value": "credits-dev"}],
+            "StartTime": NOW - timedelta(hours=hours),
+            "EndTime": NOW,
+            "Period": period,
+            "Statistics": ["Sum"],
+        }
 
 
 def test_an_audit_that_is_late_or_found_something_is_said() -> None:
@@ -711,6 +960,8 @@ def test_an_audit_that_is_late_or_found_something_is_said() -> None:
     assert "aws logs tail /aws/lambda/credits-prod-audit-ledgers" in late.fix
     assert running.judge_audit(OLD, None, 0).state is State.BAD
     assert running.judge_audit(NEW, None, 0).state is State.FINE
+    for hours, state in ((25, State.FINE), (26, State.BAD)):
+        assert running.judge_audit(stack_made(timedelta(hours=hours)), None, 0).state is state
 
 
 COUNTED = {"complete": True, "due": 1200, "missing": 0, "duplicate": 0, "unchecked": 0}
@@ -757,7 +1008,11 @@ def test_a_month_is_counted_by_the_afternoon_of_the_2nd() -> None:
 
 
 def test_a_month_that_was_not_counted_is_said_unless_the_stack_is_newer() -> None:
-    assert running.judge_no_count(OLD, NOVEMBER).state is State.BAD
+    assert running.judge_no_count(OLD, NOVEMBER) == bad(
+        *("completeness", "2026-11 was not counted"),
+        "Count it now: make completeness STAGE=prod PERIOD=2026-11",
+    )
+    assert replace(SITE, stage="local").make("deploy", "A=1") == "make deploy A=1"
     assert running.judge_no_count(stack_made(timedelta(days=20)), NOVEMBER).state is State.FINE
     assert running.judge_no_count(stack_made(timedelta(days=28)), NOVEMBER).state is State.BAD
 
@@ -819,6 +1074,10 @@ def test_a_month_that_nobody_has_counted_yet_leaves_the_one_before() -> None:
     first = replace(made_of(counts_in_a_bucket(kept)), now=datetime(2026, 12, 1, 3, tzinfo=UTC))
     (found,) = running.completeness(first)
     assert found.says.startswith("2026-11, counted 44 hours ago")
+    # Somebody counts by hand, before the schedule does.
+    kept["completeness/2026-12/a/summary.json"] = (NOW + timedelta(hours=40), COUNTED)
+    found, _ = running.completeness(first)
+    assert found.says.startswith("2026-12, counted 4 hours ago")
 
 
 # --- The account ----------------------------------------------------------------------------------
@@ -857,6 +1116,8 @@ def passing(_: Site) -> Iterator[Finding]:
         (EndpointConnectionError(endpoint_url="https://x"), "cannot be reached", "network"),
         (ReadTimeoutError(endpoint_url="https://x"), "cannot be reached", "network"),
         (CredentialsError("no.", "Log in: now"), "does not know who you are", "Log in: now"),
+        (AwsError("It is lost.\nTry a.\nOr b."), "It is lost.", "Try a.; Or b."),
+        (AttributeError("None"), "makes no sense (AttributeError: None)", ""),
         (KeyError("AccountLimit"), "makes no sense (KeyError: 'AccountLimit')", ""),
         (TypeError("None"), "makes no sense", ""),
         (OSError("lost"), "makes no sense", ""),
@@ -880,6 +1141,7 @@ def test_a_check_that_does_not_end_is_left_alone_and_its_neighbours_are_not() ->
     released = threading.Event()
 
     def endless(_: Site) -> Iterator[Finding]:
+        assert threading.current_thread().daemon, "it would keep the command from ending"
         yield fine("endless", "so far")
         released.wait()
 
@@ -895,10 +1157,55 @@ def test_a_check_that_does_not_end_is_left_alone_and_its_neighbours_are_not() ->
     assert looked_at == ["endless", "passing"]
 
 
+def test_all_checks_together_have_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are looked at after it are not waited for."""
+    released = threading.Event()
+
+    def endless(_: Site) -> Iterator[Finding]:
+        released.wait(20)
+        yield fine("endless", "at last")
+
+    times = itertools.chain([0.0], itertools.repeat(60.0))
+    monkeypatch.setattr(examination, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    began = time.monotonic()
+    found = [each.says for each in examination.examine({"a": endless, "b": endless}, SITE)]
+    took = time.monotonic() - began
+    released.set()
+    assert found == ["no answer within 30 s"] * 2
+    assert took < 10
+
+
 def test_the_local_stage_is_not_asked_what_only_matters_in_aws() -> None:
     local_site = replace(SITE, stage="local")
-    found = examination.examine({"python": failing(OSError()), "passing": passing}, local_site)
-    assert [finding.check for finding in found] == ["passing"]
+    checks = dict.fromkeys(
+        ("python", "parameters", "scopes", "mail product", "mail identity", "alarm topic"), passing
+    )
+    every = {**checks, "passing": passing}
+    assert len(list(examination.examine(every, local_site))) == 1
+    assert len(list(examination.examine(every, SITE))) == 7
+
+
+def test_every_check_is_made_under_its_name() -> None:
+    tables = (examination.HERE, examination.ACCOUNT, examination.RUNNING)
+    modules = {
+        name: f"{check.__module__.rpartition('.')[2]}.{check.__name__}"
+        for table in tables
+        for name, check in table.items()
+    }
+    assert modules == {
+        **{name: f"account.{name}" for name in ("python", "parameters", "concurrency")},
+        "issuer": "issuer.keys",
+        "scopes": "issuer.scopes",
+        "access log": "account.access_log",
+        **{f"mail {name}": f"mail.{name}" for name in ("product", "account", "identity")},
+        "stack": "stack.state",
+        "names": "stack.names",
+        **{name: f"running.{name}" for name in ("shadow", "alarms", "ticks", "audit")},
+        "completeness": "running.completeness",
+        "dead letters": "running.dead_letters",
+        "alarm topic": "running.subscriptions",
+    }
+    assert [len(table) for table in tables] == [5, 6, 7]
 
 
 # --- The report -----------------------------------------------------------------------------------
@@ -924,6 +1231,9 @@ def test_what_is_not_a_terminal_gets_whole_lines_and_no_colours() -> None:
     assert lines[0].split() == ["✓", "names", "nothing", "is", "there"]
     assert lines[3].split(maxsplit=2) == ["✗", "stack", "it [red]failed[/red]"]
     assert lines[4].strip() == "-> aws cloudformation delete-stack " + "x" * 90
+    stream = io.StringIO()
+    report.show([fine("names", "word " * 40 + "end")], Console(file=stream))
+    assert len(stream.getvalue().splitlines()) == 1, "grep finds whole findings"
 
 
 @pytest.mark.parametrize("width", [10, 30, 60, 100, 250])
@@ -942,24 +1252,27 @@ def test_a_terminal_of_any_width_shows_every_word_and_commands_in_one_piece(widt
 
 def test_what_strangers_wrote_into_dns_does_not_reach_the_terminal_as_commands() -> None:
     stream = io.StringIO()
-    wild = warning("mail DNS", "TXT is v=spf1 \x1b[2J\rowned", "Leave \x07one")
+    wild = warning("mail DNS", "TXT is v=spf1 \x1b[2J\rowned", "Leave \x1b[1A\x07one")
     report.show([wild], Console(file=stream, force_terminal=True, color_system=None))
     assert not set(stream.getvalue()) & {"\x1b", "\r", "\x07"}
     assert "\N{REPLACEMENT CHARACTER}[2J" in stream.getvalue()
 
 
 def test_a_terminal_has_colours_and_one_without_our_letters_has_words() -> None:
-    assert "\x1b[32m✓" in shown(width=80, force_terminal=True, color_system="standard")
+    coloured = shown(width=80, force_terminal=True, color_system="standard")
+    for code, mark in ((32, "✓"), (33, "?"), (33, "!"), (31, "✗")):
+        assert f"\x1b[{code}m{mark}" in coloured
     ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     report.show(FINDINGS, Console(file=ascii_only))
     ascii_only.flush()
     text = ascii_only.buffer.getvalue().decode()
     assert text.split()[:2] == ["ok", "names"]
+    assert "X   stack" in text
 
 
 def test_programs_get_every_finding_and_whether_something_must_be_done() -> None:
     found = json.loads(report.as_json("prod", "there", FINDINGS))
-    assert (found["stage"], found["fine"]) == ("prod", False)
+    assert (found["stage"], found["place"], found["fine"]) == ("prod", "there", False)
     assert found["findings"][2]["state"] == "bad"
     assert json.loads(report.as_json("prod", "there", FINDINGS[:2]))["fine"]
     assert report.summary(FINDINGS) == (
@@ -974,7 +1287,13 @@ def looked_before(
     monkeypatch: pytest.MonkeyPatch, found: list[Finding], *, is_heeded: bool = True
 ) -> str:
     stream = io.StringIO()
-    monkeypatch.setattr(before, "examine", lambda *_: iter(found))
+
+    def examine(checks: Any, site: Site) -> Iterator[Finding]:
+        assert checks == {**examination.HERE, **examination.ACCOUNT}
+        assert site is SITE
+        return iter(found)
+
+    monkeypatch.setattr(before, "examine", examine)
     before.look(SITE, Console(file=stream), is_heeded=is_heeded)
     return stream.getvalue()
 
@@ -988,6 +1307,7 @@ def test_a_deployment_that_would_fail_is_not_begun_unless_told(
     text = looked_before(monkeypatch, stopping, is_heeded=False)
     assert "✗  names  taken" in text
     assert "python" not in text
+    assert text.endswith("\nOf 2 findings: 1 to be done, 1 fine.\n")
 
 
 def test_a_deployment_to_prod_is_refused_while_emails_are_in_nobodys_name(
@@ -1017,14 +1337,21 @@ def resolved(monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Any]) -> lis
 def test_a_name_without_entries_is_empty_and_a_failure_raises(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def nothing(*_: Any, **__: Any) -> Any:
-        raise dns.resolver.NXDOMAIN
+    def nothing(absent: Exception, *_: Any, **given: Any) -> Any:
+        # The domains that this machine searches are not those of whoever gets the emails.
+        assert given["search"] is False
+        raise absent
 
     def failure(*_: Any, lifetime: float, **__: Any) -> Any:
         assert lifetime == resolver.PATIENCE_SECONDS
         raise dns.resolver.NoNameservers
 
-    assert resolved(monkeypatch, nothing) == []
+    of_another_kind = UNTYPED.NoAnswer(response=dns.message.make_query("a", "A"))
+    for absent in (UNTYPED.NXDOMAIN(), of_another_kind):
+        assert resolved(monkeypatch, partial(nothing, absent)) == []
+    text = dns.rdata.from_text("IN", "TXT", '"v=\\255" "spf1"')
+    assert resolved(monkeypatch, lambda *_, **__: [text]) == ["v=\N{REPLACEMENT CHARACTER}spf1"]
+    assert resolver.PATIENCE_SECONDS < examination.DEADLINE_SECONDS / 2
     with pytest.raises(dns.resolver.NoNameservers):
         resolved(monkeypatch, failure)
 
@@ -1049,11 +1376,17 @@ def in_pages(name: str, field: str, *pages: list[Json]) -> Any:
     def first(**_: Any) -> Json:
         return {field: pages[0], "NextToken": "2"}
 
+    asked: list[Json] = []
+
+    def paginate(**given: str) -> list[Json]:
+        asked.append(given)
+        return [{field: page} for page in pages]
+
     def paginator(of: str) -> Any:
         assert of == name
-        return SimpleNamespace(paginate=lambda **_: [{field: page} for page in pages])
+        return SimpleNamespace(paginate=paginate)
 
-    return SimpleNamespace(**{name: first}, get_paginator=paginator)
+    return SimpleNamespace(**{name: first}, get_paginator=paginator, asked=asked)
 
 
 def test_an_alarm_that_rings_is_found_on_any_page_of_cloudwatch() -> None:
@@ -1065,6 +1398,9 @@ def test_an_alarm_that_rings_is_found_on_any_page_of_cloudwatch() -> None:
     aws = in_pages("describe_alarms", "MetricAlarms", first, second)
     ringing = only(running.alarms(made_of(aws)))
     assert ringing.says.startswith("dead-letters-checks rings")
+    assert only(running.alarms(made_of(aws, DEV))).state is State.BAD
+    prefixes = [{"AlarmNamePrefix": "credits-prod-"}, {"AlarmNamePrefix": "credits-dev-"}]
+    assert aws.asked == prefixes, "the account's other alarms are not this stage's"
     aws = in_pages("describe_alarms", "MetricAlarms", first, [alarm("queue-age-checks")])
     assert only(running.alarms(made_of(aws))) == fine("alarms", "none of 3 rings")
 
@@ -1089,7 +1425,8 @@ def test_what_is_of_the_stack_is_known_from_every_page_of_its_resources() -> Non
     }
     queue = table | {"ResourceType": "AWS::SQS::Queue", "PhysicalResourceId": "credits-prod-sweeps"}
     gone = table | {"PhysicalResourceId": "credits-prod-old", "ResourceStatus": "DELETE_COMPLETE"}
-    aws = in_pages("list_stack_resources", "StackResourceSummaries", [queue], [gone, table])
+    kept = gone | {"ResourceStatus": "DELETE_SKIPPED"}
+    aws = in_pages("list_stack_resources", "StackResourceSummaries", [queue], [gone, kept, table])
     found = [each["PhysicalResourceId"] for each in resources_of(aws, "credits-prod")]
     assert found == ["credits-prod-sweeps", "credits-prod-ledger"]
 
@@ -1108,6 +1445,55 @@ def test_aws_is_given_up_before_the_doctor_gives_up_on_the_check() -> None:
     assert longest < examination.DEADLINE_SECONDS
 
 
+def test_a_client_is_made_once_for_all_checks_of_its_service() -> None:
+    made: list[str] = []
+    region = Region("us-east-2", "REGION")
+    aws = Session("210987654321", region, lambda service, **_: made.append(service))
+    site = Site.of("dev", "credits-dev", {}, aws)
+    for service in ("sqs", "sns", "sqs"):
+        site.ask(service)
+    assert made == ["sqs", "sns"]
+    assert (site.account, site.region) == ("210987654321", "us-east-2")
+    assert site.place == "AWS account 210987654321, region us-east-2 (from REGION)"
+    assert abs(site.now - datetime.now(UTC)) < timedelta(minutes=1)
+    nowhere = Site.without_account("dev", "credits-dev", {})
+    assert (nowhere.account, nowhere.region, nowhere.place) == ("", "", "no account")
+    with pytest.raises(AwsError, match="There is no account to ask about sqs"):
+        nowhere.ask("sqs")
+
+
+def test_names_of_the_stacks_own_resources_are_not_in_its_way() -> None:
+    """All is there, and all of it is its own but one queue."""
+    own = [
+        {"ResourceType": named.kind, "PhysicalResourceId": named.name, "ResourceStatus": "MADE"}
+        for named in template.names(SITE)
+        if named.name != "credits-prod-sweeps"
+    ]
+    pages = SimpleNamespace(paginate=lambda **_: [{"StackResourceSummaries": own}])
+    aws = SimpleNamespace(
+        describe_stacks=lambda **_: {"Stacks": [{"StackStatus": "UPDATE_COMPLETE"}]},
+        get_paginator=lambda _: pages,
+        get_queue_url=lambda **_: {},
+    )
+    found = only(stack.names(made_of(aws)))
+    assert found.says == "1 queue there already, and not of credits-prod: credits-prod-sweeps"
+
+
+def test_numbers_are_said_with_their_plurals() -> None:
+    assert [plural(1, "mail"), plural(1_200, "mail")] == ["1 mail", "1,200 mails"]
+    assert many("event bus") == "event buses"
+
+
+def test_what_is_moved_back_to_a_queue_has_one() -> None:
+    queues = {each.name for each in template.names(SITE) if each.kind == "AWS::SQS::Queue"}
+    alone = {
+        name.removeprefix("credits-prod-").removesuffix("-dlq")
+        for name in queues
+        if name.endswith("-dlq") and name.removesuffix("-dlq") not in queues
+    }
+    assert {*running.BACK_TO_NO_QUEUE} == alone
+
+
 def test_dead_letters_are_counted_in_every_queue_hidden_ones_among_them() -> None:
     counts = {"sweeps": (2, 3), "mail-events": (0, 1), "ledger-stream": (4, 0)}
 
@@ -1121,7 +1507,7 @@ def test_dead_letters_are_counted_in_every_queue_hidden_ones_among_them() -> Non
 
     urls = {f"{queue}DlqQueueUrl": f"https://sqs/1/credits-prod-{queue}-dlq" for queue in counts}
     site = made_of(Sqs(), SITE)
-    site.__dict__["outputs"] = {**urls, "SweepsQueueUrl": "https://sqs/1/credits-prod-sweeps"}
+    site.__dict__["outputs"] = {**urls, "ChecksQueueUrl": "https://sqs/1/credits-prod-checks"}
     found = list(running.dead_letters(site))
     assert [finding.says for finding in found] == [
         "5 messages of sweeps failed for good",

@@ -2,12 +2,17 @@
 
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from chalicelib.domain.languages import Language
+from chalicelib.domain.notifications import MailKind
 from infra.deployment import webhooks
+from infra.pages import mail_pictures
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -99,3 +104,41 @@ def test_the_readme_asks_for_the_python_that_the_tools_are_set_to() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     version = settings["tool"]["mypy"]["python_version"]
     assert f"Python {version} or newer" in README
+
+
+def test_each_email_and_page_is_pictured_in_its_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: dict[str, tuple[str, str]] = {}
+    profiles: set[str] = set()
+
+    def run(command: list[str], **settings: Any) -> None:
+        assert settings == {"check": True, "capture_output": True, "timeout": 120}
+        browser, *words, page = command
+        assert (browser, page[:8]) == ("a browser", "file:///")
+        html = Path(page.removeprefix("file://")).read_text("utf-8")
+        assert mail_pictures.LIGHTHOUSE.logo_url not in html, "it is nowhere on the web"
+        given = dict(word.removeprefix("--").split("=", 1) for word in words if "=" in word)
+        taken[given["screenshot"]] = (given["window-size"], given["blink-settings"])
+        profiles.add(given["user-data-dir"])
+
+    monkeypatch.setattr(subprocess, "run", run)
+    languages = (Language.ENGLISH, Language.GERMAN)
+    told = list(mail_pictures.take_pictures("a browser", tmp_path, languages=languages))
+    light, dark = (f"preferredColorScheme={number}" for number in (1, 0))
+    windows = {
+        "wide-light": ("720,680", light),
+        "wide-dark": ("720,680", dark),
+        "narrow-light": ("320,820", light),
+        "narrow-dark": ("320,820", dark),
+    }
+    names = [*(kind.value for kind in MailKind), "stop", "stopped"]
+    pictures = [(name, window) for name in names for window in windows]
+    pictures += [
+        (f"{name}-de", window) for name in names for window in ("wide-light", "narrow-dark")
+    ]
+    assert taken == {
+        str(tmp_path / f"{name}-{window}.png"): windows[window] for name, window in pictures
+    }
+    assert sorted(map(str, told)) == sorted(taken)
+    assert len(profiles) == len(taken), "two browsers of one profile wait for each other"

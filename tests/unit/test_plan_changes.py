@@ -77,6 +77,9 @@ def test_the_day_is_ahead_wherever_somebody_lives() -> None:
     begun = refused(terms(0), plan(10, "2027-01-01"), at.replace(hour=10, minute=0, second=0))
     assert begun is not None
     assert begun.endswith("grants_since = 2027-02-01")
+    last = refused(terms(0), plan(10), datetime(2026, 12, 31, 9, tzinfo=UTC))
+    assert last is not None
+    assert last.endswith("grants_since = 2027-01-01"), "from the 31st it is a day to the next month"
 
 
 def test_the_same_date_does_not_count_twice() -> None:
@@ -113,6 +116,8 @@ def test_a_date_is_not_moved_back_nor_taken_out(since: str | None) -> None:
 def test_a_date_of_a_plan_that_grants_moves_only_to_a_day_ahead() -> None:
     assert refused(terms(10), plan(10, "2026-12-01")) is None
     assert refused(terms(10, "2026-02-01"), plan(10, "2026-12-01")) is None
+    assert refused(terms(10), plan(10, "2026-11-30")) is None
+    assert refused(terms(10), plan(10, "2026-11-29")) is not None, "where it is tomorrow already"
     left = "Plan 'pro' grants already, and 2026-11-28 is no day ahead. "
     assert refused(terms(10, "2026-02-01"), plan(10, "2026-11-28")) == (
         f"{left}Write in {WHERE}: grants_since = 2026-02-01"
@@ -208,6 +213,8 @@ def test_what_changes_of_billing_and_of_days_is_told() -> None:
     assert told(paid(YEARLY, MONTHLY), after) == [
         "Plan 'pro' grants to monthly subscriptions from 2027-01-01 on; until now that was: always"
     ]
+    (moved,) = told(paid(YEARLY, MONTHLY, monthly="2026-02-01"), after)
+    assert moved.endswith("from 2027-01-01 on; until now that was: 2026-02-01")
     (moved,) = told(paid(YEARLY), replace(paying(YEARLY), allocate_on=AllocateOn.ANNIVERSARY))
     assert moved == (
         "Plan 'pro': months begin on the day on which the subscription started from now on, not on "
@@ -396,6 +403,15 @@ def test_the_deployed_catalogue_is_that_of_the_code_that_runs(
     assert plan_changes.deployed(Functions(), "absent") is None
 
 
+def test_a_refusal_to_show_the_code_is_not_taken_for_a_stage_without_plans() -> None:
+    def refuse(**_: str) -> None:
+        error = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
+        raise ClientError(error, "GetFunction")  # type: ignore[arg-type]
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        plan_changes.deployed(SimpleNamespace(get_function=refuse), "there")
+
+
 @pytest.mark.parametrize("code", [archive(**{"app.py": ""}), b"no archive"])
 def test_code_without_plans_is_no_reason_to_go_on(
     code: bytes, monkeypatch: pytest.MonkeyPatch
@@ -403,6 +419,16 @@ def test_code_without_plans_is_no_reason_to_go_on(
     monkeypatch.setattr(plan_changes, "_download", lambda _: code)
     with pytest.raises(UnreadableDeploymentError, match="code of function there cannot be read"):
         plan_changes.deployed(Functions(), "there")
+
+
+def test_the_code_is_downloaded_from_where_lambda_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(session: Any, request: Any) -> Any:
+        assert session._verify, "anybody could answer with other plans"
+        assert (request.method, request.url) == ("GET", "https://code.example.com")
+        return SimpleNamespace(status_code=200, content=archive(**{PLANS: "x = 1"}))
+
+    monkeypatch.setattr(URLLib3Session, "send", send)
+    assert plan_changes.deployed(Functions(), "there") == "x = 1"
 
 
 @pytest.mark.parametrize("status", [403, 404, 503])

@@ -41,6 +41,7 @@ class Aws:
     recovers: bool = True
     forgets: bool = True
     buckets: tuple[str, ...] = ()
+    bucket_code: str = "404"
     secrets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def describe_table(self, TableName: str) -> dict[str, Any]:  # noqa: N803
@@ -59,7 +60,7 @@ class Aws:
     def head_bucket(self, Bucket: str, ExpectedBucketOwner: str) -> None:  # noqa: N803
         assert ExpectedBucketOwner == "111122223333"
         if Bucket not in self.buckets:
-            raise refused("404")
+            raise refused(self.bucket_code)
 
     def describe_secret(self, SecretId: str) -> dict[str, Any]:  # noqa: N803
         if SecretId not in self.secrets:
@@ -93,6 +94,10 @@ def ledger(**changed: Any) -> Aws:
 
 def test_an_account_without_anything_has_nothing_to_take_over() -> None:
     assert Aws().leftovers() == {}
+
+
+def test_what_goes_with_its_stack_is_not_taken_over() -> None:
+    assert Aws(secrets={"credits-prod-webhook": {"ARN": "arn"}}).leftovers() == {}
 
 
 def test_everything_that_is_kept_is_looked_for() -> None:
@@ -137,6 +142,7 @@ def test_what_is_imported_can_be_read_and_is_named_by_its_primary_identifier() -
 def test_an_import_adds_nothing_but_what_is_imported_and_deletes_nothing_when_it_fails() -> None:
     template = retained.import_template([*ledger().leftovers().values()])
     assert set(template) == {"Parameters", "Resources"}
+    assert template["Parameters"] == {"Stage": {"Type": "String"}}
     (resource,) = template["Resources"].values()
     assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain"
 
@@ -164,6 +170,30 @@ def test_what_is_switched_off_in_a_table_is_not_said_to_be_on_or_it_would_stay_o
     assert "StreamSpecification" not in properties
 
 
+def test_of_the_indexes_of_a_table_those_are_named_that_are_there() -> None:
+    made = TEMPLATE["Resources"]["SubscriptionsTable"]["Properties"]["GlobalSecondaryIndexes"]
+    there = table("SubscriptionsTable", GlobalSecondaryIndexes=made[1:2])
+    there["SSEDescription"] = {"Status": "DISABLED"}
+    del there["DeletionProtectionEnabled"]
+    properties = (
+        Aws(tables={"credits-prod-subscriptions": there})
+        .leftovers()["SubscriptionsTable"]
+        .properties
+    )
+    assert properties["GlobalSecondaryIndexes"] == made[1:2]
+    assert properties["SSESpecification"] == {"SSEEnabled": False}
+    assert properties["DeletionProtectionEnabled"] is False
+
+
+def test_a_table_whose_backups_say_nothing_of_recovery_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nothing: dict[str, Any] = {"ContinuousBackupsDescription": {}}
+    monkeypatch.setattr(Aws, "describe_continuous_backups", lambda *_, **__: nothing)
+    properties = ledger().leftovers()["LedgerTable"].properties
+    assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": False}
+
+
 @pytest.mark.parametrize("forgets", [True, False])
 def test_a_table_is_said_to_forget_only_when_it_does(*, forgets: bool) -> None:
     aws = Aws(tables={"credits-prod-mails": table("MailsTable")}, forgets=forgets)
@@ -175,6 +205,7 @@ def test_a_bucket_is_said_to_be_nothing_so_that_the_update_sets_everything() -> 
     name = "credits-prod-reports-111122223333-eu-west-1"
     bucket = Aws(buckets=(name,)).leftovers()["ReportsBucket"]
     assert bucket.name == name
+    assert str(bucket) == f"ReportsBucket (AWS::S3::Bucket) {name}"
     assert set(bucket.properties) == {"BucketName"}
 
 
@@ -199,8 +230,8 @@ def test_a_secret_that_is_to_be_deleted_is_named_with_both_ways_out() -> None:
     aws = Aws(secrets={LINKS: {"ARN": "arn", "DeletedDate": "2026-12-01"}})
     with pytest.raises(AwsError) as refused_:
         aws.leftovers()
-    for words in ("restore-secret --secret-id credits-prod-", "--force-delete-without-recovery"):
-        assert words in str(refused_.value)
+    for words in ("restore-secret", "delete-secret --force-delete-without-recovery"):
+        assert f"aws secretsmanager {words} --secret-id {LINKS}" in str(refused_.value)
 
 
 def test_a_deployment_waits_for_a_table_that_is_being_deleted() -> None:
@@ -209,9 +240,21 @@ def test_a_deployment_waits_for_a_table_that_is_being_deleted() -> None:
 
 
 def test_a_table_of_that_name_with_other_keys_is_not_taken_over() -> None:
-    keys = [{"AttributeName": "pk", "KeyType": "HASH"}]
-    with pytest.raises(AwsError, match="a table credits-prod-ledger already, with other keys"):
-        ledger(KeySchema=keys).leftovers()
+    other = [{"AttributeName": "pk", "KeyType": "HASH"}]
+    made = table("LedgerTable")["KeySchema"]
+    swapped = [each | {"KeyType": kind} for each, kind in zip(made, ("RANGE", "HASH"), strict=True)]
+    for keys in (other, made[:1], swapped):
+        with pytest.raises(AwsError, match="a table credits-prod-ledger already, with other keys"):
+            ledger(KeySchema=keys).leftovers()
+    assert ledger(KeySchema=made[::-1]).leftovers(), "their order is no matter"
+
+
+@pytest.mark.parametrize(
+    ("code", "says"), [("403", "Ask for s3:ListBucket on it"), ("503", r"\(503\)")]
+)
+def test_a_bucket_that_is_not_ours_is_in_the_way(code: str, says: str) -> None:
+    with pytest.raises((AwsError, ClientError), match=says):
+        Aws(bucket_code=code).leftovers()
 
 
 def test_what_aws_refuses_to_tell_is_not_taken_for_absence(
@@ -257,3 +300,17 @@ def test_when_no_table_is_new_the_template_is_what_it_is() -> None:
 @pytest.mark.parametrize("stage", ["local", "dev"])
 def test_a_stage_that_keeps_nothing_is_made_in_one_step(stage: str) -> None:
     assert retained.unprotected(TEMPLATE, stage, ()) == (TEMPLATE, [])
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"DeletionPolicy": "Retain", "Properties": {}},
+        {"Properties": {"DeletionProtectionEnabled": True}},
+    ],
+)
+def test_a_table_that_is_not_protected_or_goes_with_its_stack_takes_no_second_step(
+    table: dict[str, Any],
+) -> None:
+    template = {"Resources": {"It": {"Type": "AWS::DynamoDB::Table", **table}}}
+    assert retained.unprotected(template, "prod", ()) == (template, [])

@@ -117,7 +117,7 @@ def test_the_command_writes_the_file_it_is_told_to(
 ) -> None:
     output = tmp_path / "few.csv"
     generate.main(["--seed", "7", "--count", "20", "--output", str(output)])
-    assert output.read_text(encoding="utf-8") == generated(seed=7, count=20)
+    assert output.read_bytes() == generated(seed=7, count=20).encode()
     assert capsys.readouterr().out == f"20 subscriptions written to {output}\n"
 
 
