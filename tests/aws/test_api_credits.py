@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -384,6 +385,8 @@ def test_a_cursor_of_another_listing_is_refused(world: World, api: Api) -> None:
     for other in (
         api.get(f"{HISTORY}?cursor={cursor}&type=usage", user()),
         api.get(f"{HISTORY}?cursor={cursor}&from=2026-01-01T00:00:00Z", user()),
+        api.get(f"{HISTORY}?cursor={cursor}&to=2027-01-01T00:00:00Z", user()),
+        api.get(f"{HISTORY}?cursor={cursor}&search=Made", user()),
         api.get(f"{HISTORY}?cursor={cursor}", user("2")),
         api.get(f"{HISTORY}?cursor={cursor}&user_id=2", ADMIN),
         api.get(f"{HISTORY}?cursor={cursor[:-1]}", user()),
@@ -547,6 +550,7 @@ WRONG_QUERIES = (
     (f"{HISTORY}?to=2026-01-01T00:00:00", "to"),
     (f"{HISTORY}?to=2026-02-30T00:00:00Z", "to"),
     (f"{HISTORY}?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
+    (f"{HISTORY}?from=2026-01-01T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
     (f"{HISTORY}?page=2", "page"),
     (f"{HISTORY}?limit=5&limit=6", "limit"),
     (f"{BALANCE}?at=now", "at"),
@@ -637,6 +641,28 @@ def test_a_page_that_was_begun_under_the_release_before_goes_on(
 ) -> None:
     assert cursors.encode(listing, position) == cursor
     assert cursors.decode(listing, cursor, ".*") == position
+
+
+@pytest.mark.parametrize(
+    ("path", "listing"),
+    [
+        (f"{HISTORY}?user_id=1&limit=1", "history 1 None None None"),
+        ("/api/credits/statement?user_id=1&limit=1", "statement 1 None None"),
+        ("/api/subscriptions?plan=starter&limit=1", "subscriptions None {'plan': 'starter'}"),
+        ("/api/subscriptions/1/edits?limit=1", "edits 1"),
+        ("/api/subscriptions/1/emails?limit=1", "emails 1"),
+    ],
+)
+def test_every_listing_goes_on_under_the_name_it_had_in_the_release_before(
+    world: World, api: Api, path: str, listing: str
+) -> None:
+    for user_id in ("1", "2"):
+        world.subscribe(user_id, plan="starter")
+    for language in ("de", "en"):
+        api.patch("/api/subscriptions/1", ADMIN, {"language": language})
+        world.grant("1", 5, language)
+    last_line = api.get(path, ADMIN).text.splitlines()[-1]
+    assert cursors.decode(listing, json.loads(last_line)["next_cursor"], ".+") is not None
 
 
 # --- Why it was refused -------------------------------------------------------------------------
