@@ -13,6 +13,7 @@ import pytest
 from chalicelib.api import cursors
 from chalicelib.domain import ledger
 from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.store import ledger_reading
@@ -641,6 +642,8 @@ def test_a_page_that_was_begun_under_the_release_before_goes_on(
 ) -> None:
     assert cursors.encode(listing, position) == cursor
     assert cursors.decode(listing, cursor, ".*") == position
+    with pytest.raises(InvalidInput, match="cursor"):
+        cursors.decode(listing, cursors.encode(listing, "Zürich"), r"\w+")
 
 
 @pytest.mark.parametrize(
