@@ -111,13 +111,18 @@ test("a hook has the forecast and the most justified pace, and asks together wit
 });
 
 test("what is asked for after a change does not get an answer from before it", async () => {
-  const signals: AbortSignal[] = [];
-  const store = storeOf({ schedule: (_: object, signal: AbortSignal) => (signals.push(signal), new Promise(() => {})) } as unknown as CreditsClient);
+  const [signals, first] = [[] as AbortSignal[], later<object>()];
+  const answers = [first.promise, new Promise(() => {})];
+  const store = storeOf({ schedule: (_: object, signal: AbortSignal) => answers[signals.push(signal) - 1] } as unknown as CreditsClient);
   const { signal } = new AbortController();
   void store.schedule(signal);
   void store.schedule(signal);
   assert.equal(signals.length, 1);
   store.refresh();
+  void store.schedule(signal);
+  assert.equal(signals.length, 2);
+  // The late answer is the first question's: the second is still under way.
+  await settle(() => first.keep({}));
   void store.schedule(signal);
   assert.equal(signals.length, 2);
 });
