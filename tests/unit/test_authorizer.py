@@ -167,7 +167,7 @@ def test_a_user_is_always_in_the_same_lane_whatever_the_token() -> None:
     # Of the caller, not of the user for whom they call.
     policies.append(answer(checker(user_claim="uid"), f"Bearer {token(uid='7')}", ARN))
     assert {policy["usageIdentifierKey"] for policy in policies} == {f"{lane_of('42', [])}lane"}
-    assert lane_of("42", []) == "users04"
+    assert (lane_of("42", []), lane_of("Ada|é", [])) == ("users04", "users14")
 
 
 def test_users_are_spread_over_all_lanes_of_users_about_evenly() -> None:

@@ -7,7 +7,7 @@ import { en } from "../texts/en.js";
 import { CreditsCard, CreditsHistory, CreditsProvider, SpendButton, useCredits, useForecast, useHistory } from "./index.js";
 import { FakeLedger } from "./ledger.test-double.js";
 import { storeOf } from "./store.js";
-import { choose, clientOf, FORECAST, later, line, NOON, press, rate, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
+import { choose, clientOf, descriptions, FORECAST, later, line, NOON, press, rate, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
 
 // --- The provider ------------------------------------------------------------------------------------
 
@@ -278,6 +278,15 @@ test("an older page that could not be had is asked for again by itself", async (
   await press(history, "Try again");
   assert.equal(history.querySelectorAll("li").length, 2);
   assert.deepEqual(api.requests.map(({ query }) => query["cursor"]), [undefined, "next", "next"]);
+});
+
+test("of one type nothing else is shown, though the newest line is the same", async () => {
+  const lines = [line(3, "usage", -1), line(2, "manual", 5), line(1, "usage", -1)];
+  const { client } = clientOf(({ query }) => ({ body: { items: lines.filter(({ type }) => (query["type"] ?? type) === type), next_cursor: null } }));
+  const history = await render(<CreditsHistory client={client} locale="en" />);
+  assert.deepEqual(descriptions(history), ["Line 3", "Line 2", "Line 1"]);
+  await choose(history, "Used");
+  assert.deepEqual(descriptions(history), ["Line 3", "Line 1"]);
 });
 
 // --- A way to get more -----------------------------------------------------------------------------------
