@@ -80,6 +80,13 @@ def test_without_a_client_id_there_is_no_console(api: Api) -> None:
 
 
 @pytest.mark.usefixtures("issuer")
+def test_the_address_of_the_page_has_no_slash_at_its_end(api: Api) -> None:
+    """Its files are named relative to it, whatever a stage or a domain puts before."""
+    reply = api.get("/console/", NOBODY)
+    assert (reply.status, reply.headers["location"]) == (308, "../console")
+
+
+@pytest.mark.usefixtures("issuer")
 def test_the_page_is_told_where_to_sign_in_and_nothing_secret(api: Api) -> None:
     reply = api.get("/console", NOBODY)
     assert reply.status == 200
@@ -170,7 +177,9 @@ def test_an_issuer_that_is_silent_is_asked_again_soon_and_what_it_said_is_kept(
     assert issuer.asked == 3
 
 
-def test_what_the_browser_has_already_is_not_sent_again(api: Api, issuer: Issuer) -> None:
+def test_what_the_browser_has_already_is_not_sent_again(
+    api: Api, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for path in ("/console", "/console/main.js", "/console/style.css"):
         first = api.get(path, NOBODY)
         assert first.headers["cache-control"] == "no-cache"
@@ -186,6 +195,9 @@ def test_what_the_browser_has_already_is_not_sent_again(api: Api, issuer: Issuer
     issuer.document = {**DOCUMENT, "token_endpoint": "https://new.example.com/token"}
     moved = api.get("/console", NOBODY, headers={"If-None-Match": tag})
     assert moved.status == 200
+    monkeypatch.setattr(console, "_policy", lambda _: "default-src 'none'")
+    tag = moved.headers["etag"]
+    assert api.get("/console", NOBODY, headers={"If-None-Match": tag}).status == 200
 
 
 @pytest.mark.usefixtures("issuer")

@@ -4,7 +4,7 @@ import { problem } from "../api.test-double.js";
 import type { CreditsClient, Transaction } from "../client.js";
 import { de } from "../texts/de.js";
 import { en } from "../texts/en.js";
-import { CreditsCard, CreditsHistory, CreditsProvider, SpendButton, useCredits, useForecast, useHistory } from "./index.js";
+import { CreditsCard, CreditsHistory, CreditsProvider, SpendButton, useCredits, useForecast, useHistory, useSpend } from "./index.js";
 import { FakeLedger } from "./ledger.test-double.js";
 import { storeOf } from "./store.js";
 import { choose, clientOf, descriptions, FORECAST, later, line, NOON, press, rate, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
@@ -221,6 +221,21 @@ test("whoever asks again while a use is on its way does not see it counted twice
   assert.equal(words(page.querySelector(".badge")), "50 (0)");
 });
 
+test("to use twice at once is to use once", async () => {
+  for (const undoSeconds of [0, 5]) {
+    const ledger = new FakeLedger(100);
+    function Twice() {
+      const { spend, amount, status } = useSpend({ client: ledger.client, amount: 10, description: "Report", undoSeconds });
+      return <button onClick={() => (spend(), spend())}>{`${amount} ${status}`}</button>;
+    }
+    const page = await render(<Twice />);
+    await settle(() => page.querySelector("button")?.click());
+    assert.deepEqual([words(page), ledger.keys.length], undoSeconds ? ["10 waiting", 0] : ["10 spent", 1]);
+    assert.deepEqual(storeOf(ledger.client).state.debits.length, 1);
+    unmount();
+  }
+});
+
 function Lines({ client }: { client: CreditsClient }) {
   const { lines, hasMore, more } = useHistory({ client, pageSize: 2 });
   return (
@@ -247,6 +262,18 @@ test("a use adds its line to the pages that are shown, and none of them is asked
   assert.deepEqual(cursors, [undefined, "42-6", undefined]);
   await press(history, "more");
   assert.match(words(history), /^42-8 42-7 42-6 42-5 42-4 42-3 42-2more/);
+});
+
+test("more than there is, is asked for by nobody", async () => {
+  const ledger = new FakeLedger(100);
+  ledger.post("usage", -1);
+  function All() {
+    const { lines, more } = useHistory({ client: ledger.client });
+    return <button onClick={more}>{lines.length}</button>;
+  }
+  const page = await render(<All />);
+  await press(page, "1");
+  assert.deepEqual([words(page), ledger.asked("/history")], ["1", 1]);
 });
 
 test("after more than a page of news the history begins anew, without a gap", async () => {
