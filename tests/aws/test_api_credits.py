@@ -710,6 +710,10 @@ def test_without_an_instant_the_present_is_explained(world: World, api: Api) -> 
     found = api.get(f"{EXPLAIN}?amount=6", user()).json
     assert (found["at"], found["missing_amount"]) == (format_instant(world.now), 1)
     assert api.get(EXPLAIN, user()).json["decision"]["code"] == "nothing_asked"
+    for number in range(5):
+        world.grant("1", 1, str(number))
+    latest = api.get(EXPLAIN, user()).json["latest_transactions"]
+    assert numbers(latest) == [6, 5, 4, 3, 2]
 
 
 def test_an_entry_is_explained_by_the_account_before_it(world: World, api: Api) -> None:

@@ -236,6 +236,18 @@ test("to use twice at once is to use once", async () => {
   }
 });
 
+test("what cannot be undone is not offered to be, not even for a moment", async () => {
+  const ledger = new FakeLedger(100);
+  const seen: string[] = [];
+  function Seen() {
+    const { status, canUndo, spend } = useSpend({ client: ledger.client, amount: 10, description: "Report", undoSeconds: 0, undo: async () => {} });
+    seen.push(`${status} ${canUndo}`);
+    return <button onClick={spend}>use</button>;
+  }
+  await press(await render(<Seen />), "use");
+  assert.deepEqual([...new Set(seen)], ["idle false", "sending false", "spent false"]);
+});
+
 function Lines({ client }: { client: CreditsClient }) {
   const { lines, hasMore, more } = useHistory({ client, pageSize: 2 });
   return (
