@@ -264,6 +264,9 @@ def test_a_wrong_field_is_named_and_nothing_is_started(world: World, api: Api) -
     assert fields(api.post(RUNS, ADMIN, misspelt)) == ["zones[1]"]
     for field, value in (("limit", 5), ("cursor", "x")):
         assert fields(api.post(RUNS, ADMIN, {"period": "2026-01", field: value})) == [field]
+    of_one = {**body, "user_id": "1"}
+    for field, of_many in (("zones", ["Europe/Paris"]), ("limit", 5), ("cursor", "x")):
+        assert fields(api.post(RUNS, ADMIN, {**of_one, field: of_many})) == [field]
     assert world.take("sweeps") == []
 
 

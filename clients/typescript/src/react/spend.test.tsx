@@ -447,8 +447,10 @@ test("two buttons of one key count it once in the balance", async () => {
 /** A backend that gives back what was used, once. */
 function backendOf(ledger: FakeLedger) {
   const returned: string[] = [];
+  const keys: string[] = [];
   const fates: ("lost" | "answered" | Promise<unknown>)[] = [];
-  const undo = async ({ transaction_id }: UseAnswer) => {
+  const undo = async ({ transaction_id }: UseAnswer, key: string) => {
+    keys.push(key);
     const fate = await (fates.shift() ?? "answered");
     if (!returned.includes(transaction_id)) {
       returned.push(transaction_id);
@@ -456,7 +458,7 @@ function backendOf(ledger: FakeLedger) {
     }
     if (fate === "lost") throw new Error("no answer");
   };
-  return { undo, returned, fates };
+  return { undo, returned, keys, fates };
 }
 
 test("with a backend that can give back, credits are used at once, and given back", async () => {
@@ -507,7 +509,7 @@ test("nothing else is done while credits are given back", async () => {
 
 test("an undo without an answer can be done again, and gives back once", async () => {
   const ledger = new FakeLedger(100);
-  const { undo, fates } = backendOf(ledger);
+  const { undo, keys, fates } = backendOf(ledger);
   fates.push("lost");
   const onUndone = recorder<UseAnswer>();
   const page = await open(ledger, { undo, onUndone });
@@ -517,6 +519,7 @@ test("an undo without an answer can be done again, and gives back once", async (
   assert.deepEqual([page.said(), page.balance(), onUndone.calls.length], ["", "100 available", 0]);
   await press(page.container, "Try again");
   assert.deepEqual([page.said(), ledger.balance, onUndone.calls.length, page.alert()], ["Undone.", 100, 1, ""]);
+  assert.deepEqual(keys, [ledger.keys[0], ledger.keys[0]]);
 });
 
 test("what a key names can be undone, but not be had again for the answer that was undone", async () => {
