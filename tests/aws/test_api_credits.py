@@ -712,6 +712,8 @@ def test_without_an_instant_the_present_is_explained(world: World, api: Api) -> 
     assert api.get(EXPLAIN, user()).json["decision"]["code"] == "nothing_asked"
     for number in range(5):
         world.grant("1", 1, str(number))
+    most = api.get(f"{EXPLAIN}?amount=1000000000", user()).json
+    assert most["missing_amount"] == 1_000_000_000 - 10
     latest = api.get(EXPLAIN, user()).json["latest_transactions"]
     assert numbers(latest) == [6, 5, 4, 3, 2]
 
@@ -784,6 +786,7 @@ def test_a_forecast_has_what_the_plan_brings_and_what_the_last_days_spent(
         "amount": 100,
     }
     assert len(found["allocations"]) == 12
+    assert found["until"] == "2027-02-09"
     assert found["expiring_credits"][0] == {"amount": 30, "expires_at": "2026-03-03"}
     week, month, quarter = found["rates"]
     assert (week["spent_amount"], week["days"], week["window_days"]) == (70, 7, 7)
@@ -838,3 +841,10 @@ def test_what_was_quiet_until_today_is_known_to_have_been_quiet(world: World, ap
     rates = api.get(FORECAST, user()).json["rates"]
     spent = [(each["days"], each["spent_amount"], each["no_rate_because"]) for each in rates]
     assert spent == [(7, 30, None), (30, 30, None), (90, 30, None)]
+    # What is given back of a usage from before a window was not spent twice.
+    world.now += timedelta(days=60)
+    back = {"user_id": "1", "transaction_id": "1-3", "description": "Failed"}
+    assert api.post("/api/credits/reverse", ADMIN, back, key="r").status == 200
+    rates = api.get(FORECAST, user()).json["rates"]
+    spent = [(each["spent_amount"], each["no_rate_because"]["code"]) for each in rates]
+    assert spent == [(0, "nothing_spent")] * 3

@@ -209,6 +209,7 @@ def test_a_request_goes_to_the_route_of_the_contract_with_a_token_where_it_is_ne
     method, path, operation, _ = OPERATIONS[name]
     _, request = asked(name, place)
     assert request.method == method
+    assert request.headers["User-Agent"] == "credits-client"
     pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(f"/v1{path}"))
     assert re.fullmatch(pattern, request.url.raw_path.decode().partition("?")[0])
     has_token = request.headers.get("Authorization") == "Bearer secret"
