@@ -628,6 +628,9 @@ def test_a_clock_that_is_behind_the_ledger_brings_nothing_back(world: World, api
     balance = api.get(BALANCE, user()).json
     assert balance["available_balance"] == 100
     assert balance["as_of"] == "2026-01-25T23:00:01Z", "what it says is as of the last entry"
+    outlook = api.get("/api/credits/forecast", user()).json
+    assert (outlook["as_of"], outlook["available_balance"]) == ("2026-01-25T23:00:01Z", 100)
+    assert [rate["days"] for rate in outlook["rates"]] == [7, 10, 10]
 
 
 @pytest.mark.parametrize(

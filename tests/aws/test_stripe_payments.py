@@ -173,6 +173,11 @@ def test_a_payment_of_a_fantastic_amount_buys_without_a_price(sold: Stripe, amou
     assert sold.world.history()[0].price is None
 
 
+def test_the_highest_price_is_a_price_still(sold: Stripe) -> None:
+    assert sold.sends(PAID, payment(amount=10**12)) == BOUGHT
+    assert sold.world.history()[0].price == Price(10**12, "EUR")
+
+
 # --- What waits ---------------------------------------------------------------------------------
 
 

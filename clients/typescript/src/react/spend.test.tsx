@@ -500,6 +500,7 @@ test("nothing else is done while credits are given back", async () => {
   await page.use();
   await press(page.container, "Undo");
   assert.deepEqual([page.said(), page.buttons()], ["Giving 10 credits back …", ["Use 10 credits"]]);
+  assert.equal(page.container.querySelector(".credits-spend")?.getAttribute("aria-busy"), "true");
   await page.use();
   assert.equal(ledger.keys.length, 1);
   await page.redraw(null);
