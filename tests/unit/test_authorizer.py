@@ -1088,9 +1088,9 @@ def test_a_token_may_begin_half_a_minute_ahead_of_our_clock_and_no_later(name: s
     now = 1_800_000_000.0
     one = TokenChecker(settings(), KEYS, lambda: now)
     latest = int(now) + authorizer.LEEWAY_SECONDS
-    one.check(token(exp=int(now) + 600, **{name: latest}))
+    one.check(signed(claims(exp=int(now) + 600, **{name: latest})))
     with pytest.raises(InvalidToken, match=f"{name} is 2027-01-15T08:00:31Z, 31 seconds ahead"):
-        one.check(token(exp=int(now) + 600, **{name: latest + 1}))
+        one.check(signed(claims(exp=int(now) + 600, **{name: latest + 1})))
 
 
 @pytest.mark.parametrize(("length", "code"), [(8192, Refusal.MALFORMED), (8193, Refusal.TOO_LARGE)])

@@ -215,7 +215,7 @@ test("a refusal that follows on a lost answer is no proof that nothing was done"
     const page = await open(ledger, { ...AT_ONCE, onSpent });
     await page.use();
     assert.match(page.alert(), said);
-    assert.equal(page.balance(), "90 available");
+    assert.deepEqual([page.balance(), page.buttons()], ["90 available", ["Use 10 credits", "Try again"]]);
     ledger.fates.length = 0;
     // Who comes back to the page has not forgotten it either.
     await page.redraw(null);
@@ -585,6 +585,9 @@ test("the focus stays beside the button to undo when that goes away", async (t) 
 test("a button can have words of its own, beside the price", async () => {
   const page = await open(new FakeLedger(100), { children: "Write the report", amount: 1 });
   assert.deepEqual(page.buttons(), ["Write the report 1 credit"]);
+  unmount();
+  const large = await open(new FakeLedger(9000), { children: "Write the book", amount: 1200 });
+  assert.deepEqual(large.buttons(), ["Write the book 1,200 credits"]);
 });
 
 test("an app whose state is changed by what was spent is drawn anew", async () => {
