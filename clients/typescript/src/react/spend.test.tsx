@@ -588,6 +588,16 @@ test("a button can have words of its own, beside the price", async () => {
   unmount();
   const large = await open(new FakeLedger(9000), { children: "Write the book", amount: 1200 });
   assert.deepEqual(large.buttons(), ["Write the book 1,200 credits"]);
+  await press(large.container, "Write the book 1,200 credits");
+  assert.equal(large.said(), "1,200 credits will be used in a moment.");
+  unmount();
+  const tooLarge = await open(new FakeLedger(9000), { amount: 12_000, undoSeconds: 0 });
+  await press(tooLarge.container, "Use 12,000 credits");
+  assert.equal(tooLarge.alert(), "This takes 12,000 credits. Available: 9,000.");
+  unmount();
+  const one = await open(new FakeLedger(0), { amount: 1, undoSeconds: 0 });
+  await press(one.container, "Use 1 credit");
+  assert.equal(one.alert(), "This takes 1 credit. Available: 0.");
 });
 
 test("an app whose state is changed by what was spent is drawn anew", async () => {
