@@ -337,7 +337,7 @@ def _check_audience(settings: TokenSettings, claims: Json, _: float) -> str:
     # instead, and session tokens of Clerk their origin.
     several = found if name == "aud" and isinstance(found, list) else [found]
     if not found:
-        others = [other for other in _NAMES_OF_CLIENTS if other != name and claims.get(other)]
+        others = [other for other in _NAMES_OF_CLIENTS if claims.get(other)]
         advice = f"; it has {', '.join(others)}: is that TokenAudienceClaim?" if others else ""
         raise InvalidToken(
             Refusal.WRONG_AUDIENCE, f'the token is missing the claim "{name}"{advice}'

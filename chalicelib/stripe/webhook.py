@@ -99,11 +99,17 @@ def _learn(services: Services, customer_id: str, said: Customer, event: Event) -
         return before
     # Before learning, so that a repetition after a crash still finds it new. And again afterwards,
     # in case the user was registered meanwhile, without finding the address.
-    _give_address(services, hoped, event)
+    _give_news(services, before, hoped, event)
     known = stripe.learn(customer_id, said)
     _check_user(customer_id, known, said)
-    _give_address(services, known, event)
+    _give_news(services, before, known, event)
     return known
+
+
+def _give_news(services: Services, before: Customer, customer: Customer, event: Event) -> None:
+    """Gives an address of which the user was not told before. They may have taken it away since."""
+    if (customer.user_id, customer.email) != (before.user_id, before.email):
+        _give_address(services, customer, event)
 
 
 def _check_user(customer_id: str, known: Customer, said: Customer) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.api import cursors
 from chalicelib.domain.calendar import zone_names
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import format_instant
@@ -264,6 +265,9 @@ def test_a_wrong_field_is_named_and_nothing_is_started(world: World, api: Api) -
     assert fields(api.post(RUNS, ADMIN, misspelt)) == ["zones[1]"]
     for field, value in (("limit", 5), ("cursor", "x")):
         assert fields(api.post(RUNS, ADMIN, {"period": "2026-01", field: value})) == [field]
+    of_one = {**body, "user_id": "1"}
+    for field, of_many in (("zones", ["Europe/Paris"]), ("limit", 5), ("cursor", "x")):
+        assert fields(api.post(RUNS, ADMIN, {**of_one, field: of_many})) == [field]
     assert world.take("sweeps") == []
 
 
@@ -324,6 +328,35 @@ def test_a_dry_run_says_where_a_user_lives_also_where_the_index_lags_behind(
         "1": "Europe/Paris",
         "2": "Europe/Athens",
     }
+
+
+def test_a_run_of_one_user_says_why_they_were_not_judged_and_waits_for_their_month(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1")
+    table = {"TableName": world.settings.subscriptions_table}
+    item = client("dynamodb").get_item(**table, Key={"user_id": {"S": "1"}})["Item"]
+    client("dynamodb").put_item(**table, Item={**item, "plan": {"S": "gone"}})
+    for dry_run in (True, False):
+        body = {"period": "2026-01", "user_id": "1", "dry_run": dry_run}
+        (user,) = api.post(RUNS, ADMIN, body).json["not_judged"]
+        assert (user["user_id"], user["code"]) == ("1", "plan_unknown")
+        early = api.post(RUNS, ADMIN, {**body, "period": "2026-02"})
+        assert early.json["errors"] == [
+            {
+                "field": "period",
+                "message": "must have begun; 2026-02 has not begun yet in Europe/Paris, "
+                "where the user lives",
+            }
+        ]
+
+
+def test_a_page_of_a_dry_run_goes_on_after_the_longest_user_id(world: World, api: Api) -> None:
+    world.subscribe("1")
+    body = {"period": "2026-01", "dry_run": True, "zones": ["Europe/Paris"]}
+    for length, status in ((128, 200), (129, 400)):
+        cursor = cursors.encode("preview 2026-01 ['Europe/Paris']", "Europe/Paris " + "x" * length)
+        assert api.post(RUNS, ADMIN, {**body, "cursor": cursor}).status == status
 
 
 def test_a_zone_that_is_named_twice_is_swept_once(world: World, api: Api) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from chalicelib.api import cursors
 from chalicelib.domain import ledger
 from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.store import ledger_reading
@@ -384,6 +386,8 @@ def test_a_cursor_of_another_listing_is_refused(world: World, api: Api) -> None:
     for other in (
         api.get(f"{HISTORY}?cursor={cursor}&type=usage", user()),
         api.get(f"{HISTORY}?cursor={cursor}&from=2026-01-01T00:00:00Z", user()),
+        api.get(f"{HISTORY}?cursor={cursor}&to=2027-01-01T00:00:00Z", user()),
+        api.get(f"{HISTORY}?cursor={cursor}&search=Made", user()),
         api.get(f"{HISTORY}?cursor={cursor}", user("2")),
         api.get(f"{HISTORY}?cursor={cursor}&user_id=2", ADMIN),
         api.get(f"{HISTORY}?cursor={cursor[:-1]}", user()),
@@ -547,6 +551,7 @@ WRONG_QUERIES = (
     (f"{HISTORY}?to=2026-01-01T00:00:00", "to"),
     (f"{HISTORY}?to=2026-02-30T00:00:00Z", "to"),
     (f"{HISTORY}?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
+    (f"{HISTORY}?from=2026-01-01T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
     (f"{HISTORY}?page=2", "page"),
     (f"{HISTORY}?limit=5&limit=6", "limit"),
     (f"{BALANCE}?at=now", "at"),
@@ -623,6 +628,9 @@ def test_a_clock_that_is_behind_the_ledger_brings_nothing_back(world: World, api
     balance = api.get(BALANCE, user()).json
     assert balance["available_balance"] == 100
     assert balance["as_of"] == "2026-01-25T23:00:01Z", "what it says is as of the last entry"
+    outlook = api.get("/api/credits/forecast", user()).json
+    assert (outlook["as_of"], outlook["available_balance"]) == ("2026-01-25T23:00:01Z", 100)
+    assert [rate["days"] for rate in outlook["rates"]] == [7, 10, 10]
 
 
 @pytest.mark.parametrize(
@@ -630,6 +638,7 @@ def test_a_clock_that_is_behind_the_ledger_brings_nothing_back(world: World, api
     [
         ("history 42 None None None", "17", "NDhiNmZjNzUxNw"),
         ("preview 2026-02 ['Asia/Tokyo']", "Asia/Tokyo 42", "YTU1NTc5NjdBc2lhL1Rva3lvIDQy"),
+        ("preview 2026-02 ['Asia/Tokyo']", "Asia/Tokyo a>b~", "YTU1NTc5NjdBc2lhL1Rva3lvIGE-Yn4"),
     ],
 )
 def test_a_page_that_was_begun_under_the_release_before_goes_on(
@@ -637,6 +646,31 @@ def test_a_page_that_was_begun_under_the_release_before_goes_on(
 ) -> None:
     assert cursors.encode(listing, position) == cursor
     assert cursors.decode(listing, cursor, ".*") == position
+    assert cursors.parse_cursor("cursor", "A" * 512) == "A" * 512
+    with pytest.raises(InvalidInput, match="cursor"):
+        cursors.decode(listing, cursors.encode(listing, "Zürich"), r"\w+")
+
+
+@pytest.mark.parametrize(
+    ("path", "listing"),
+    [
+        (f"{HISTORY}?user_id=1&limit=1", "history 1 None None None"),
+        ("/api/credits/statement?user_id=1&limit=1", "statement 1 None None"),
+        ("/api/subscriptions?plan=starter&limit=1", "subscriptions None {'plan': 'starter'}"),
+        ("/api/subscriptions/1/edits?limit=1", "edits 1"),
+        ("/api/subscriptions/1/emails?limit=1", "emails 1"),
+    ],
+)
+def test_every_listing_goes_on_under_the_name_it_had_in_the_release_before(
+    world: World, api: Api, path: str, listing: str
+) -> None:
+    for user_id in ("1", "2"):
+        world.subscribe(user_id, plan="starter")
+    for language in ("de", "en"):
+        api.patch("/api/subscriptions/1", ADMIN, {"language": language})
+        world.grant("1", 5, language)
+    last_line = api.get(path, ADMIN).text.splitlines()[-1]
+    assert cursors.decode(listing, json.loads(last_line)["next_cursor"], ".+") is not None
 
 
 # --- Why it was refused -------------------------------------------------------------------------
@@ -679,6 +713,12 @@ def test_without_an_instant_the_present_is_explained(world: World, api: Api) -> 
     found = api.get(f"{EXPLAIN}?amount=6", user()).json
     assert (found["at"], found["missing_amount"]) == (format_instant(world.now), 1)
     assert api.get(EXPLAIN, user()).json["decision"]["code"] == "nothing_asked"
+    for number in range(5):
+        world.grant("1", 1, str(number))
+    most = api.get(f"{EXPLAIN}?amount=1000000000", user()).json
+    assert most["missing_amount"] == 1_000_000_000 - 10
+    latest = api.get(EXPLAIN, user()).json["latest_transactions"]
+    assert numbers(latest) == [6, 5, 4, 3, 2]
 
 
 def test_an_entry_is_explained_by_the_account_before_it(world: World, api: Api) -> None:
@@ -749,6 +789,7 @@ def test_a_forecast_has_what_the_plan_brings_and_what_the_last_days_spent(
         "amount": 100,
     }
     assert len(found["allocations"]) == 12
+    assert found["until"] == "2027-02-09"
     assert found["expiring_credits"][0] == {"amount": 30, "expires_at": "2026-03-03"}
     week, month, quarter = found["rates"]
     assert (week["spent_amount"], week["days"], week["window_days"]) == (70, 7, 7)
@@ -803,3 +844,10 @@ def test_what_was_quiet_until_today_is_known_to_have_been_quiet(world: World, ap
     rates = api.get(FORECAST, user()).json["rates"]
     spent = [(each["days"], each["spent_amount"], each["no_rate_because"]) for each in rates]
     assert spent == [(7, 30, None), (30, 30, None), (90, 30, None)]
+    # What is given back of a usage from before a window was not spent twice.
+    world.now += timedelta(days=60)
+    back = {"user_id": "1", "transaction_id": "1-3", "description": "Failed"}
+    assert api.post("/api/credits/reverse", ADMIN, back, key="r").status == 200
+    rates = api.get(FORECAST, user()).json["rates"]
+    assert [each["spent_amount"] for each in rates] == [0, 0, 0]
+    assert {each["no_rate_because"]["code"] for each in rates} == {"nothing_spent"}

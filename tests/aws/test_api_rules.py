@@ -5,7 +5,6 @@ import json
 import logging
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -21,7 +20,15 @@ from chalicelib.api.calls import Call
 from chalicelib.api.errors import BodyTooLarge, Forbidden, Unauthenticated, UnsupportedMediaType
 from chalicelib.domain import errors
 from chalicelib.domain.errors import Contention, CreditsError
-from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.domain.lifetimes import Days, Months
+from chalicelib.domain.plans import (
+    AllocateOn,
+    BillingInterval,
+    OnPlanChange,
+    OnSignup,
+    Plan,
+    PlanCatalogue,
+)
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.observability import logger
 from chalicelib.store.throttling import wait_for_room
@@ -276,8 +283,9 @@ def test_every_answer_has_an_id_and_may_not_be_stored(two_users: World, api: Api
         assert reply.headers["x-request-id"].startswith("request-")
         assert reply.headers["cache-control"] == "no-store"
         assert reply.headers["x-content-type-options"] == "nosniff"
-        assert reply.headers["strict-transport-security"].startswith("max-age=")
-        assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+        assert reply.headers["strict-transport-security"] == "max-age=63072000; includeSubDomains"
+        policy = "default-src 'none'; frame-ancestors 'none'"
+        assert reply.headers["content-security-policy"] == policy
         assert reply.headers["referrer-policy"] == "no-referrer"
         if reply.status >= 400:
             assert reply.headers["content-type"] == "application/problem+json"
@@ -335,10 +343,57 @@ def test_the_plans_are_those_of_the_catalogue(world: World, api: Api) -> None:
     assert [plan["id"] for plan in plans] == [plan.id for plan in world.services.catalogue.plans]
     assert [plan["id"] for plan in plans if plan["lowest"]] == [world.services.catalogue.lowest.id]
     assert {plan["grants_since"] for plan in plans} == {None}
-    since = replace(world.services.catalogue.lowest, grants_since=date(2027, 1, 1))
-    world.services.catalogue = PlanCatalogue((since,))
-    (plan,) = api.get("/api/plans", user()).json["plans"]
-    assert plan["grants_since"] == "2027-01-01"
+    everything = Plan(
+        id="pro",
+        name="Größer",
+        monthly_credits=1_500,
+        credit_lifetime=Months(14),
+        lowest=True,
+        grants_since=date(2027, 1, 1),
+        allocate_on=AllocateOn.ANNIVERSARY,
+        balance_cap=9_000,
+        on_signup=OnSignup.PRORATED,
+        on_plan_change=OnPlanChange.DIFFERENCE,
+        billing_intervals=frozenset(BillingInterval),
+        yearly_since=date(2027, 2, 2),
+        monthly_since=date(2027, 3, 3),
+    )
+    nothing_more = Plan("free", "Free", 0, Days(30), lowest=False)
+    world.services.catalogue = PlanCatalogue((everything, nothing_more))
+    assert api.get("/api/plans", user()).json["plans"] == [
+        {
+            "id": "pro",
+            "name": "Größer",
+            "monthly_credits": 1_500,
+            "credit_lifetime_days": None,
+            "credit_lifetime_months": 14,
+            "lowest": True,
+            "grants_since": "2027-01-01",
+            "allocate_on": "anniversary",
+            "billing_intervals": ["yearly", "monthly"],
+            "yearly_since": "2027-02-02",
+            "monthly_since": "2027-03-03",
+            "balance_cap": 9_000,
+            "on_signup": "prorated",
+            "on_plan_change": "difference",
+        },
+        {
+            "id": "free",
+            "name": "Free",
+            "monthly_credits": 0,
+            "credit_lifetime_days": 30,
+            "credit_lifetime_months": None,
+            "lowest": False,
+            "grants_since": None,
+            "allocate_on": "first_of_month",
+            "billing_intervals": ["yearly"],
+            "yearly_since": None,
+            "monthly_since": None,
+            "balance_cap": None,
+            "on_signup": "none",
+            "on_plan_change": "next_period",
+        },
+    ]
 
 
 # --- Bodies and queries -------------------------------------------------------------------------

@@ -21,7 +21,7 @@ def ledger(world: World) -> World:
     """User 1 has five lines, an hour apart."""
     world.subscribe("1")
     for number, key in enumerate("abcde", 1):
-        world.grant("1", number, key)
+        world.grant("1", number, key, description="Goodwill für Ада")
         world.now += timedelta(hours=1)
     return world
 
@@ -69,10 +69,12 @@ def test_a_statement_of_some_time_begins_with_the_line_before_and_its_proof(
     _, *every, _ = read(api)
     since, until = (format_instant(ledger.now - timedelta(hours=hours)) for hours in (3, 1))
     head, *lines, foot = read(api, f"&from={since}&to={until}")
-    assert (head["from"], head["to"]) == (since, until)
+    assert (head["from"], head["to"], head["made_at"]) == (since, until, format_instant(ledger.now))
     assert [line["number"] for line in lines] == [3, 4]
     assert head["before"] == {"previous_hash": every[0]["hash"], **every[1]}
     assert foot == {"lines": 2, "next_cursor": None, "is_end": False}
+    assert [line["number"] for line in read(api, f"&from={since}")[1:-1]] == [3, 4, 5]
+    assert [line["number"] for line in read(api, f"&to={until}")[1:-1]] == [1, 2, 3, 4]
 
 
 @pytest.mark.usefixtures("ledger")
@@ -112,9 +114,10 @@ def test_a_page_that_ends_with_the_ledger_has_no_next(api: Api) -> None:
 def test_large_lines_make_a_page_shorter_and_it_has_at_least_one(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, one, *_ = read(api)
-    size = len(json.dumps(one, separators=(",", ":"), ensure_ascii=False).encode())
-    for most, lines in ((1, 1), (size * 3 - 1, 2)):
+    _, *first, _, _, _ = read(api)
+    texts = [json.dumps(line, separators=(",", ":"), ensure_ascii=False) for line in first]
+    size = sum(len(text.encode()) for text in texts)
+    for most, lines in ((1, 1), (size - 1, 2), (size, 3)):
         monkeypatch.setattr(statements, "MOST_BYTES", most)
         *_, foot = read(api)
         assert (foot["lines"], foot["is_end"]) == (lines, False)

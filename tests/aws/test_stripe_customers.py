@@ -167,6 +167,23 @@ def test_an_address_that_is_told_later_is_given_to_the_user(stripe: Stripe) -> N
     assert stripe.user().email == ADA
 
 
+@pytest.mark.parametrize("email", [None, BOB])
+def test_an_address_that_was_taken_away_or_changed_since_stays_so(
+    stripe: Stripe, email: str | None
+) -> None:
+    stripe.sends("customer.created", customer(user_id="1"))
+    stripe.sends(CREATED, subscription())
+    assert stripe.user().email == ADA
+    stripe.world.subscribe(email=email)
+    assert stripe.user().contracts
+    stripe.sends("customer.updated", customer(user_id="1"))
+    stripe.sends("customer.subscription.updated", subscription())
+    # Even if there is news, which is of something else.
+    stripe.sends("customer.updated", customer(user_id="1") | {"preferred_locales": ["de"]})
+    assert known(stripe).language is Language.GERMAN
+    assert stripe.user().email == email
+
+
 def test_who_wants_no_mails_gets_none_though_they_are_given_an_address(stripe: Stripe) -> None:
     stripe.sends(CREATED, subscription())
     stripe.world.subscribe(notifications=[])

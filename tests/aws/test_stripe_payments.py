@@ -71,7 +71,11 @@ def with_price(stripe: Stripe, name: str, price: CreditPrice | None) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "thing"),
-    [(CHECKOUT, checkout()), (ASYNC, checkout()), (PAID, payment())],
+    [
+        # What was paid, which a coupon or a tax makes another sum than the price.
+        *((kind, checkout() | {"amount_subtotal": 5_900}) for kind in (CHECKOUT, ASYNC)),
+        (PAID, payment() | {"amount": 5_900}),
+    ],
 )
 def test_a_payment_buys_what_its_price_stands_for(
     sold: Stripe, kind: str, thing: dict[str, Any]
@@ -167,6 +171,11 @@ def test_a_purchase_that_the_api_has_told_of_is_not_made_again(sold: Stripe, api
 def test_a_payment_of_a_fantastic_amount_buys_without_a_price(sold: Stripe, amount: int) -> None:
     assert sold.sends(PAID, payment(amount=amount)) == BOUGHT
     assert sold.world.history()[0].price is None
+
+
+def test_the_highest_price_is_a_price_still(sold: Stripe) -> None:
+    assert sold.sends(PAID, payment(amount=10**12)) == BOUGHT
+    assert sold.world.history()[0].price == Price(10**12, "EUR")
 
 
 # --- What waits ---------------------------------------------------------------------------------

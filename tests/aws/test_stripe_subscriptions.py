@@ -9,6 +9,7 @@ import pytest
 
 from chalicelib.domain.billing import MOST_CONTRACTS
 from chalicelib.domain.edits import Editor, EditorKind
+from chalicelib.domain.errors import Contention
 from chalicelib.domain.languages import Language
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.plans import OnSignup
@@ -63,6 +64,28 @@ def test_an_event_that_comes_again_or_late_changes_nothing(stripe: Stripe) -> No
         assert stripe.says(event) == DONE
     assert stripe.user() == before
     assert len(stripe.edits()) == 1
+
+
+def test_what_cannot_be_posted_at_once_is_asked_for_again_until_it_is(
+    stripe: Stripe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stripe.world.with_plans("pro", on_signup=OnSignup.FULL)
+    event = stripe.event(CREATED, subscription())
+    with monkeypatch.context() as busy:
+
+        def post(*_: object) -> None:
+            raise Contention("somebody writes all the time")
+
+        busy.setattr(stripe.world.services.ledger, "post", post)
+        assert stripe.says(event) == (409, "contention")
+    assert stripe.world.history() == []
+    assert stripe.says(event) == DONE
+    assert [entry.amount for entry in stripe.world.history()] == [500]
+
+
+def test_one_that_was_paid_once_and_never_again_is_left_alone(stripe: Stripe) -> None:
+    unpaid = subscription(status="incomplete_expired")
+    assert stripe.sends(UPDATED, unpaid, previous={"status": "active"}) == (200, "ignored")
 
 
 @pytest.mark.parametrize("status", ["incomplete", "incomplete_expired"])

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock
 
@@ -97,6 +98,17 @@ def test_an_address_that_a_lagging_index_still_has_finds_nobody(world: World, ap
     assert found(api, "email=user1@example.com") == []
 
 
+def test_an_erased_user_whom_a_lagging_index_still_has_is_not_found(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for user_id in ("1", "2"):
+        world.subscribe(user_id, email="ada@example.com")
+    listed = world.services.subscriptions.users_with("ada@example.com", None, 20)
+    world.services.subscriptions.remove("1")
+    monkeypatch.setattr(world.services.subscriptions, "users_with", lambda *_: listed)
+    assert found(api, "email=ada@example.com") == ["2"]
+
+
 def test_an_erased_user_is_not_found_by_their_address(world: World, api: Api) -> None:
     world.subscribe("1")
     world.services.subscriptions.remove("1")
@@ -189,6 +201,25 @@ def test_a_cursor_is_of_the_search_that_it_came_from(world: World, api: Api) -> 
     world.subscribe("2")
     cursor = api.get(f"{SUBSCRIPTIONS}?plan=pro&limit=1", ADMIN).json["next_cursor"]
     assert api.get(f"{SUBSCRIPTIONS}?plan=starter&cursor={cursor}", ADMIN).status == 400
+    shared = "email=ada@example.com"
+    for user_id in ("3", "4"):
+        world.subscribe(user_id, email="ada@example.com")
+    cursor = api.get(f"{SUBSCRIPTIONS}?{shared}&limit=1", ADMIN).json["next_cursor"]
+    for other in ("email=eva@example.com", f"{shared}&plan=pro", "limit=1"):
+        assert api.get(f"{SUBSCRIPTIONS}?{other}&cursor={cursor}", ADMIN).status == 400
+
+
+def test_a_page_has_twenty_users_or_the_emails_about_twenty_entries(world: World, api: Api) -> None:
+    for number in range(21):
+        world.subscribe(f"u{number}")
+        world.grant("u0", 1, str(number), notify=number > 0)
+    assert len(api.get(SUBSCRIPTIONS, ADMIN).json["subscriptions"]) == 20
+    page = api.get(f"{SUBSCRIPTIONS}/u0/emails", ADMIN).json
+    assert len(page["items"]) == 20
+    cursor = page["next_cursor"]
+    assert api.get(f"{SUBSCRIPTIONS}/u0/emails?cursor={cursor}", ADMIN).json["items"] == []
+    other = api.get(f"{SUBSCRIPTIONS}/u1/emails?cursor={cursor}", ADMIN)
+    assert [error["field"] for error in other.json["errors"]] == ["cursor"]
 
 
 def use(world: World, amount: int) -> None:
@@ -282,6 +313,7 @@ def test_the_preview_of_an_email_is_what_was_sent_but_for_its_links(world: World
     world.queue_mails()
     world.send_mails()
     (sent,) = world.outbox.sent
+    world.grant("1", 7, "later")
     seen = api.get("/api/credits/transactions/1-1/email", ADMIN).json
     assert (seen["type"], seen["subject"]) == ("manual", sent.subject)
     for said, shown in ((sent.text, seen["text"]), (sent.html, seen["html"])):
@@ -329,6 +361,8 @@ def test_the_events_of_an_entry_are_those_that_are_published(world: World, api: 
     account = world.services.ledger.account("1")
     assert account.last
     published = events_of(account.last, account.last_hash, 50)
+    world.now += timedelta(hours=1)
+    world.grant("1", 7, "later")
     seen = api.get("/api/credits/transactions/1-2/events", ADMIN).json["events"]
     assert [each["name"] for each in seen] == [
         "credits.used",
@@ -336,7 +370,8 @@ def test_the_events_of_an_entry_are_those_that_are_published(world: World, api: 
         "credits.exhausted",
     ]
     assert [each["detail"] for each in seen] == [dict(each.detail) for each in published]
-    assert api.get("/api/credits/transactions/1-3/events", ADMIN).status == 404
+    assert {each["at"] for each in seen} == {"2026-01-15T12:00:00Z"}
+    assert api.get("/api/credits/transactions/1-4/events", ADMIN).status == 404
 
 
 # --- Months -------------------------------------------------------------------------------------
@@ -533,6 +568,7 @@ def test_a_search_is_a_text_of_some_length_and_its_cursor_its_own(world: World, 
     for text in ("", "%20", "x" * 101, "a%0Ab"):
         reply = api.get(f"{path}&search={text}", ADMIN)
         assert [error["field"] for error in reply.json["errors"]] == ["search"]
+    assert api.get(f"{path}&search={'x' * 100}", ADMIN).json["items"] == []
     first = api.get(f"{path}&search=goodwill", ADMIN).json
     cursor = first["next_cursor"]
     second = api.get(f"{path}&search=goodwill&cursor={cursor}", ADMIN).json

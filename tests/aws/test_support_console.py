@@ -12,7 +12,7 @@ import pytest
 from chalicelib.api import console
 from chalicelib.api.issuer_keys import FETCH_FAULTS
 from chalicelib.settings import console_settings, token_settings
-from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, Reply, user
+from tests.aws.api import ADMIN, NOBODY, Api, Caller, Reply, user
 
 ISSUER = "https://id.example.com"
 DOCUMENT = {
@@ -77,6 +77,13 @@ def test_without_a_client_id_there_is_no_console(api: Api) -> None:
     for path in ("/console", "/console/main.js"):
         assert api.get(path, NOBODY).status == 404
     assert api.get("/console/session", ADMIN).status == 404
+
+
+@pytest.mark.usefixtures("issuer")
+def test_the_address_of_the_page_has_no_slash_at_its_end(api: Api) -> None:
+    """Its files are named relative to it, whatever a stage or a domain puts before."""
+    reply = api.get("/console/", NOBODY)
+    assert (reply.status, reply.headers["location"]) == (308, "../console")
 
 
 @pytest.mark.usefixtures("issuer")
@@ -162,19 +169,25 @@ def test_an_issuer_that_is_silent_is_asked_again_soon_and_what_it_said_is_kept(
     issuer.time += console.RETRY_SECONDS
     assert told(api.get("/console", NOBODY))["token_endpoint"] == DOCUMENT["token_endpoint"]
     issuer.document = None
-    issuer.time += console.FRESH_SECONDS
+    issuer.time += console.FRESH_SECONDS - 1
+    assert told(api.get("/console", NOBODY))["token_endpoint"] == DOCUMENT["token_endpoint"]
+    assert issuer.asked == 2, "what it said is fresh still"
+    issuer.time += 1
     assert told(api.get("/console", NOBODY))["token_endpoint"] == DOCUMENT["token_endpoint"]
     assert issuer.asked == 3
 
 
-def test_what_the_browser_has_already_is_not_sent_again(api: Api, issuer: Issuer) -> None:
+def test_what_the_browser_has_already_is_not_sent_again(
+    api: Api, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for path in ("/console", "/console/main.js", "/console/style.css"):
         first = api.get(path, NOBODY)
         assert first.headers["cache-control"] == "no-cache"
         for tag in (first.headers["etag"], f'"other", W/{first.headers["etag"]}'):
             again = api.get(path, NOBODY, headers={"If-None-Match": tag})
             assert (again.status, again.text) == (304, "")
-            assert again.headers["etag"] == first.headers["etag"]
+            for name in ("etag", "cache-control", "content-security-policy"):
+                assert again.headers[name] == first.headers[name]
         assert api.get(path, NOBODY, headers={"If-None-Match": '"other"'}).status == 200
     # Another issuer is another page: its policy must not be that of the one before.
     tag = api.get("/console", NOBODY).headers["etag"]
@@ -182,12 +195,16 @@ def test_what_the_browser_has_already_is_not_sent_again(api: Api, issuer: Issuer
     issuer.document = {**DOCUMENT, "token_endpoint": "https://new.example.com/token"}
     moved = api.get("/console", NOBODY, headers={"If-None-Match": tag})
     assert moved.status == 200
+    monkeypatch.setattr(console, "_policy", lambda _: "default-src 'none'")
+    tag = moved.headers["etag"]
+    assert api.get("/console", NOBODY, headers={"If-None-Match": tag}).status == 200
 
 
 @pytest.mark.usefixtures("issuer")
 @pytest.mark.parametrize("name", ["index.html", "nothing.js", "..", "%2e%2e%2fplans.toml", "x"])
 def test_nothing_but_the_files_of_the_page_is_served(api: Api, name: str) -> None:
     assert api.get(f"/console/{name}", NOBODY).status == 404
+    assert api.get("/console/main.js?v=1", NOBODY).status == 400
 
 
 @pytest.mark.usefixtures("issuer")
@@ -213,6 +230,9 @@ def test_who_signed_in_is_told_who_they_are_and_what_they_may_do(api: Api) -> No
         "user_id": ADMIN.context().get("user_id") or None,
         "scopes": ["credits:admin"],
     }
-    assert api.get("/console/session", BACKEND).json["scopes"] == ["credits:backend"]
+    many = Caller("ada", "", "credits:use credits:read credits:billing credits:backend")
+    assert api.get("/console/session", many).json["scopes"] == [
+        *("credits:backend", "credits:billing", "credits:read", "credits:use"),
+    ]
     assert api.get("/console/session", user("7")).json["user_id"] == "7"
     assert api.get("/console/session", NOBODY).status == 401

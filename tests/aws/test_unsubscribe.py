@@ -25,7 +25,9 @@ def test_looking_changes_nothing_and_offers_both_choices(world: World, api: Api)
     reply = api.get(path(world, MailKind.LOW_BALANCE), NOBODY)
     assert reply.status == 200
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in reply.headers["content-security-policy"]
+    assert reply.headers["content-security-policy"] == (
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+    )
     assert "Stop emails about a low balance" in reply.text
     assert wishes(world) == ALL_KINDS
 

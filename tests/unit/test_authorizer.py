@@ -164,8 +164,10 @@ def test_a_user_is_always_in_the_same_lane_whatever_the_token() -> None:
         for scope, iat in (("credits:read", 1), ("credits:read credits:use", 2), ("", 3))
     ]
     # Pinned: were the lanes dealt anew, nothing would break, and nobody would know.
+    # Of the caller, not of the user for whom they call.
+    policies.append(answer(checker(user_claim="uid"), f"Bearer {token(uid='7')}", ARN))
     assert {policy["usageIdentifierKey"] for policy in policies} == {f"{lane_of('42', [])}lane"}
-    assert lane_of("42", []) == "users04"
+    assert (lane_of("42", []), lane_of("Ada|é", [])) == ("users04", "users14")
 
 
 def test_users_are_spread_over_all_lanes_of_users_about_evenly() -> None:
@@ -236,6 +238,8 @@ def test_what_is_logged_of_a_refused_token_names_its_key_and_algorithm_and_no_pe
     _, more = logged_of(token(**personal), monkeypatch)
     assert (more["key"], more["algorithm"]) == ("'ec'", "'ES256'")
     assert "ada" not in str(more).lower()
+    _, more = logged_of("garbage", monkeypatch)
+    assert (more["key"], more["algorithm"]) == ("unreadable", "unreadable")
     _, more = logged_of(with_header(kid="k" * 5000, alg="é" * 1000), monkeypatch)
     assert len(str(more)) < 1000
     assert str(more).isascii()
@@ -1075,6 +1079,43 @@ def test_a_token_is_taken_for_half_a_minute_after_it_expired_and_no_longer() -> 
     one.check(token(exp=int(now) - authorizer.LEEWAY_SECONDS + 1))
     with pytest.raises(InvalidToken, match="has expired"):
         one.check(token(exp=int(now) - authorizer.LEEWAY_SECONDS))
+    with pytest.raises(InvalidToken, match="Z, 2 days ago"):
+        one.check(token(exp=int(now) - 2 * 86_400))
+
+
+@pytest.mark.parametrize("name", ["nbf", "iat"])
+def test_a_token_may_begin_half_a_minute_ahead_of_our_clock_and_no_later(name: str) -> None:
+    now = 1_800_000_000.0
+    one = TokenChecker(settings(), KEYS, lambda: now)
+    latest = int(now) + authorizer.LEEWAY_SECONDS
+    one.check(signed(claims(exp=int(now) + 600, **{name: latest})))
+    with pytest.raises(InvalidToken, match=f"{name} is 2027-01-15T08:00:31Z, 31 seconds ahead"):
+        one.check(signed(claims(exp=int(now) + 600, **{name: latest + 1})))
+
+
+@pytest.mark.parametrize(("length", "code"), [(8192, Refusal.MALFORMED), (8193, Refusal.TOO_LARGE)])
+def test_the_longest_token_is_read_and_no_longer_one(length: int, code: Refusal) -> None:
+    with pytest.raises(InvalidToken) as refused:
+        checker().check("x" * length)
+    assert refused.value.code is code
+
+
+def test_a_process_keeps_the_issuers_keys_from_one_request_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[TokenSettings] = []
+
+    def fetch(settings: TokenSettings) -> Json:
+        asked.append(settings)
+        return KEY_SET
+
+    monkeypatch.setattr(authorizer, "token_settings", settings)
+    monkeypatch.setattr(authorizer, "fetch_keys", fetch)
+    authorizer.token_checker.cache_clear()
+    for _ in range(2):
+        assert authorizer.authorize(f"Bearer {token()}", ARN)["principalId"] == "42"
+    authorizer.token_checker.cache_clear()
+    assert asked == [settings()]
 
 
 # --- The settings ---------------------------------------------------------------------------------
@@ -1208,10 +1249,12 @@ class Issuer:
         self.fault: Exception | None = None
         self.time = 1000.0
         self.fetches = 0
+        self.takes = 0.0
         self.keys = IssuerKeys(self.fetch, lambda: self.time)
 
     def fetch(self) -> Json:
         self.fetches += 1
+        self.time += self.takes
         if self.fault is not None:
             raise self.fault
         return self.document
@@ -1250,9 +1293,11 @@ def test_a_rotation_is_followed_in_half_a_minute_where_tokens_name_no_key(issuer
 
 
 def test_a_key_that_was_withdrawn_is_refused_within_the_hour(issuer: Issuer) -> None:
+    issuer.takes = 4.0
     assert issuer.keys.find("ec")
+    # As old as the question: while the answer was under way, the issuer may have withdrawn it.
     issuer.document = {"keys": [public(STRANGERS_KEY, "new")]}
-    issuer.time += issuer_keys.KEYS_FRESH_SECONDS
+    issuer.time += issuer_keys.KEYS_FRESH_SECONDS - 4
     assert issuer.keys.find("ec")
     issuer.time += 1
     assert issuer.keys.find("ec") == ()
@@ -1422,6 +1467,7 @@ def test_the_keys_are_where_they_are_configured_to_be() -> None:
     [
         document(KEY_SET, 500),
         document(KEY_SET, 404),
+        document(KEY_SET, 206),
         (302, b"/other"),
         document([KEY_SET]),
         (200, b"<html>"),
@@ -1438,10 +1484,13 @@ def test_an_answer_that_is_no_key_set_is_refused(page: tuple[int, bytes]) -> Non
 
 
 def test_a_key_set_that_was_read_in_part_is_refused() -> None:
-    padded = json.dumps(KEY_SET).encode() + b" " * 300_000
+    longest = json.dumps(KEY_SET).encode().ljust(256 * 1024)
+    with web_server({"/jwks.json": (200, longest)}) as url:
+        assert fetch_keys(local(url, jwks_url=f"{url}/jwks.json")) == KEY_SET
+    # Of what is longer, no more is read than shows that it is.
     with (
-        web_server({"/jwks.json": (200, padded)}) as url,
-        pytest.raises(ValueError, match="bytes"),
+        web_server({"/jwks.json": (200, longest * 2)}) as url,
+        pytest.raises(ValueError, match="answered 200 with 262145 bytes"),
     ):
         fetch_keys(local(url, jwks_url=f"{url}/jwks.json"))
 

@@ -313,6 +313,12 @@ def test_a_missing_line_is_named_by_the_table_it_is_missing_from(
     assert problems(without_line(removed)) == [f"plans.toml, {message}"]
 
 
+@pytest.mark.parametrize("priority", [0, 100])
+def test_a_plan_has_the_priority_that_is_written(priority: int) -> None:
+    catalogue = parse_catalogue(with_line(9, f"priority = {priority}"))
+    assert [plan.priority for plan in catalogue.plans] == [priority, 50]
+
+
 @pytest.mark.parametrize("removed", [7, 1])
 def test_a_lifetime_and_comments_can_be_left_out(removed: int) -> None:
     assert parse_catalogue(without_line(removed)).lowest.id == "free"

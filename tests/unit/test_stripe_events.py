@@ -56,6 +56,7 @@ def test_fields_are_read_as_they_are_given() -> None:
     thing = of(
         text="x" * 5_000,
         whole=10**15 - 1,
+        nothing=0,
         at=SECONDS,
         flag=True,
         of="cus_1",
@@ -65,6 +66,7 @@ def test_fields_are_read_as_they_are_given() -> None:
     )
     assert thing.text("text") == "x" * 5_000
     assert thing.whole("whole") == 10**15 - 1
+    assert thing.whole("nothing") == 0
     assert thing.instant("at") == START
     assert thing.is_true("flag")
     assert (thing.reference("of"), thing.key("of")) == ("cus_1", "cus_1")

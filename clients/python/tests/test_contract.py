@@ -13,8 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
+from clients.python.tests.api import HELD
 
-from credits_client import OMITTED, AsyncCredits, Credits, Price, answers, errors, routes
+from credits_client import OMITTED, AsyncCredits, Credits, Price, answers, errors, reading, routes
 
 CONTRACT = json.loads(
     (Path(__file__).parents[3] / "chalicelib" / "api" / "openapi.json").read_text("utf-8")
@@ -208,6 +209,7 @@ def test_a_request_goes_to_the_route_of_the_contract_with_a_token_where_it_is_ne
     method, path, operation, _ = OPERATIONS[name]
     _, request = asked(name, place)
     assert request.method == method
+    assert request.headers["User-Agent"] == "credits-client"
     pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(f"/v1{path}"))
     assert re.fullmatch(pattern, request.url.raw_path.decode().partition("?")[0])
     has_token = request.headers.get("Authorization") == "Bearer secret"
@@ -346,6 +348,27 @@ def test_every_schema_of_an_answer_is_a_frozen_class_with_the_same_fields(name: 
         is_union = typing.get_origin(hints[field]) in (typing.Union, UnionType)
         found = set(typing.get_args(hints[field])) if is_union else {hints[field]}
         assert found == wanted, f"{name}.{field}"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("amount", value) for value in (True, "50", 50.0, None)),
+        *(("expires_at", value) for value in ("2026-01-15T13:00:00", "soon", 1768482000)),
+        *(("hold_id", value) for value in (None, 5)),
+    ],
+)
+def test_an_answer_with_a_field_of_another_kind_names_it(field: str, value: object) -> None:
+    with pytest.raises(reading.Unreadable, match=rf"^HoldAnswer\.{field} cannot be read: "):
+        reading.read(answers.HoldAnswer, {**HELD, field: value})
+    missing = {name: each for name, each in HELD.items() if name != field}
+    with pytest.raises(reading.Unreadable, match=rf"^HoldAnswer\.{field} is missing$"):
+        reading.read(answers.HoldAnswer, missing)
+
+
+def test_an_instant_is_in_utc_wherever_it_was_written() -> None:
+    found = reading.read(answers.HoldAnswer, {**HELD, "expires_at": "2026-01-15T14:30:00+01:30"})
+    assert found.expires_at.isoformat() == "2026-01-15T13:00:00+00:00"
 
 
 def test_what_a_newer_server_says_besides_is_ignored() -> None:

@@ -151,9 +151,10 @@ def test_after_the_last_attempt_the_last_trouble_is_raised(
 
 
 def test_what_can_never_be_sent_is_not_tried_again(kind: str) -> None:
-    api = Api([httpx.UnsupportedProtocol("gopher")])
-    with pytest.raises(Unreachable):
-        api.ask(kind, use)
+    for failure in (httpx.UnsupportedProtocol("gopher"), httpx.LocalProtocolError("no host")):
+        api = Api([failure])
+        with pytest.raises(Unreachable):
+            api.ask(kind, use)
 
 
 def test_an_answer_that_is_not_the_apis_is_no_answer(kind: str) -> None:
@@ -254,6 +255,9 @@ def test_no_attempt_begins_after_the_patience_is_over(kind: str) -> None:
     with pytest.raises(Unavailable):
         api.ask(kind, use, patience=10, attempts=9)
     assert len(api.pauses) == 1
+    api = Api([problem(503, "unavailable", "8"), used()])
+    api.ask(kind, use, patience=8, random=lambda: 0.0)
+    assert api.pauses == [8.0]
     api = Api([problem(429, "too_many_requests", "3600")])
     with pytest.raises(TooManyRequests):
         api.ask(kind, use)

@@ -180,7 +180,7 @@ def test_many_tasks_that_need_a_token_ask_once() -> None:
 
 def test_an_issuer_in_passing_trouble_is_asked_again() -> None:
     issuer = Issuer()
-    issuer.troubles = [httpx.ConnectError("refused"), httpx.Response(503), httpx.Response(429)]
+    issuer.troubles = [httpx.ConnectError("refused"), httpx.Response(500), httpx.Response(429)]
     issuer.client().use("1", 1)
     assert len(issuer.pauses) == 3
     assert issuer.used == ["t4"]
@@ -192,6 +192,7 @@ def test_an_issuer_in_passing_trouble_is_asked_again() -> None:
         (httpx.Response(401, json={"error": "invalid_client"}), r"answered 401 \(invalid_client\)"),
         (httpx.Response(400, text="no"), r"answered 400 \(no reason given\)"),
         (httpx.Response(200, json={"token": "t"}), "answered without an access_token"),
+        (httpx.Response(200, json={"access_token": ""}), "answered without an access_token"),
         (httpx.Response(200, text="<html>"), "answered without an access_token"),
     ],
 )

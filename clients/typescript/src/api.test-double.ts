@@ -48,5 +48,5 @@ export class FakeApi {
 
 export function problem(status: number, code: string, more: Partial<Problem> = {}): Problem {
   const type = `urn:credits:problem:${code}`;
-  return { type, title: code, status, code, detail: "because", errors: [], request_id: "r-1", ...more };
+  return { type, title: `Of ${code}`, status, code, detail: "because", errors: [], request_id: "r-1", ...more };
 }

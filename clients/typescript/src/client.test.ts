@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { FakeApi, problem, type Answer, type Request } from "./api.test-double.js";
-import { CreditsClient, CreditsError, HoldEndedError, InsufficientCreditsError, NoAnswerError, UnauthenticatedError } from "./client.js";
+import { CreditsClient, CreditsError, errorOf, HoldEndedError, InsufficientCreditsError, NoAnswerError, UnauthenticatedError } from "./client.js";
 
 const URL = "https://api.example.com/v1/";
 const USED = { success: true, new_balance: 90, transaction_id: "42-2", batches: [] };
@@ -281,6 +281,7 @@ test("who leaves is not kept waiting", async () => {
 // A user id, a key and a text with every character that has a meaning in an address.
 const USER = "a/b c?d#é%";
 const OF_USER = "/v1/api/subscriptions/a%2Fb%20c%3Fd%23%C3%A9%25";
+const TRANSACTION = "/v1/api/credits/transactions/a%2Fb%20c%3Fd%23%C3%A9%25-7";
 const SUBSCRIPTION = {
   email: "jürgen@example.com", timezone: "Europe/Paris", plan: "pro", billing_interval: "yearly", status: "active",
   started_at: "2026-01-01T00:00:00Z",
@@ -339,7 +340,7 @@ const CALLS: [string, Call, Partial<Request>][] = [
       body: { user_id: USER, items: [{ key: "lead-7", amount: 2, description: "A lead" }] },
     },
   ],
-  ["transaction", (client) => client.transaction(`${USER}-7`), { method: "GET", path: "/v1/api/credits/transactions/a%2Fb%20c%3Fd%23%C3%A9%25-7" }],
+  ["transaction", (client) => client.transaction(`${USER}-7`), { method: "GET", path: TRANSACTION }],
   [
     "voidBatch",
     (client) => client.voidBatch(`${USER}-9`, { description: "Wrong" }, "void-9"),
@@ -399,9 +400,12 @@ const CALLS: [string, Call, Partial<Request>][] = [
     { method: "PATCH", path: OF_USER, body: { status: "paused" }, headers: { "if-match": '"8"' } },
   ],
   ["subscriptionEmails", (client) => client.subscriptionEmails(USER, { limit: 2 }), { method: "GET", path: `${OF_USER}/emails`, query: { limit: "2" } }],
-  ["transactionEmail", (client) => client.transactionEmail("42-7"), { method: "GET", path: "/v1/api/credits/transactions/42-7/email" }],
-  ["transactionEvents", (client) => client.transactionEvents("42-7"), { method: "GET", path: "/v1/api/credits/transactions/42-7/events" }],
+  ["transactionEmail", (client) => client.transactionEmail(`${USER}-7`), { method: "GET", path: `${TRANSACTION}/email` }],
+  ["transactionEvents", (client) => client.transactionEvents(`${USER}-7`), { method: "GET", path: `${TRANSACTION}/events` }],
   ["month", (client) => client.month("2026-12"), { method: "GET", path: "/v1/api/months/2026-12" }],
+  ["month that is none", (client) => client.month("12/2026"), { method: "GET", path: "/v1/api/months/12%2F2026" }],
+  ["forecast", (client) => client.forecast({ user_id: USER }), { method: "GET", path: "/v1/api/credits/forecast", query: { user_id: USER } }],
+  ["explain", (client) => client.explain({ amount: 7 }), { method: "GET", path: "/v1/api/credits/explain", query: { amount: "7" } }],
   ["operations", (client) => client.operations(), { method: "GET", path: "/v1/api/operations" }],
   ["subscriptionEdits", (client) => client.subscriptionEdits(USER, { limit: 2 }), { method: "GET", path: `${OF_USER}/edits`, query: { limit: "2" } }],
 ];
@@ -601,6 +605,21 @@ test("what is in front of the API and not busy is not asked again", async () => 
   assert.equal(api.requests.length, 1);
 });
 
+for (const [body, type] of [["null", "application/json"], ["<html>Sign in</html>", "text/html"]] as const) {
+  test(`${body} is no answer of the API, to whoever asks`, async () => {
+    for (const ask of [(client: CreditsClient) => client.plans(), (client: CreditsClient) => client.statementPage()]) {
+      const { api, client } = clientOf(() => ({ body, headers: { "Content-Type": type } }));
+      await assert.rejects(ask(client), NoAnswerError);
+      assert.equal(api.requests.length, 4);
+    }
+  });
+}
+
+test("what a problem is, its code says and not its status", () => {
+  assert.ok(errorOf(problem(403, "unauthenticated")) instanceof UnauthenticatedError);
+  assert.ok(!(errorOf(problem(401, "forbidden")) instanceof UnauthenticatedError));
+});
+
 test("a refusal without a balance leaves none, and has a status", async () => {
   const { client } = clientOf(() => ({ status: 402, body: problem(402, "insufficient_credits") }));
   await assert.rejects(client.use({ amount: 10, description: "x" }), (error) => {
@@ -627,6 +646,12 @@ for (const [name, call] of [
   ["transaction", (client: CreditsClient, signal: AbortSignal) => client.transaction("42-1", signal)],
   ["holds", (client: CreditsClient, signal: AbortSignal) => client.holds({}, signal)],
   ["plans", (client: CreditsClient, signal: AbortSignal) => client.plans(signal)],
+  ["forecast", (client: CreditsClient, signal: AbortSignal) => client.forecast({}, signal)],
+  ["explain", (client: CreditsClient, signal: AbortSignal) => client.explain({}, signal)],
+  ["statementPage", (client: CreditsClient, signal: AbortSignal) => client.statementPage({}, signal)],
+  ["foundSubscriptions", (client: CreditsClient, signal: AbortSignal) => client.foundSubscriptions({}, signal)],
+  ["month", (client: CreditsClient, signal: AbortSignal) => client.month("2026-12", signal)],
+  ["operations", (client: CreditsClient, signal: AbortSignal) => client.operations(signal)],
 ] as const) {
   test(`${name} can be left`, async () => {
     const { api, client } = clientOf(() => ({ body: { items: [], plans: [], holds: [], next_cursor: null } }));

@@ -138,7 +138,6 @@ export class Spending {
     clearTimeout(this.#timer);
     if (this.state.status === "waiting") this.undo();
     if (this.isOpen) this.store.abandon(this);
-    if (this.state.status === "spent") this.#become({ ...this.state, canUndo: false });
   }
 
   /** Another button takes over. */

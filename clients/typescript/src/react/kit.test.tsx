@@ -4,10 +4,10 @@ import { problem } from "../api.test-double.js";
 import type { CreditsClient, Transaction } from "../client.js";
 import { de } from "../texts/de.js";
 import { en } from "../texts/en.js";
-import { CreditsCard, CreditsHistory, CreditsProvider, SpendButton, useCredits, useForecast, useHistory } from "./index.js";
+import { CreditsCard, CreditsHistory, CreditsProvider, SpendButton, useCredits, useForecast, useHistory, useSpend } from "./index.js";
 import { FakeLedger } from "./ledger.test-double.js";
 import { storeOf } from "./store.js";
-import { choose, clientOf, FORECAST, later, line, NOON, press, rate, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
+import { choose, clientOf, descriptions, FORECAST, later, line, NOON, press, rate, render, rerender, SCHEDULE, settle, unmount, words } from "./page.test-double.js";
 
 // --- The provider ------------------------------------------------------------------------------------
 
@@ -111,13 +111,18 @@ test("a hook has the forecast and the most justified pace, and asks together wit
 });
 
 test("what is asked for after a change does not get an answer from before it", async () => {
-  const signals: AbortSignal[] = [];
-  const store = storeOf({ schedule: (_: object, signal: AbortSignal) => (signals.push(signal), new Promise(() => {})) } as unknown as CreditsClient);
+  const [signals, first] = [[] as AbortSignal[], later<object>()];
+  const answers = [first.promise, new Promise(() => {})];
+  const store = storeOf({ schedule: (_: object, signal: AbortSignal) => answers[signals.push(signal) - 1] } as unknown as CreditsClient);
   const { signal } = new AbortController();
   void store.schedule(signal);
   void store.schedule(signal);
   assert.equal(signals.length, 1);
   store.refresh();
+  void store.schedule(signal);
+  assert.equal(signals.length, 2);
+  // The late answer is the first question's: the second is still under way.
+  await settle(() => first.keep({}));
   void store.schedule(signal);
   assert.equal(signals.length, 2);
 });
@@ -216,6 +221,33 @@ test("whoever asks again while a use is on its way does not see it counted twice
   assert.equal(words(page.querySelector(".badge")), "50 (0)");
 });
 
+test("to use twice at once is to use once", async () => {
+  for (const undoSeconds of [0, 5]) {
+    const ledger = new FakeLedger(100);
+    function Twice() {
+      const { spend, amount, status } = useSpend({ client: ledger.client, amount: 10, description: "Report", undoSeconds });
+      return <button onClick={() => (spend(), spend())}>{`${amount} ${status}`}</button>;
+    }
+    const page = await render(<Twice />);
+    await settle(() => page.querySelector("button")?.click());
+    assert.deepEqual([words(page), ledger.keys.length], undoSeconds ? ["10 waiting", 0] : ["10 spent", 1]);
+    assert.deepEqual(storeOf(ledger.client).state.debits.length, 1);
+    unmount();
+  }
+});
+
+test("what cannot be undone is not offered to be, not even for a moment", async () => {
+  const ledger = new FakeLedger(100);
+  const seen: string[] = [];
+  function Seen() {
+    const { status, canUndo, spend } = useSpend({ client: ledger.client, amount: 10, description: "Report", undoSeconds: 0, undo: async () => {} });
+    seen.push(`${status} ${canUndo}`);
+    return <button onClick={spend}>use</button>;
+  }
+  await press(await render(<Seen />), "use");
+  assert.deepEqual([...new Set(seen)], ["idle false", "sending false", "spent false"]);
+});
+
 function Lines({ client }: { client: CreditsClient }) {
   const { lines, hasMore, more } = useHistory({ client, pageSize: 2 });
   return (
@@ -242,6 +274,18 @@ test("a use adds its line to the pages that are shown, and none of them is asked
   assert.deepEqual(cursors, [undefined, "42-6", undefined]);
   await press(history, "more");
   assert.match(words(history), /^42-8 42-7 42-6 42-5 42-4 42-3 42-2more/);
+});
+
+test("more than there is, is asked for by nobody", async () => {
+  const ledger = new FakeLedger(100);
+  ledger.post("usage", -1);
+  function All() {
+    const { lines, more } = useHistory({ client: ledger.client });
+    return <button onClick={more}>{lines.length}</button>;
+  }
+  const page = await render(<All />);
+  await press(page, "1");
+  assert.deepEqual([words(page), ledger.asked("/history")], ["1", 1]);
 });
 
 test("after more than a page of news the history begins anew, without a gap", async () => {
@@ -273,6 +317,15 @@ test("an older page that could not be had is asked for again by itself", async (
   await press(history, "Try again");
   assert.equal(history.querySelectorAll("li").length, 2);
   assert.deepEqual(api.requests.map(({ query }) => query["cursor"]), [undefined, "next", "next"]);
+});
+
+test("of one type nothing else is shown, though the newest line is the same", async () => {
+  const lines = [line(3, "usage", -1), line(2, "manual", 5), line(1, "usage", -1)];
+  const { client } = clientOf(({ query }) => ({ body: { items: lines.filter(({ type }) => (query["type"] ?? type) === type), next_cursor: null } }));
+  const history = await render(<CreditsHistory client={client} locale="en" />);
+  assert.deepEqual(descriptions(history), ["Line 3", "Line 2", "Line 1"]);
+  await choose(history, "Used");
+  assert.deepEqual(descriptions(history), ["Line 3", "Line 1"]);
 });
 
 // --- A way to get more -----------------------------------------------------------------------------------

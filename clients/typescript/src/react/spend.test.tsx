@@ -215,7 +215,7 @@ test("a refusal that follows on a lost answer is no proof that nothing was done"
     const page = await open(ledger, { ...AT_ONCE, onSpent });
     await page.use();
     assert.match(page.alert(), said);
-    assert.equal(page.balance(), "90 available");
+    assert.deepEqual([page.balance(), page.buttons()], ["90 available", ["Use 10 credits", "Try again"]]);
     ledger.fates.length = 0;
     // Who comes back to the page has not forgotten it either.
     await page.redraw(null);
@@ -447,8 +447,10 @@ test("two buttons of one key count it once in the balance", async () => {
 /** A backend that gives back what was used, once. */
 function backendOf(ledger: FakeLedger) {
   const returned: string[] = [];
+  const keys: string[] = [];
   const fates: ("lost" | "answered" | Promise<unknown>)[] = [];
-  const undo = async ({ transaction_id }: UseAnswer) => {
+  const undo = async ({ transaction_id }: UseAnswer, key: string) => {
+    keys.push(key);
     const fate = await (fates.shift() ?? "answered");
     if (!returned.includes(transaction_id)) {
       returned.push(transaction_id);
@@ -456,7 +458,7 @@ function backendOf(ledger: FakeLedger) {
     }
     if (fate === "lost") throw new Error("no answer");
   };
-  return { undo, returned, fates };
+  return { undo, returned, keys, fates };
 }
 
 test("with a backend that can give back, credits are used at once, and given back", async () => {
@@ -498,6 +500,7 @@ test("nothing else is done while credits are given back", async () => {
   await page.use();
   await press(page.container, "Undo");
   assert.deepEqual([page.said(), page.buttons()], ["Giving 10 credits back …", ["Use 10 credits"]]);
+  assert.equal(page.container.querySelector(".credits-spend")?.getAttribute("aria-busy"), "true");
   await page.use();
   assert.equal(ledger.keys.length, 1);
   await page.redraw(null);
@@ -507,7 +510,7 @@ test("nothing else is done while credits are given back", async () => {
 
 test("an undo without an answer can be done again, and gives back once", async () => {
   const ledger = new FakeLedger(100);
-  const { undo, fates } = backendOf(ledger);
+  const { undo, keys, fates } = backendOf(ledger);
   fates.push("lost");
   const onUndone = recorder<UseAnswer>();
   const page = await open(ledger, { undo, onUndone });
@@ -517,6 +520,7 @@ test("an undo without an answer can be done again, and gives back once", async (
   assert.deepEqual([page.said(), page.balance(), onUndone.calls.length], ["", "100 available", 0]);
   await press(page.container, "Try again");
   assert.deepEqual([page.said(), ledger.balance, onUndone.calls.length, page.alert()], ["Undone.", 100, 1, ""]);
+  assert.deepEqual(keys, [ledger.keys[0], ledger.keys[0]]);
 });
 
 test("what a key names can be undone, but not be had again for the answer that was undone", async () => {
@@ -581,6 +585,19 @@ test("the focus stays beside the button to undo when that goes away", async (t) 
 test("a button can have words of its own, beside the price", async () => {
   const page = await open(new FakeLedger(100), { children: "Write the report", amount: 1 });
   assert.deepEqual(page.buttons(), ["Write the report 1 credit"]);
+  unmount();
+  const large = await open(new FakeLedger(9000), { children: "Write the book", amount: 1200 });
+  assert.deepEqual(large.buttons(), ["Write the book 1,200 credits"]);
+  await press(large.container, "Write the book 1,200 credits");
+  assert.equal(large.said(), "1,200 credits will be used in a moment.");
+  unmount();
+  const tooLarge = await open(new FakeLedger(9000), { amount: 12_000, undoSeconds: 0 });
+  await press(tooLarge.container, "Use 12,000 credits");
+  assert.equal(tooLarge.alert(), "This takes 12,000 credits. Available: 9,000.");
+  unmount();
+  const one = await open(new FakeLedger(0), { amount: 1, undoSeconds: 0 });
+  await press(one.container, "Use 1 credit");
+  assert.equal(one.alert(), "This takes 1 credit. Available: 0.");
 });
 
 test("an app whose state is changed by what was spent is drawn anew", async () => {
