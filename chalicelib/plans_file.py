@@ -211,7 +211,7 @@ _RULES: dict[str, Rule] = {
     "credit_lifetime_days": whole_rule(1, LONGEST_LIFETIME_DAYS, _NEVER),
     "lowest": _lowest_rule,
     "grants_since": _since_rule,
-    "low_balance_threshold": whole_rule(1, MAXIMUM_AMOUNT, "(leave it out for no such mails)"),
+    "low_balance_threshold": whole_rule(1, MAXIMUM_AMOUNT, "(leave it out for no such emails)"),
     "most_credits_at_once": whole_rule(1, MAXIMUM_AMOUNT, _DEFAULT),
     "priority": priority_rule(_FIFO),
     "balance_cap": whole_rule(1, MAXIMUM_AMOUNT, _NO_CAP),

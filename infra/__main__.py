@@ -54,7 +54,7 @@ COMMANDS = {
         "infra.commands.shadow",
         "compare a stage with the system that it runs beside",
     ),
-    "stripe": ("infra.commands.stripe", "list what Stripe told of and could not be done yet"),
+    "stripe": ("infra.commands.stripe", "list Stripe events that could not be done yet"),
     "stripe-secret": ("infra.commands.stripe_secret", "put Stripe's signing secret in its place"),
     "security": ("infra.commands.security", "look for known weaknesses in template and packages"),
     "lock": ("infra.commands.lock", "write the lists of packages with their hashes"),

@@ -60,7 +60,7 @@ TITLES: Mapping[str, str] = {
 TO_STRIPE: Mapping[str, str] = {
     "wrong_signature": "The request is not Stripe's",
     "not_set_up": "There is no such thing yet",
-    "waiting": "What it takes is not known yet",
+    "waiting": "Facts that it needs are not known yet",
 }
 """The titles that only the webhook uses: no client of the API sees them."""
 

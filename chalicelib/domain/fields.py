@@ -115,8 +115,7 @@ def parse_actor(field: str, value: object) -> str:
     if is_reserved(actor):
         raise InvalidInput.of(
             field,
-            "must say who asks: the ledger calls scheduled work, imports or the erased so; is "
-            f"{shown(actor)}",
+            f"must say who asks, and not a name that the ledger itself uses; is {shown(actor)}",
         )
     return actor
 

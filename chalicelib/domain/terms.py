@@ -366,6 +366,6 @@ def _parse_plan(catalogue: PlanCatalogue) -> Parser[str]:
 def _parse_kinds(field: str, value: object) -> frozenset[MailKind]:
     words = ", ".join(MailKind)
     if not isinstance(value, list):
-        raise InvalidInput.of(field, f"must be a list of the kinds of mails wanted: {words}")
+        raise InvalidInput.of(field, f"must be a list of the kinds of emails wanted: {words}")
     parse = parse_choice(MailKind)
     return frozenset(parse(f"{field}[{place}]", kind) for place, kind in enumerate(value))

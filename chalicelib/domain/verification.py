@@ -483,7 +483,7 @@ def _rules_of_items(entry: LedgerEntry) -> Iterator[Rule]:
         return
     yield (
         entry.type is EntryType.USAGE and entry.hold is None,
-        "it has the items of a usage, and is none",
+        "it has the items of a usage, but is not a usage",
     )
     yield all(item.amount > 0 for item in entry.items), "an item takes no credits"
     in_all = sum(item.amount for item in entry.items)

@@ -61,7 +61,7 @@ class UnsubscribeLinks:
             kind, _, user_id = said.decode().partition(" ")
             return Unsubscription(user_id, None if kind == _EVERYTHING else MailKind(kind))
         except (ValueError, binascii.Error) as error:
-            raise InvalidInput.of("token", "must be that of a link in one of our mails") from error
+            raise InvalidInput.of("token", "must be that of a link in one of our emails") from error
 
     def _signature(self, payload: bytes) -> bytes:
         return hmac.new(self._key, _PURPOSE + payload, hashlib.sha256).digest()

@@ -127,9 +127,9 @@ class MailRecords:
         except IdempotencyPersistenceLayerError as error:
             if isinstance(error.__cause__, Unreadable):
                 raise error.__cause__ from None
-            raise MailsUnrecorded(f"the table of mails did not do its part: {error}") from error
+            raise MailsUnrecorded(f"the table of emails failed: {error}") from error
         except IdempotencyInconsistentStateError as error:
-            raise MailsUnrecorded(f"the table of mails did not do its part: {error}") from error
+            raise MailsUnrecorded(f"the table of emails failed: {error}") from error
         return answer
 
     def find(self, identities: Iterable[str]) -> dict[str, Item]:

@@ -563,7 +563,7 @@ function* rulesOfSweep(state, entry) {
 }
 
 function* rulesOfItems(entry) {
-  yield [entry.type === "usage" && entry.hold === null, "it has the items of a usage, and is none"];
+  yield [entry.type === "usage" && entry.hold === null, "it has the items of a usage, but is not a usage"];
   const amounts = entry.items.map(([, amount]) => amount);
   yield [amounts.every((amount) => amount > 0), "an item takes no credits"];
   yield [sum(amounts) === -entry.amount, "the amount is not the sum of the items"];

@@ -34,7 +34,7 @@ def main(words: list[str] | None = None) -> int:
     """Reads the command line and the table; the exit status is 1 if anything waits."""
     parser = argparse.ArgumentParser(
         prog="python -m infra stripe",
-        description="Lists what Stripe told of and could not be done yet, and why.",
+        description="Lists Stripe events that could not be done yet, and why.",
     )
     add_stage(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -52,7 +52,7 @@ def main(words: list[str] | None = None) -> int:
     elif found:
         _show(found)
     else:
-        print("Nothing waits: all that Stripe told of is done.")
+        print("Nothing waits: all Stripe events are done.")
     return 1 if found else 0
 
 

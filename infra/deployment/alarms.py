@@ -271,7 +271,7 @@ SYMPTOMS = (
     # Emails above SES's rate are normal and are not counted. Some addresses always fail.
     Symptom(
         "mails-failed",
-        "Mails have kept failing for an hour.",
+        "Emails have kept failing for an hour.",
         whole_service,
         NAMESPACE,
         "MailsFailed",

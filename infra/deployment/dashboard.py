@@ -234,7 +234,7 @@ def _queues(template: Json) -> Iterable[Json]:
         if p.name != "notifications"
     ]
     line = _threshold("queue-age", "rings")
-    yield _graph("Age of the oldest message, mails left out", 8, ages, unit="seconds", **line)
+    yield _graph("Age of the oldest message, without emails", 8, ages, unit="seconds", **line)
     dead = [
         _line(p, "AWS/SQS", "ApproximateNumberOfMessagesVisible", p.name, color, "Maximum")
         for p, color in zip(symptoms.dead_letter_queues(template), PALETTE, strict=False)
@@ -306,7 +306,7 @@ def _api(template: Json) -> Iterable[Json]:
 
 def _mails() -> Json:
     return _graph(
-        "Mails in 5 minutes",
+        "Emails in 5 minutes",
         8,
         [_ours("MailsSent", "sent", GREEN), _ours("MailsFailed", "attempts failed", RED)],
         unit="mails",
@@ -351,4 +351,4 @@ def _costs(template: Json) -> Iterable[Json]:
         # Events that the publisher has deleted from its queue are on the bus.
         _line(_EVENTS, "AWS/SQS", "NumberOfMessagesDeleted", "events", ORANGE),
     ]
-    yield _graph("Cost: invocations, mails and events", 6, counted, unit="times")
+    yield _graph("Cost: invocations, emails and events", 6, counted, unit="times")

@@ -268,7 +268,7 @@ def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
     if before.on_plan_change != plan.on_plan_change:
         tops_up = plan.on_plan_change is OnPlanChange.DIFFERENCE
         what = "the part of the difference that is left, at once" if tops_up else "nothing at once"
-        yield f"{here}: whoever moves up to it within a month from now on is granted {what}"
+        yield f"{here}: a user who moves up to it within a month from now on is granted {what}"
     if before.grants_since != plan.grants_since and before.monthly_credits:
         was = before.grants_since or "always"
         yield f"{here} grants from {plan.grants_since} on; until now that was: {was}"

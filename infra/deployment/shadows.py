@@ -63,8 +63,7 @@ def check_deployment(stage: str, client: Clients, wanted: str, say: Say) -> None
         )
     if deployed != OFF or wanted != ON:
         raise DeployError(
-            f"{PARAMETER} is not what it was: {deployed!r} for stage {stage}, and now {wanted!r}.\n"
-            f"{keep}"
+            f"{PARAMETER} has changed: {deployed!r} for stage {stage}, and now {wanted!r}.\n{keep}"
         )
     if not _is_empty(stage, client("dynamodb")):
         raise DeployError(

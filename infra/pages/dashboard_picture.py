@@ -131,13 +131,13 @@ class Day:
                 return self._waiting_mails()
             case "Messages waiting", "allocations":
                 return self._of_allocations(1 / 100 * 0.6)
-            case "Messages waiting" | "Age of the oldest message, mails left out", "sweeps":
+            case "Messages waiting" | "Age of the oldest message, without emails", "sweeps":
                 # A tick enqueues them, and they are gone within seconds.
                 return [
                     float(self._random.randint(0, 4)) if step % 3 == 0 else 0.0
                     for step in range(STEPS)
                 ]
-            case "Age of the oldest message, mails left out", "allocations":
+            case "Age of the oldest message, without emails", "allocations":
                 return [value / 45 for value in self.allocations]
             case "Ledger movements", "allocated":
                 return self._of_allocations(520 * 0.6)
@@ -163,9 +163,9 @@ class Day:
                 return self._wave(46, 6, 0.08)
             case "API", "one in a hundred takes longer":
                 return self._wave(390, 70, 0.3)
-            case "Mails in 5 minutes" | "Cost", "sent" | "mails":
+            case "Emails in 5 minutes" | "Cost", "sent" | "mails":
                 return self._mails()
-            case "Mails in 5 minutes", "attempts failed":
+            case "Emails in 5 minutes", "attempts failed":
                 return self._rarely(0.04, 5)
             case "Cost", "ledger" if "write" in title:
                 return self._of_allocations(1.55, rest=11_000)

@@ -262,7 +262,7 @@ def test_records_that_are_always_left_out_are_reported(
 
 def test_a_table_of_mails_that_does_not_answer_is_reported(world: World) -> None:
     mails = MailRecords(world.services.dynamodb, "no-such-table")
-    with pytest.raises(MailsUnrecorded, match=r"^the table of mails did not do its part: \S"):
+    with pytest.raises(MailsUnrecorded, match=r"^the table of emails failed: \S"):
         mails.once("manual 42-1", dict)
 
 
@@ -286,7 +286,7 @@ def test_a_record_that_is_refused_and_then_not_there_is_reported_and_no_mail_is_
 
     with pytest.raises(
         MailsUnrecorded,
-        match=r"^the table of mails did not do its part: "
+        match=r"^the table of emails failed: "
         r"save_inprogress and get_record return inconsistent results\.$",
     ):
         mails.once("manual 42-1", send)

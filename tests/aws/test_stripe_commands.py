@@ -62,7 +62,7 @@ def test_what_waits_is_listed_with_its_reason_until_it_is_done(
     assert deliver(shop, event).status == 200
     capsys.readouterr()
     assert stripe.main([]) == 0
-    assert capsys.readouterr().out == "Nothing waits: all that Stripe told of is done.\n"
+    assert capsys.readouterr().out == "Nothing waits: all Stripe events are done.\n"
 
 
 def test_what_waits_for_the_longest_is_listed_first(

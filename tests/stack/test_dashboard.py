@@ -70,7 +70,7 @@ METRICS = {
     "The turn of the month: allocated against due": "Allocations Sum, Due Maximum",
     "Lateness of allocations, from the user's midnight": "AllocationLateness Maximum",
     "Messages waiting": "ApproximateNumberOfMessagesVisible Maximum",
-    "Age of the oldest message, mails left out": "ApproximateAgeOfOldestMessage Maximum",
+    "Age of the oldest message, without emails": "ApproximateAgeOfOldestMessage Maximum",
     "Dead letters": "ApproximateNumberOfMessagesVisible Maximum",
     "Ledger movements": (
         "CreditsAllocated Sum, CreditsGranted Sum, CreditsReversed Sum, CreditsUsed Sum, "
@@ -83,11 +83,11 @@ METRICS = {
     ),
     "API: requests in 5 minutes": "Count Sum, 4XXError Sum, 5XXError Sum",
     "API: latency": "Latency p50, Latency p99",
-    "Mails in 5 minutes": "MailsSent Sum, MailsFailed Sum",
+    "Emails in 5 minutes": "MailsSent Sum, MailsFailed Sum",
     "Cost: DynamoDB write units": "ConsumedWriteCapacityUnits Sum",
     "Cost: DynamoDB read units": "ConsumedReadCapacityUnits Sum",
     "Cost: Lambda, gigabyte-seconds": "Duration Sum",
-    "Cost: invocations, mails and events": (
+    "Cost: invocations, emails and events": (
         "Invocations Sum, MailsSent Sum, NumberOfMessagesDeleted Sum"
     ),
 }

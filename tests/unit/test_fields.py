@@ -197,7 +197,7 @@ def test_nobody_acts_in_a_name_that_the_ledger_itself_writes(
 ) -> None:
     said = refusal(parse_actor, spelled(name))
     assert said == (
-        "must say who asks: the ledger calls scheduled work, imports or the erased so; is "
+        "must say who asks, and not a name that the ledger itself uses; is "
         f"{spelled(name).strip()!r}"
     )
 

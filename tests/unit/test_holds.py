@@ -737,7 +737,7 @@ BROKEN: list[tuple[Callable[[Book], LedgerEntry], Forgery, str]] = [
     (_a_capture, lambda it: replace(it, released=None),
      "what it releases and what hold it ends do not go together"),
     (_a_capture, lambda it: replace(it, items=(UsageItem("k", 10, "Lead"),)),
-     "it has the items of a usage, and is none"),
+     "it has the items of a usage, but is not a usage"),
     (_a_grant, lambda it: replace(it, including_held=True),
      "only a claw-back takes the held"),
     (_a_claw_back_of_the_free, lambda it: replace(it, including_held=True),

@@ -192,7 +192,7 @@ def test_a_month_an_email_and_a_users_emails_are_those_that_were_asked_for(serve
     assert served.json("/local/mails?user_id=a%20b") == (200, {"of": "a b"})
     assert served.json("/local/mails") == (200, {"of": None})
     assert served.ask("/local/mail?id=m+1")[2].decode() == "<p>Grüße"
-    assert served.json("/local/mail?id=m2") == (404, {"detail": "there is no such mail"})
+    assert served.json("/local/mail?id=m2") == (404, {"detail": "there is no such email"})
     assert served.json("/local/mail")[0] == 404
 
 

@@ -330,7 +330,7 @@ def test_another_way_with_steps_up_is_told() -> None:
         ).values()
         return list(changes({"pro": deployed}, PlanCatalogue((plan,))))
 
-    now = "Plan 'pro': whoever moves up to it within a month from now on is granted"
+    now = "Plan 'pro': a user who moves up to it within a month from now on is granted"
     assert told("difference", OnPlanChange.DIFFERENCE) == []
     assert told("difference", OnPlanChange.NEXT_PERIOD) == [f"{now} nothing at once"]
     assert told("next_period", OnPlanChange.DIFFERENCE) == [

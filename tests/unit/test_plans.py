@@ -156,7 +156,7 @@ PRIORITY = (
 ID = "plans[1].id must be 1 to 64 of the characters a-z, 0-9, _ and -"
 THRESHOLD = (
     "plans[0].low_balance_threshold must be a whole number of 1 or more "
-    "(leave it out for no such mails)"
+    "(leave it out for no such emails)"
 )
 ALWAYS = "(leave it out for a plan that has always granted)"
 SINCE = (
@@ -220,7 +220,7 @@ INTERVALS = 'plans[0].billing_intervals must be a list such as ["yearly"] or ["y
             "low_balance_threshold = 1_000_000_001",
             (
                 "plans[0].low_balance_threshold must be at most 1,000,000,000 "
-                "(leave it out for no such mails), is 1000000001"
+                "(leave it out for no such emails), is 1000000001"
             ),
         ),
         *(

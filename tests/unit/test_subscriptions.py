@@ -1289,7 +1289,7 @@ def test_the_address_that_bounced_is_suppressed_and_no_other() -> None:
             "manual",
             "notifications",
             (
-                "must be a list of the kinds of mails wanted: "
+                "must be a list of the kinds of emails wanted: "
                 "allocation, expiration, expiring_soon, manual, purchase, refund, low_balance"
             ),
         ),

@@ -122,7 +122,7 @@ def test_more_items_than_a_transaction_has_room_for_are_found() -> None:
 
 def test_only_a_usage_has_items() -> None:
     claw_back = ledger.claw_back(GRANTED, 5, Request("manual#2", "ada", "Oops"), NOW)
-    with pytest.raises(LedgerCorrupt, match="it has the items of a usage, and is none"):
+    with pytest.raises(LedgerCorrupt, match="it has the items of a usage, but is not a usage"):
         verify(
             "42",
             [

@@ -15,7 +15,7 @@ def tunnel(proxy: str, endpoint: Endpoint, timeout: float) -> socket.socket:
         connection.connect()
     except HTTPException as error:
         connection.close()
-        raise OSError(f"the proxy's answer is none: {type(error).__name__}") from error
+        raise OSError(f"the proxy's answer is malformed: {type(error).__name__}") from error
     except BaseException:
         connection.close()
         raise

@@ -251,7 +251,7 @@ def _events(stage: _Stage, query: Query) -> Answer:
 def _mail(stage: _Stage, query: Query) -> Answer:
     html = stage.world.mail(query.get("id", ""))
     if html is None:
-        return _refused(404, "there is no such mail")
+        return _refused(404, "there is no such email")
     return Answer(200, pages.MEDIA_TYPES[".html"], html.encode(), _MAIL_POLICY)
 
 

@@ -793,7 +793,7 @@ def _rules_of_items(entry: _Entry) -> Iterator[_Rule]:
         return
     yield (
         entry.type == "usage" and entry.hold is None,
-        "it has the items of a usage, and is none",
+        "it has the items of a usage, but is not a usage",
     )
     yield all(item[1] > 0 for item in entry.items), "an item takes no credits"
     in_all = sum(item[1] for item in entry.items)
