@@ -58,6 +58,14 @@ def test_what_waiting_does_not_mend_comes_back_at_once_as_the_stage_has_it(world
         assert set(delays(world, error, 19)) == {90}
 
 
+def test_of_many_users_who_failed_ten_are_named_and_all_are_counted() -> None:
+    torn = {f"u{number:02}": LedgerCorrupt(f"u{number:02}", 1, "torn") for number in range(12)}
+    said = str(errors.SomeUsersFailed({**torn, "u03": KeyError("ada@example.com")}))
+    assert said.startswith("12 users failed, such as {'u00': 'LedgerCorrupt: ")
+    assert ("'u03': 'KeyError'" in said, "@" in said) == (True, False), "words of others quote"
+    assert ("u09" in said, "u10" in said) == (True, False)
+
+
 @pytest.mark.parametrize("stage", ["dev", "prod"])
 def test_throttling_alone_makes_no_dead_letter_while_a_table_doubles(
     world: World, stage: str
@@ -169,7 +177,7 @@ def test_what_failed_is_delayed_in_its_own_queue_by_its_own_receipt(
         asked.append((QueueUrl, [entry["ReceiptHandle"] for entry in Entries]))
 
     monkeypatch.setattr(client("sqs", "services"), "change_message_visibility_batch", change)
-    handlers = {
+    handlers: dict[str, Callable[[dict[str, Any]], object]] = {
         **world.handlers(),
         "notifications": lambda event: send_notifications(world.services, event, world.context),
         "events": lambda event: publish_events(world.services, event),
