@@ -189,7 +189,7 @@ def test_each_midnight_at_which_credits_expire_has_its_own_reminder(world: World
     world.grant("1", 5, "a", expires_in_days=13)
     world.grant("1", 6, "b", expires_in_days=14)
     world.grant("2", 7, "c", expires_in_days=14)
-    world.expiry_tick("2026-04-26T22:00:00Z")
+    world.expiry_tick("2026-04-26T22:00:30Z")
     world.deliver_waiting("sweeps")
     told = [json.loads(body) for body in world.take("notifications")]
     assert sorted((each["user_id"], each["expires_at"]) for each in told) == [
@@ -197,7 +197,7 @@ def test_each_midnight_at_which_credits_expire_has_its_own_reminder(world: World
         ("1", "2026-04-29T22:00:00Z"),
         ("2", "2026-04-29T22:00:00Z"),
     ]
-    assert {each["as_of"] for each in told} == {"2026-04-26T22:00:00Z"}
+    assert {each["as_of"] for each in told} == {"2026-04-26T22:00:30Z"}
     assert {each["correlation_id"] for each in told} == {CORRELATION_ID}
 
 
