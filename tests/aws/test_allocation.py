@@ -11,7 +11,7 @@ from chalicelib.domain.ranges import WHOLE, place_of
 from chalicelib.jobs.sweeps import USERS_A_RANGE
 from chalicelib.jobs.ticks import start_sweeps
 from chalicelib.messages.work import Sweep, SweepKind, UsersMessage
-from tests.aws.world import World, at
+from tests.aws.world import CORRELATION_ID, World, at
 
 PARIS_FEBRUARY = "2026-01-31T23:00:00Z"
 
@@ -229,8 +229,9 @@ def handed_on(world: World) -> list[str]:
 
 
 def test_a_sweep_that_runs_out_of_time_goes_on_in_ranges_where_it_stopped(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     monkeypatch.setattr("chalicelib.jobs.sweeps.USERS_A_PAGE", 20)
     users = sorted((f"user-{number:03}" for number in range(1, 51)), key=place_of)
     for user_id in users:
@@ -244,6 +245,9 @@ def test_a_sweep_that_runs_out_of_time_goes_on_in_ranges_where_it_stopped(
     (broken_off,) = [part for part in rest if part.cursor]
     assert broken_off.cursor == f"Europe/Paris {users[19]}"
     assert users[19] in broken_off.range
+    assert {part.correlation_id for part in rest} == {CORRELATION_ID}
+    (line,) = [vars(record) for record in caplog.records if record.msg == "sweep"]
+    assert (line["range"], line["users"]) == ("", 20), "what was done before it broke off"
     assert rest[0] is broken_off
     assert [part.range for part in rest] == WHOLE.parts()[-len(rest) :]
     # Whatever comes twice, those who are left are handed on once for each time.
@@ -348,8 +352,12 @@ def test_a_replayed_tick_bears_the_moment_that_is_replayed(world: World) -> None
     world.subscribe("1")
     world.now = at("2026-03-20T15:00:00Z")
     answer = world.allocation_tick("2026-01-31T23:15:30Z")
-    (sweep,) = (json.loads(body) for body in world.take("sweeps"))
-    assert (sweep["as_of"], answer["tick"]) == ("2026-01-31T23:15:30Z", "2026-01-31T23:15:00Z")
+    (sweep,) = world.take("sweeps")
+    assert answer == {"success": True, "tick": "2026-01-31T23:15:00Z", "zones": ["Europe/Paris"]}
+    assert world.deliver("sweeps", [sweep]) == []
+    (message,) = world.take("allocations")
+    for body in (sweep, message):
+        assert json.loads(body)["as_of"] == "2026-01-31T23:15:30Z"
 
 
 @pytest.mark.parametrize(("ahead", "is_taken"), [("00:05:00", True), ("00:05:01", False)])
@@ -369,6 +377,7 @@ def test_a_sweep_says_how_many_users_all_of_its_pages_had(
     monkeypatch.setattr("chalicelib.jobs.sweeps.USERS_A_PAGE", 2)
     for number in range(5):
         world.subscribe(str(number))
+    world.zones.add("Europe/Madrid")  # where nobody lives, of which nothing is said
     world.allocation_tick(PARIS_FEBRUARY)
     caplog.set_level("INFO")
     world.deliver_waiting("sweeps")

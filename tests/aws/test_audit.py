@@ -252,6 +252,20 @@ def test_what_was_found_is_counted_whatever_happens_to_one_and_the_audit_fails_a
     assert '"LedgersVerified":[4.0]' in written
 
 
+def test_an_answer_names_some_of_the_wrong_ledgers_and_the_log_all(
+    world: World,
+    audit: Audit,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("chalicelib.jobs.audits.MOST_NAMED", 2)
+    for user_id in ("1", "2", "4"):
+        alter(world, user_id, 1, "Monthly", "Weekly")
+    assert len(audit(timezone="Europe/Paris")["corrupt"]) == 2
+    lines = [vars(record) for record in caplog.records if record.msg == "ledger corrupt"]
+    assert sorted(line["user_id"] for line in lines) == ["1", "2", "4"]
+
+
 @pytest.mark.usefixtures("broken")
 def test_an_audit_that_could_not_audit_somebody_does_not_end_the_alarm(
     audit: Audit, capsys: pytest.CaptureFixture[str]

@@ -11,9 +11,12 @@ from botocore.exceptions import EndpointConnectionError
 from chalicelib import metrics
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.completeness import Tally
+from chalicelib.domain.errors import NotFound
 from chalicelib.domain.ranges import Range
 from chalicelib.jobs.completeness import start_checks
 from chalicelib.observability import correlated
+from chalicelib.operations import months
 from chalicelib.store.ledger import draft
 from chalicelib.store.ledger_items import item_of
 from tests.aws.world import Context, World, at, client
@@ -127,6 +130,9 @@ def test_a_user_who_was_left_out_is_found_repaired_by_the_next_sweep_and_no_more
     assert not found["complete"]
     table = three.services.reports.get("completeness/2026-02/r1/summary.txt")
     assert "missing: 2\nNOT complete\n" in table
+    assert three.services.reports.find(months.key_of(FEBRUARY)) is None, (
+        "not all zones were counted"
+    )
     three.allocate_at("2026-01-31T23:15:00Z")
     assert counts(summary(three, "r2")) == (4, 4, 0, 0)
 
@@ -204,6 +210,9 @@ def test_a_range_that_runs_out_of_time_is_divided_again(
         world.subscribe(user_id)
     world.now = at("2026-02-02T13:30:00Z")
     message = json.loads(started(world, monkeypatch)) | {"range": range_.bits}
+    world.context = Context(remaining_milliseconds=10_000)
+    assert world.deliver("checks", [json.dumps(message)]) == []
+    assert world.take("checks") == [], "there was time left"
     world.context = Context(remaining_milliseconds=9_999)
     assert world.deliver("checks", [json.dumps(message)]) == []
     parts = [json.loads(part)["range"] for part in world.take("checks")]
@@ -304,6 +313,37 @@ def test_where_every_timezone_is_known_the_count_of_all_zones_ends_the_alarm(
     metrics.flush()
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["TimezoneUnknown"] for line in lines if "TimezoneUnknown" in line] == [[0]]
+
+
+def test_a_month_is_summed_up_once_those_of_unknown_timezones_are_counted_too(
+    three: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    three.drain()
+    zones = tuple(sorted(three.zones))
+    monkeypatch.setattr("chalicelib.domain.calendar.zone_names", lambda: zones)
+    with correlated("r1"):
+        answer = start_checks(three.services, {"period": "2026-02"})
+    assert answer == {
+        "success": True,
+        "period": "2026-02",
+        "zones": 2,
+        "bucket": "credits-dev-reports",
+        "summary": "completeness/2026-02/r1/summary",
+    }
+    *of_zones, of_strangers = three.take("checks")
+    ids = {json.loads(body)["correlation_id"] for body in (*of_zones, of_strangers)}
+    assert ids == {"r1"}, "the log lines of a count belong together"
+    assert three.deliver("checks", of_zones) == []
+    assert three.services.reports.keys("completeness/2026-02/r1/summary") == []
+    with pytest.raises(NotFound):
+        months.month_of(three.services, FEBRUARY)
+    caplog.set_level("INFO")
+    three.now = at("2026-02-02T13:31:00Z")
+    assert three.deliver("checks", [of_strangers]) == []
+    month = months.month_of(three.services, FEBRUARY)
+    assert (month.counted_at, month.together) == (three.now, Tally(due=4, allocated=4))
+    (line,) = [vars(record) for record in caplog.records if record.msg == "checked"]
+    assert (line["period"], line["complete"], line["due"]) == ("2026-02", True, 4)
 
 
 def test_the_count_of_unknown_timezones_goes_on_in_segments_where_it_ran_out_of_time(

@@ -11,7 +11,7 @@ from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import InsufficientCredits
 from chalicelib.domain.ledger import Request, use
 from chalicelib.operations.on_request import CarryOver, carry_over
-from tests.aws.world import World, at
+from tests.aws.world import CORRELATION_ID, World, at
 
 PARIS_MAY = "2026-04-30T22:00:00Z"
 PARIS_31_MAY = "2026-05-30T22:00:00Z"
@@ -162,7 +162,9 @@ def test_reminders_start_at_midnight_an_hour_later_and_a_day_later(
     assert "expiry" in midnights
 
 
-def test_a_user_whose_batches_expired_on_several_days_is_handed_on_once(world: World) -> None:
+def test_a_user_whose_batches_expired_on_several_days_is_handed_on_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     for user_id in ("1", "2"):
         world.subscribe(user_id)
         for days in (10, 11, 12):
@@ -170,9 +172,14 @@ def test_a_user_whose_batches_expired_on_several_days_is_handed_on_once(world: W
     world.expiry_tick("2026-04-27T22:00:00Z")
     world.deliver_waiting("sweeps")
     (message,) = world.take("expiries")
-    assert sorted(json.loads(message)["user_ids"]) == ["1", "2"]
-    assert world.deliver("expiries", [message]) == []
+    said = json.loads(message)
+    assert sorted(said["user_ids"]) == ["1", "2"]
+    # Should one be named twice all the same, two lines of a ledger cannot be in one request.
+    caplog.set_level("INFO")
+    assert world.deliver("expiries", [json.dumps(said | {"user_ids": ["1", "2", "1"]})]) == []
     assert [world.summary(user_id)[-1][1] for user_id in ("1", "2")] == [-33, -33]
+    (line,) = [vars(record) for record in caplog.records if record.msg == "expired"]
+    assert (line["users"], line["users_changed"], line["credits"]) == (3, 2, -66)
 
 
 def test_each_midnight_at_which_credits_expire_has_its_own_reminder(world: World) -> None:
@@ -182,7 +189,7 @@ def test_each_midnight_at_which_credits_expire_has_its_own_reminder(world: World
     world.grant("1", 5, "a", expires_in_days=13)
     world.grant("1", 6, "b", expires_in_days=14)
     world.grant("2", 7, "c", expires_in_days=14)
-    world.expiry_tick("2026-04-26T22:00:00Z")
+    world.expiry_tick("2026-04-26T22:00:30Z")
     world.deliver_waiting("sweeps")
     told = [json.loads(body) for body in world.take("notifications")]
     assert sorted((each["user_id"], each["expires_at"]) for each in told) == [
@@ -190,7 +197,8 @@ def test_each_midnight_at_which_credits_expire_has_its_own_reminder(world: World
         ("1", "2026-04-29T22:00:00Z"),
         ("2", "2026-04-29T22:00:00Z"),
     ]
-    assert {each["as_of"] for each in told} == {"2026-04-26T22:00:00Z"}
+    assert {each["as_of"] for each in told} == {"2026-04-26T22:00:30Z"}
+    assert {each["correlation_id"] for each in told} == {CORRELATION_ID}
 
 
 def test_a_day_of_twenty_five_hours_is_swept_from_its_beginning(

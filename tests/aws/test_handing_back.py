@@ -4,18 +4,20 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt
 from chalicelib.jobs import audits, errors, mail_events, records
+from chalicelib.jobs.events import publish_events
+from chalicelib.jobs.notifications import send_notifications
 from chalicelib.store.errors import OutOfTime
 from chalicelib.store.throttling import wait_for_room
 from chalicelib.store.wire.errors import ServiceError
 from tests.aws.test_mail_events import bounce
-from tests.aws.world import World, resources_document
+from tests.aws.world import World, client, resources_document
 from tests.wire import refused
 
 MIDNIGHT = "2026-01-31T23:00:00Z"
@@ -54,6 +56,14 @@ def test_what_waiting_does_not_mend_comes_back_at_once_as_the_stage_has_it(world
     for error in (InvalidInput.of("body", "is torn"), errors.SomeUsersFailed({"1": corrupt})):
         assert set(delays(world, error, 1)) == {90}
         assert set(delays(world, error, 19)) == {90}
+
+
+def test_of_many_users_who_failed_ten_are_named_and_all_are_counted() -> None:
+    torn = {f"u{number:02}": LedgerCorrupt(f"u{number:02}", 1, "torn") for number in range(12)}
+    said = str(errors.SomeUsersFailed({**torn, "u03": KeyError("ada@example.com")}))
+    assert said.startswith("12 users failed, such as {'u00': 'LedgerCorrupt: ")
+    assert ("'u03': 'KeyError'" in said, "@" in said) == (True, False), "words of others quote"
+    assert ("u09" in said, "u10" in said) == (True, False)
 
 
 @pytest.mark.parametrize("stage", ["dev", "prod"])
@@ -157,22 +167,38 @@ def test_messages_that_sqs_does_not_delay_are_reported_all_the_same(
     assert "messages not delayed" in caplog.text
 
 
-def test_what_failed_is_delayed_in_its_own_queue_by_its_own_receipt(world: World) -> None:
-    """Over moto, as SQS has it: it is not to be received before."""
-    for name in ("sweeps", "allocations", "expiries", "checks"):
-        url = world.queue_url(name)
-        world.sqs.send_message(QueueUrl=url, MessageBody=json.dumps({"torn": name}))
-        (message,) = world.sqs.receive_message(QueueUrl=url)["Messages"]
-        record = {
-            "messageId": message["MessageId"],
-            "receiptHandle": message["ReceiptHandle"],
-            "body": message["Body"],
-            "attributes": {"ApproximateReceiveCount": "1"},
+def test_what_failed_is_delayed_in_its_own_queue_by_its_own_receipt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(low_balance=1)
+    asked: list[tuple[str, list[str]]] = []
+
+    def change(QueueUrl: str, Entries: list[dict[str, Any]]) -> None:  # noqa: N803 - SQS's names
+        asked.append((QueueUrl, [entry["ReceiptHandle"] for entry in Entries]))
+
+    monkeypatch.setattr(client("sqs", "services"), "change_message_visibility_batch", change)
+    handlers: dict[str, Callable[[dict[str, Any]], object]] = {
+        **world.handlers(),
+        "notifications": lambda event: send_notifications(world.services, event, world.context),
+        "events": lambda event: publish_events(world.services, event),
+    }
+    for name, handle in handlers.items():
+        torn = [
+            {
+                "messageId": f"{place} of {name}",
+                "receiptHandle": f"handle {place} of {name}",
+                "body": json.dumps({"torn": name}),
+                "attributes": {"ApproximateReceiveCount": "1"},
+            }
+            for place in range(2)
+        ]
+        answer = handle({"Records": torn})
+        assert answer == {
+            "batchItemFailures": [{"itemIdentifier": f"{n} of {name}"} for n in (0, 1)]
         }
-        answer = world.handlers()[name]({"Records": [record]})
-        assert len(answer["batchItemFailures"]) == 1
-        attributes = world.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
-        assert attributes["Attributes"]["ApproximateNumberOfMessagesNotVisible"] == "1"
+    assert asked == [
+        (world.queue_url(name), [f"handle {n} of {name}" for n in (0, 1)]) for name in handlers
+    ]
 
 
 def test_nobody_who_has_not_failed_pays_for_a_client_of_sqs(

@@ -95,13 +95,23 @@ def test_every_kind_of_movement_has_its_metric(
 
 
 def test_an_expiry_tick_is_counted_and_a_refused_tick_is_not(
-    world: World, emitted: Callable[[], Emitted]
+    world: World, emitted: Callable[[], Emitted], caplog: pytest.LogCaptureFixture
 ) -> None:
     world.subscribe("1")
-    assert world.expiry_tick("2026-01-15T23:00:00Z")["success"]
+    caplog.set_level("INFO")
+    assert world.expiry_tick("2026-01-15T22:45:00Z")["zones"] == []
+    assert emitted() == {"ExpiryTicks": [1]}, "also where no midnight is due: the tick came"
+    assert world.expiry_tick("2026-01-15T23:00:00Z")["zones"] == ["Europe/Paris"]
     assert emitted() == {"ExpiryTicks": [1]}
     assert not world.expiry_tick("2026-01-15T23:00:00Z", zones=["Nowhere"])["success"]
     assert emitted() == {}
+    lines = [vars(record) for record in caplog.records]
+    assert [(each["levelname"], each["msg"], each.get("zones")) for each in lines] == [
+        ("INFO", "tick", 0),
+        ("INFO", "tick", 1),
+        ("ERROR", "tick refused", None),
+    ]
+    assert {each["kind"] for each in lines} == {"expiry"}
 
 
 @pytest.mark.parametrize("minutes", [15, 60])

@@ -3,11 +3,12 @@
 import json
 import re
 from datetime import timedelta
+from itertools import product
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from chalicelib.domain import notifications
 from chalicelib.domain.calendar import Period
@@ -15,6 +16,7 @@ from chalicelib.domain.completeness import Tally
 from chalicelib.domain.events import events_of
 from chalicelib.jobs import completeness
 from chalicelib.operations import months, on_request
+from chalicelib.queues import Queues
 from chalicelib.settings import NEVER_A_SHADOW, STILL_A_SHADOW
 from chalicelib.store.mails import record_id
 from chalicelib.upkeep import Upkeep
@@ -452,8 +454,11 @@ def test_queues_and_alarms_are_shown_and_what_does_not_answer_is_null(
         {"name": "sweeps", "holds_dead_letters": False, "waiting": 3, "in_flight": 0},
         {"name": "sweeps-dlq", "holds_dead_letters": True, "waiting": 1, "in_flight": 0},
     ]
-    gone = EndpointConnectionError(endpoint_url="https://monitoring")
-    for broken in ("get_queue_attributes", "describe_alarms"):
+    failures: list[Exception] = [
+        EndpointConnectionError(endpoint_url="https://monitoring"),
+        ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "Look"),
+    ]
+    for broken, gone in product(("get_queue_attributes", "describe_alarms"), failures):
         fails = Mock(**{f"{broken}.side_effect": gone})
         fails.describe_alarms.return_value = {"MetricAlarms": []}
         is_queues = broken == "get_queue_attributes"
@@ -475,8 +480,24 @@ def test_whoever_answers_users_sees_whether_anything_is_sent_at_all(world: World
 def test_only_the_alarms_of_the_stage_that_ring_are_asked_for(world: World) -> None:
     cloudwatch = Mock(**{"describe_alarms.return_value": {"MetricAlarms": []}})
     assert Upkeep(world.settings, Mock(), cloudwatch).ringing() == []
-    asked = cloudwatch.describe_alarms.call_args.kwargs
-    assert (asked["AlarmNamePrefix"], asked["StateValue"]) == ("credits-dev-", "ALARM")
+    assert cloudwatch.describe_alarms.call_args.kwargs == {
+        "AlarmNamePrefix": "credits-dev-",
+        "AlarmTypes": ["MetricAlarm"],
+        "StateValue": "ALARM",
+        "MaxRecords": 100,
+    }
+
+
+def test_whoever_looks_at_queues_and_alarms_waits_for_less_than_whoever_works(world: World) -> None:
+    seen = Upkeep(world.settings)
+    for asked, reads, attempts in (
+        (seen._sqs, 2, 1),
+        (seen._cloudwatch, 2, 1),
+        (Queues(world.settings)._client, 5, 4),
+    ):
+        config = asked.meta.config
+        assert (config.connect_timeout, config.read_timeout) == (2, reads)
+        assert config.retries["total_max_attempts"] == attempts
 
 
 def test_messages_that_are_delayed_wait_and_those_that_are_handled_do_not(world: World) -> None:

@@ -10,11 +10,9 @@ from email.utils import parseaddr
 from types import SimpleNamespace
 from typing import Any
 
-import botocore.session
 import pytest
 from botocore import exceptions
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.config import Config
 from jinja2 import UndefinedError
 
 from chalicelib.domain import ledger
@@ -289,7 +287,7 @@ def test_changing_any_character_of_a_token_breaks_it() -> None:
 
 def test_a_short_key_is_refused() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
-        UnsubscribeLinks(b"short", "https://api.example.com")
+        UnsubscribeLinks(b"k" * 31, "https://api.example.com")
 
 
 # --- The pace -----------------------------------------------------------------------------------
@@ -359,15 +357,13 @@ class _Raw:
 
 
 def mailer(wire: Wire) -> Mailer:
-    client: Any = botocore.session.get_session().create_client(
-        "sesv2",
-        region_name="eu-west-1",
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",  # noqa: S106 - of nobody
-        config=Config(retries={"mode": "standard", "total_max_attempts": 1}),
-    )
-    client.meta.events.register("before-send.sesv2.SendEmail", wire)
-    return Mailer(SETTINGS, client=client)
+    """With the client that it makes itself: how often that asks is the point."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        made = Mailer(SETTINGS)
+    made._client.meta.events.register("before-send.sesv2.SendEmail", wire)
+    return made
 
 
 def test_what_is_asked_of_ses_is_complete() -> None:

@@ -432,6 +432,13 @@ WRITTEN: list[tuple[Any, str]] = [
         ),
     ),
     (
+        ZoneCheck("run-1", Period(2026, 7), "unknown", 599),
+        (
+            '{"run":"run-1","period":"2026-07","timezone":"unknown","zones":599,"range":null,'
+            '"correlation_id":null}'
+        ),
+    ),
+    (
         EntryPosted("b|2", 17, "op-1"),
         '{"user_id":"b|2","number":17,"correlation_id":"op-1"}',
     ),

@@ -79,8 +79,11 @@ def test_the_sender_is_told_when_sqs_did_not_take_all_messages() -> None:
             self.refused = {"body 3", "body 4"}
             return super().send_message_batch(**request)
 
+    sqs, pauses = Full(), list[int]()
     with pytest.raises(Contention, match="SQS did not take 2 messages"):
-        queues(Full()).send_sweeps(numbered(1, 5))
+        Queues(SETTINGS, pauses.append, sqs).send_sweeps(numbered(1, 5))
+    assert sqs.requests == [numbered(1, 5), *[numbered(3, 4)] * 24], "25 attempts, and no more"
+    assert pauses == [*range(1, 25)], "ever longer ones, before each but the first"
 
 
 @pytest.mark.parametrize(

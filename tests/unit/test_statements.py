@@ -280,10 +280,295 @@ def test_a_body_with_anything_around_it_is_not_the_one_that_was_written(
     assert told(verify(page(USER, forged))) == [1, "the body is not in its canonical form"]
 
 
-# --- What only a statement has --------------------------------------------------------------------
+# --- Forms, and what the vectors have not ---------------------------------------------------------
 
 LONG = max(RIGHT, key=lambda ledger: len(ledger["lines"]))
 USER, LINES = LONG["user_id"], entries(LONG)
+
+CANONICAL = "the body is not in its canonical form"
+ORDER = re.findall(
+    r"\w+",
+    """schema number type amount balance batches legs through operation description actor effective
+    posted zone silent correlation usage holds hold released including_held metadata items price
+    refund left_out balance_cap sign_up topped_up""",
+)
+ABSENT = object()
+THEN = 1_782_856_800_000
+DAY = 24 * 60 * 60 * 1000
+END = 32_503_766_400_000
+"""The first instant that no entry has: the year 3000, wherever it begins first."""
+
+
+def body_of(values: dict[str, Any]) -> str:
+    """The text of a body, with its names in their order."""
+    there = {name: values[name] for name in ORDER if values.get(name, ABSENT) is not ABSENT}
+    return json.dumps(there, ensure_ascii=False, separators=(",", ":"))
+
+
+def batch(number: int, granted: int, left: int, *more: Any, ends: int | None = None) -> list[Any]:
+    return [number, granted, left, THEN, ends, *(more or (50, "adjustment"))]
+
+
+def made(number: int, type_: str, legs: list[list[int]], *batches: Any, **more: Any) -> Any:
+    """The values of an entry; its balance is what its batches hold."""
+    at = THEN + number * 1000
+    return {
+        "schema": 3,
+        "number": number,
+        "type": type_,
+        "amount": sum(amount for _, amount in legs),
+        "balance": sum(each[2] for each in batches),
+        "batches": [*batches],
+        "legs": legs,
+        "through": None,
+        "operation": f"{type_}#{number}",
+        "description": "Zoë’s",
+        "actor": "ada",
+        "effective": at,
+        "posted": at,
+        "zone": None,
+        "correlation": None,
+        **more,
+    }
+
+
+def sealed(*them: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entries as they would be stored; one with a ``seal`` is marked as erased."""
+    lines: list[dict[str, Any]] = []
+    for values in them:
+        line = {"number": values["number"], "body": body_of(values), "hash": "0" * 64}
+        lines.append(line | ({"erased": ""} if "seal" in values else {}))
+    return [*resealed(lines, USER)]
+
+
+FIRST = made(
+    1,
+    "allocation",
+    [[1, 100]],
+    [1, 100, 100, THEN, THEN + 30 * DAY],
+    through="2026-07",
+    operation="allocation#2026-07",
+    zone="Europe/Paris",
+)
+PAIRS = {f"k{number}": "v" for number in range(10)}
+FOREVER = {"batches": [[1, 100, 100, THEN, None]], "zone": None}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"silent": True, "sign_up": True, "correlation": "tick"},
+        {"metadata": PAIRS},
+        {"metadata": {"k" * 40: "v" * 470 + "é"}},
+        {"effective": -86_400_000},
+        {"posted": END - 1, **FOREVER},
+        *({"batches": [[1, 100, 100, THEN, None, n, "promotion"]], "zone": None} for n in (0, 100)),
+        {"schema": 2},
+        {"schema": 1, "correlation": ABSENT},
+    ],
+)
+def test_what_an_entry_may_be_at_most_is_right(verify: Verify, changes: dict[str, Any]) -> None:
+    lines = sealed(FIRST | changes)
+    assert wrong_line(USER, lines) is None
+    assert told(verify(page(USER, lines))) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema": 0, "correlation": ABSENT},
+        {"schema": 4},
+        {"schema": 1},
+        {"schema": 2, "sign_up": True},
+        {"schema": 2, "batches": [[1, 100, 100, THEN, None, 20, "plan"]], "zone": None},
+        *({name: False} for name in ("silent", "including_held", "sign_up")),
+        {"sign_up": 1},
+        {"holds": []},
+        {"items": []},
+        {"metadata": {}},
+        {"left_out": 0},
+        {"correlation": 5},
+        *({"through": month} for month in ("2026-13", "2026-00", "1969-12", "3000-01")),
+        {"price": [5, "eur", 1]},
+        {"items": [["k", 5, "d", {}]]},
+        {"items": [["k", 5, "d", {"a": "b"}, {"a": "b"}]]},
+        {"legs": [[1, 100, 0]]},
+        {"holds": [[1, THEN, [[1, 5]], 0]]},
+        {"refund": [1, 0, 0, None, 0]},
+        {"batches": [[1, 100, 100, THEN, None, 50, "plan"]], "zone": None},
+        {"batches": [[1, 100, 100, THEN, None, 20]], "zone": None},
+        {"batches": [[1, 100, 100, THEN, None, 20, "gift"]], "zone": None},
+        *({"batches": [[1, 100, 100, THEN, None, n, "plan"]], "zone": None} for n in (-1, 101)),
+        {"metadata": PAIRS | {"z": "v"}},
+        {"metadata": {"k" * 41: "v"}},
+        {"metadata": {"K": "v"}},
+        {"metadata": {"k": "\u0007"}},
+        {"metadata": {"k" * 40: "v" * 471 + "é"}},
+        {"effective": -86_400_001},
+        {"posted": END, **FOREVER},
+    ],
+    ids=str,
+)
+def test_an_entry_of_another_form_is_not_one_that_was_written(
+    verify: Verify, changes: dict[str, Any]
+) -> None:
+    lines = sealed(FIRST | changes)
+    assert wrong_line(USER, lines) == 1
+    assert told(verify(page(USER, lines))) == [1, CANONICAL]
+
+
+TWO = (
+    made(1, "manual", [[1, 50]], batch(1, 50, 50)),
+    made(2, "manual", [[2, 70]], batch(1, 50, 50), batch(2, 70, 70)),
+)
+BOTH = (batch(1, 50, 50), batch(2, 70, 70))
+BOUGHT = made(1, "purchase", [[1, 500]], batch(1, 500, 500, 20, "purchase"))
+USED = made(2, "usage", [[1, -20]], batch(1, 50, 30))
+LEFT_OF_500 = batch(1, 500, 400, 20, "purchase")
+USED_OF_500 = made(2, "usage", [[1, -100]], LEFT_OF_500)
+OLDEST = "credits were not taken oldest first"
+LASTS = "it holds for a time that no hold has"
+
+
+def held_for(milliseconds: int) -> Any:
+    hold = [3, THEN + 3000 + milliseconds, [[1, 5]]]
+    return (*TWO, made(3, "hold", [], *BOTH, holds=[hold]))
+
+
+@pytest.mark.parametrize(
+    ("them", "before", "problem"),
+    [
+        ((*TWO, made(3, "usage", [[1, -50], [2, -1]], batch(2, 70, 69))), 0, None),
+        ((*TWO, made(3, "usage", [[1, -50], [2, 0]], batch(2, 70, 70))), 0, OLDEST),
+        ((*TWO, made(3, "usage", [], *BOTH)), 0, "a usage takes credits"),
+        ((*TWO, made(3, "manual", [], *BOTH)), 0, "it neither grants nor takes"),
+        (
+            (*TWO, made(3, "manual", [[1, -50], [2, -70]], operation="void#shop#1")),
+            0,
+            "a void takes all of one batch and no other",
+        ),
+        (held_for(1), 0, None),
+        (held_for(0), 0, LASTS),
+        (held_for(30 * DAY), 0, None),
+        (held_for(30 * DAY + 1), 0, LASTS),
+        (
+            (BOUGHT, made(2, "refund", [[1, -500]], refund=[1, 600, 100, None])),
+            0,
+            "it refunds what was never bought",
+        ),
+        *(
+            (
+                (BOUGHT, USED_OF_500, made(3, "refund", legs, left, refund=[1, 10, 20, None])),
+                before,
+                "it says what cannot be unrecovered",
+            )
+            for before, legs, left in (
+                (0, [[1, 10]], batch(1, 500, 410, 20, "purchase")),
+                (2, [], LEFT_OF_500),
+            )
+        ),
+        # Where the statement begins later, what it has not told is believed; what it has is not.
+        ((TWO[0], USED, made(3, "reversal", [[1, 20]], batch(1, 50, 50), usage=2)), 2, None),
+        *(
+            (
+                (TWO[0], USED, made(3, "reversal", [[1, 20]], batch(1, 50, 50), usage=usage)),
+                2,
+                "it names an entry that is not a usage",
+            )
+            for usage in (0, -1, 3)
+        ),
+        (
+            (TWO[0], USED, made(3, "reversal", [[1, 20]], batch(1, 50, 50, ends=END - 1), usage=2)),
+            2,
+            "the open batches do not add up",
+        ),
+        (
+            (
+                TWO[0],
+                USED,
+                made(3, "usage", [[1, -10]], batch(1, 50, 20)),
+                made(4, "reversal", [[1, 20]], batch(1, 50, 40), usage=3),
+            ),
+            2,
+            "a reversal gives back more than was used",
+        ),
+    ],
+)
+def test_a_rule_that_the_last_entry_breaks_is_named_whatever_else_is_in_order(
+    verify: Verify, them: tuple[dict[str, Any], ...], before: int, problem: str | None
+) -> None:
+    lines = sealed(*them)
+    assert wrong_line(USER, lines) == (problem and len(lines))
+    wrong = told(verify(page(USER, lines[before:], lines[:before])))
+    assert wrong == (problem and [len(lines), problem])
+
+
+HEX = "ab" * 32
+ERASED: dict[str, Any] = {
+    "seal": True,
+    "description": "(erased)",
+    "actor": "(erased)",
+    "operation": f"usage#(erased) {HEX}",
+}
+
+
+@pytest.mark.parametrize(
+    ("left", "is_right"),
+    [
+        ({}, True),
+        ({"items": [[f"(erased) {HEX}", 20, "(erased)"]]}, True),
+        ({"description": "Export"}, False),
+        ({"actor": USER}, False),
+        ({"operation": "usage#shop#1"}, False),
+        ({"metadata": {"k": "v"}}, False),
+        ({"items": [["job-1", 20, "(erased)"]]}, False),
+        ({"items": [[f"(erased) {HEX}", 20, "Export"]]}, False),
+        ({"items": [[f"(erased) {HEX}", 20, "(erased)", {"k": "v"}]]}, False),
+    ],
+)
+def test_an_entry_is_erased_when_none_of_its_texts_is_left(
+    verify: Verify, left: dict[str, Any], *, is_right: bool
+) -> None:
+    lines = sealed(TWO[0], USED | ERASED | left)
+    assert wrong_line(USER, lines) == (None if is_right else 2)
+    problem = "it is marked as erased and still has its texts"
+    assert told(verify(page(USER, lines))) == (None if is_right else [2, problem])
+
+
+def test_of_what_the_system_did_nothing_but_the_description_is_erased(verify: Verify) -> None:
+    ends = THEN + 2000
+    granted = FIRST | {"batches": [[1, 100, 100, THEN, ends]]}
+    expired = made(2, "expiration", [[1, -100]], through="2026-07")
+    erased = {"seal": True, "description": "(erased)"}
+    lines = sealed(granted | erased, expired | erased)
+    assert wrong_line(USER, lines) is None
+    assert told(verify(page(USER, lines))) is None
+
+
+def test_a_ledger_of_the_first_form_is_right_and_goes_on_in_todays(verify: Verify) -> None:
+    items = json.loads((ROOT / "tests/fixtures/ledger-schema-1.json").read_text("utf-8"))
+    lines = [
+        {"number": int(item["entry"][-12:]), "body": item["body"], "hash": item["hash"]}
+        for item in items
+        if "body" in item
+    ]
+    last = json.loads(lines[-1]["body"])
+    assert last["schema"] == 1
+    # Today's form tells what credits come from; of those that are older nobody knows it.
+    open_ = [[*each, 50, None] for each in last["batches"]]
+    new = [9, 5, 5, last["posted"], None, 50, "adjustment"]
+    values = made(9, "manual", [[9, 5]], *open_, new, through=last["through"], effective=0)
+    values |= {"posted": last["posted"]}
+    body = body_of(values)
+    digest = hashlib.sha256(f"{lines[-1]['hash']}\n42\n{body}".encode()).hexdigest()
+    lines.append({"number": 9, "body": body, "hash": digest})
+    assert wrong_line("42", lines) is None
+    check = verify(page("42", lines))
+    assert (check.is_right, check.balance) == (True, 162), check.words
+
+
+# --- What only a statement has --------------------------------------------------------------------
 
 
 def test_pages_are_one_statement(verify: Verify) -> None:
@@ -295,6 +580,26 @@ def test_pages_are_one_statement(verify: Verify) -> None:
     check = verify(pages)
     assert check.is_right
     assert (check.first, check.last, check.untold) == (1, len(LINES), ())
+
+
+@pytest.mark.parametrize("counted", [len(LINES) - 1, len(LINES) + 1])
+def test_a_last_line_that_counts_other_entries_than_there_are_is_found(
+    verify: Verify, counted: int
+) -> None:
+    *rest, _ = page(USER, LINES)
+    foot = {"lines": counted, "next_cursor": None, "is_end": True}
+    problem = f"its last line counts {counted} entries, and there are {len(LINES)}"
+    assert told(verify([*rest, json.dumps(foot)])) == [None, problem]
+
+
+@pytest.mark.parametrize(
+    "foot", [{"lines": len(LINES)}, {"lines": str(len(LINES)), "is_end": True}]
+)
+def test_a_last_line_of_another_form_is_none(verify: Verify, foot: dict[str, Any]) -> None:
+    *rest, _ = page(USER, LINES)
+    place = len(LINES) + 2
+    problem = f"line {place} of the file is not one of a statement"
+    assert told(verify([*rest, json.dumps(foot)])) == [None, problem]
 
 
 def test_a_page_that_is_missing_is_found(verify: Verify) -> None:
@@ -426,11 +731,21 @@ def test_a_witness_of_a_time_that_is_not_in_it_is_named(verify: Verify) -> None:
     assert check.is_right
     assert check.unseen == (1, len(LINES))
     assert f"Witnessed entries that are not in it: 1, {len(LINES)}." in check.words
+    unheard = verify(some, [witness(LINES[0])]).words
+    assert unheard.endswith(
+        "It ends before the ledger does. Witnessed entries that are not in it: 1."
+    )
     wrong = verify(some, [f"3:{'0' * 12}"])
     assert told(wrong) == [3, "its hash is not the one that was witnessed"]
 
 
-@pytest.mark.parametrize("text", ["", "15", "15:abc", "15:ABCDEF123456", "abcdef123456"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "15", "15:abc", "15:ABCDEF123456", "abcdef123456", "15:ab12cd34ef5"),
+        *("1234567890123:ab12cd34ef56", f"15:{'a' * 65}"),
+    ],
+)
 def test_a_witness_that_says_nothing_is_refused(verify: Verify, text: str) -> None:
     with pytest.raises(Refused, match="such as 15:ab12cd34ef56"):
         verify([], [text])
