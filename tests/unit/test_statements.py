@@ -292,7 +292,7 @@ ORDER = re.findall(
     posted zone silent correlation usage holds hold released including_held metadata items price
     refund left_out balance_cap sign_up topped_up""",
 )
-ABSENT = object()
+ABSENT = Ellipsis
 THEN = 1_782_856_800_000
 DAY = 24 * 60 * 60 * 1000
 END = 32_503_766_400_000
