@@ -3,10 +3,8 @@
 import io
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
@@ -29,6 +27,7 @@ from infra.imports.subscriptions import SUBSCRIPTIONS
 from infra.local import stacks
 from infra.local.console import server
 from tests.aws.damage import damage_subscription, without
+from tests.aws.repair import CtrlC
 from tests.aws.world import World, at
 
 HEADER = (
@@ -280,27 +279,12 @@ def test_failures_of_many_users_are_in_the_order_of_the_file_and_what_was_done_i
 def test_ctrl_c_begins_the_rows_of_no_other_user(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[int] = []
-    is_over = Event()
-
-    class Pool(ThreadPoolExecutor):
-        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
-            super().shutdown(wait=False, cancel_futures=cancel_futures)
-            is_over.set()
-            super().shutdown(wait=wait)
-
-    def interrupted(row: Row) -> str:
-        begun.append(row.line)
-        if len(begun) == 1:
-            raise KeyboardInterrupt
-        assert is_over.wait(10)
-        return "new"
-
-    monkeypatch.setattr(importing, "ThreadPoolExecutor", Pool)
+    ctrl_c = CtrlC(monkeypatch, importing)
+    kind = replace(SUBSCRIPTIONS, writer=lambda _: ctrl_c.work)
     rows = [Row(line, "", {"user_id": user}) for line, user in enumerate("abc", 2)]
     with pytest.raises(KeyboardInterrupt):
-        import_rows(replace(SUBSCRIPTIONS, writer=lambda _: interrupted), world.services, rows)
-    assert len(begun) <= 2, "it went on after Ctrl-C"
+        import_rows(kind, world.services, rows)
+    assert len(ctrl_c.begun) <= 2, "it went on after Ctrl-C"
 
 
 def test_a_wrong_file_is_told_before_that_no_stack_is_running(

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -36,7 +35,7 @@ from infra.local import stacks
 from infra.repair import allocate, command, erase, export, redrive, replay, void
 from infra.repair.command import Repair
 from tests.aws.damage import damage, damage_entry, damage_subscription, having, without
-from tests.aws.repair import Main, Terminal
+from tests.aws.repair import CtrlC, Main, Terminal
 from tests.aws.stripe_events import Stripe, subscription
 from tests.aws.world import BY_TEST, World, at, client, resources_document
 
@@ -1155,30 +1154,12 @@ def test_ctrl_c_begins_nothing_more_and_says_that_the_same_command_finishes_it(
     for user_id in ("1", "2", "3"):
         world.subscribe(user_id)
     world.now = at("2026-02-03T12:00:00Z")
-    is_over = Event()
-
-    class Pool(ThreadPoolExecutor):
-        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
-            super().shutdown(wait=False, cancel_futures=cancel_futures)
-            is_over.set()
-            super().shutdown(wait=wait)
-
-    begun: list[str] = []
-
-    def interrupted(_: object, user_id: str) -> allocate.Outcome:
-        begun.append(user_id)
-        if len(begun) == 1:
-            is_over.clear()
-            raise KeyboardInterrupt
-        is_over.wait(10)
-        return allocate.Outcome([])
-
-    monkeypatch.setattr(command, "ThreadPoolExecutor", Pool)
-    monkeypatch.setattr(allocate.Allocating, "post", interrupted)
+    ctrl_c = CtrlC(monkeypatch, command)
+    monkeypatch.setattr(allocate.Allocating, "post", lambda _, user_id: ctrl_c.work(user_id))
     ran = terminal.run(allocate.main, *FEBRUARY, "--zone", "Europe/Paris", "--yes", "--json")
     assert (ran.status, ran.printed) == (130, "")
     assert "Run the same command again to finish what it began." in ran.said
-    assert len(begun) <= 2, "it went on after Ctrl-C"
+    assert len(ctrl_c.begun) <= 2, "it went on after Ctrl-C"
 
 
 def test_a_table_shows_texts_as_they_are_and_numbers_on_the_right(terminal: Terminal) -> None:
