@@ -937,6 +937,8 @@ def test_an_export_has_the_markers_and_the_reversals_of_the_user_before_and_afte
     exports = [terminal.run(export.main, "--user-id", "1").facts]
     assert terminal.run(erase.main, "--user-id", "1", "--yes").status == 0
     exports.append(terminal.run(export.main, "--user-id", "1").facts)
+    erased = [any("erased" in line for line in exported["ledger"]) for exported in exports]
+    assert erased == [False, True]
     for exported in exports:
         assert {marker["user_id"] for marker in exported["markers"]} == own
         assert sorted(marker["number"] for marker in exported["markers"]) == [2, 3, 4, 5, 6, 7]
@@ -1187,6 +1189,14 @@ def in_queue(world: World, name: str) -> int:
     return sum(int(count) for count in counts.values())
 
 
+A_MESSAGE = {
+    "MessageId": "m-1",
+    "ReceiptHandle": "h",
+    "Body": "b",
+    "Attributes": {"SentTimestamp": "1767225600123", "ApproximateReceiveCount": "1"},
+}
+
+
 def test_a_redrive_that_cannot_send_deletes_nothing(
     world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1196,6 +1206,12 @@ def test_a_redrive_that_cannot_send_deletes_nothing(
     ran = terminal.run(redrive.main, "--queue", "allocations", "--yes")
     assert (ran.status, "ServiceUnavailable" in ran.said) == (1, True)
     assert in_queue(world, "allocations-dlq") == 3, "messages were deleted that were never sent"
+    none = {"Failed": [{"Id": "0", "Code": "TooMuch", "SenderFault": False}]}
+    monkeypatch.setattr(world.sqs, "send_message_batch", lambda **_: none)
+    monkeypatch.setattr(redrive.DeadLetters, "_receive", lambda *_, **__: [A_MESSAGE])
+    ran = terminal.run(redrive.main, "--queue", "allocations", "--yes")
+    assert (ran.status, "SQS does not take the messages: " in ran.said) == (1, True), ran.said
+    assert "TooMuch" in ran.said
 
 
 def test_what_sqs_does_not_take_stays_a_dead_letter_and_is_not_counted_as_moved(

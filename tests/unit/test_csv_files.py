@@ -285,3 +285,4 @@ def test_fifty_problems_are_shown_as_they_are_and_the_others_counted() -> None:
         assert ("... and 1 more problems" in said) is bool(more)
         assert ("... and 1 more warnings" in said) is bool(more)
         assert said.count("more") == 2 * more
+        assert "│ 99 " not in said
