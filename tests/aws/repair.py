@@ -4,7 +4,9 @@ import io
 import json
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -36,6 +38,30 @@ class Ran(NamedTuple):
         """What `--json` printed."""
         facts: dict[str, Any] = json.loads(self.printed)
         return facts
+
+
+class CtrlC:
+    """The first piece of work of a pool is Ctrl-C; the next waits until the pool knows of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+        self.begun: list[object] = []
+        self._is_known = is_known = Event()
+
+        class Pool(ThreadPoolExecutor):
+            def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
+                super().shutdown(wait=False, cancel_futures=cancel_futures)
+                is_known.set()
+                super().shutdown(wait=wait)
+
+        monkeypatch.setattr(module, "ThreadPoolExecutor", Pool)
+
+    def work(self, element: object) -> Any:
+        """In place of what the pool does for an element."""
+        self.begun.append(element)
+        if len(self.begun) == 1:
+            self._is_known.clear()
+            raise KeyboardInterrupt
+        assert self._is_known.wait(10)
 
 
 class Functions:

@@ -11,7 +11,9 @@ from chalicelib.domain.events import CreditEvent, EventName
 from chalicelib.event_bus import EventBus
 from chalicelib.observability import SERVICE
 from chalicelib.operations import on_request
+from chalicelib.settings import STILL_A_SHADOW
 from infra.commands import events
+from infra.repair.command import Repair
 from tests.aws.bus import Published
 from tests.aws.outbox import ses_error
 from tests.aws.repair import Terminal
@@ -306,7 +308,8 @@ def test_events_are_sent_again_from_an_entry_or_an_instant_on_as_they_were(
     of_three.bus.published.clear()
     ran = terminal.run(events.main, "--user-id", "1", "--from", start, "--yes", "--json")
     assert ran.status == 0
-    assert ran.facts["sent"] == len(numbers)
+    assert (ran.facts["entries"], ran.facts["sent"]) == (len(set(numbers)), len(numbers))
+    assert ("User 1 has no entry from 4 on." in ran.said) is not bool(numbers)
     assert of_three.publish() == []
     assert [event.detail["number"] for event in of_three.bus.published] == numbers
     assert details(of_three).items() <= before.items()
@@ -318,10 +321,43 @@ def test_what_would_be_sent_is_said_first_and_a_dry_run_sends_nothing(
     ran = terminal.run(events.main, "--user-id", "1", "--from", "2", "--dry-run")
     assert "Would send the events of entries 2 to 3 of user 1 again" in ran.said
     terminal.answer = "no"
+    assert "User 1 has 2 of these entries" in ran.said
     ran = terminal.run(events.main, "--user-id", "1", "--from", "3")
     assert "About to send the events of entry 3 of user 1 again." in ran.said
     assert ran.status == 1
     assert of_three.take("events") == []
+
+
+def test_what_is_posted_while_somebody_thinks_is_not_sent_again(
+    of_three: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream tells of it."""
+
+    def takes_a_while(_: Repair, what: str) -> bool:
+        assert what == "send the events of entries 2 to 3 of user 1 again"
+        use(of_three, 1, "meanwhile")
+        return True
+
+    monkeypatch.setattr(Repair, "is_agreed", takes_a_while)
+    ran = terminal.run(events.main, "--user-id", "1", "--from", "2", "--json")
+    assert (ran.status, ran.facts["sent"]) == (0, 3)
+    assert "Sent 3 events of entries 2 to 3; they are published now." in ran.said
+    of_three.bus.published.clear()
+    of_three.publish()
+    assert [event.detail["number"] for event in of_three.bus.published] == [2, 2, 3]
+
+
+def test_from_an_instant_on_is_by_when_it_was_posted_not_since_when_it_counts(
+    of_three: World, terminal: Terminal
+) -> None:
+    of_three.now = at("2026-02-10T12:00:00Z")
+    of_three.allocate_at("2026-01-31T23:00:00Z")
+    entry = of_three.history()[-1]
+    assert (entry.effective_at, entry.posted_at) == (at("2026-01-31T23:00:00Z"), of_three.now)
+    ran = terminal.run(
+        events.main, "--user-id", "1", "--from", "2026-02-10T12:00:00Z", "--yes", "--json"
+    )
+    assert (ran.status, ran.facts["entries"]) == (0, 1)
 
 
 def test_an_erased_entry_is_told_of_without_metadata_and_with_its_first_hash(
@@ -339,14 +375,15 @@ def test_an_erased_entry_is_told_of_without_metadata_and_with_its_first_hash(
     assert again == {name: value for name, value in heard.items() if name != "metadata"}
 
 
+@pytest.mark.parametrize("start", ["1", "2026-01-15T12:00:00Z"])
 def test_an_entry_that_cannot_be_read_is_named_and_the_others_are_sent(
-    of_three: World, terminal: Terminal
+    start: str, of_three: World, terminal: Terminal
 ) -> None:
     key = {"user_id": {"S": "1"}, "entry": {"S": "entry#000000000002"}}
     item = client("dynamodb").get_item(TableName=of_three.settings.ledger_table, Key=key)["Item"]
     damaged_item = {**item, "body": {"S": "{}"}}
     client("dynamodb").put_item(TableName=of_three.settings.ledger_table, Item=damaged_item)
-    ran = terminal.run(events.main, "--user-id", "1", "--from", "1", "--yes", "--json")
+    ran = terminal.run(events.main, "--user-id", "1", "--from", start, "--yes", "--json")
     assert ran.status == 1
     assert ran.facts["unreadable"] == [2]
     assert ran.facts["sent"] == 3
@@ -368,6 +405,14 @@ def test_a_stage_that_sends_no_events_sends_none_again(terminal: Terminal, world
     ran = terminal.run(events.main, "--user-id", "1", "--from", "1", "--yes")
     assert ran.status == 1
     assert 'sends no events. Set Events = "on"' in ran.said
+
+
+def test_a_shadow_sends_no_events_again(of_three: World, terminal: Terminal) -> None:
+    of_three.settings = of_three.settings._replace(shadow_until=STILL_A_SHADOW)
+    words = ("--user-id", "1", "--from", "1", "--yes", "--stage", "prod")
+    ran = terminal.run(events.main, *words)
+    assert (ran.status, "Stage prod is a shadow" in ran.said) == (1, True), ran.said
+    assert of_three.take("events") == []
 
 
 @pytest.mark.parametrize("words", [("--user-id", "1"), ("--from", "1")])

@@ -1,27 +1,33 @@
 """Importing subscriptions: every row is checked before any is written; again changes nothing."""
 
 import io
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.domain.errors import Contention
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.operations.allocations import save_subscription
 from chalicelib.services import Services
+from chalicelib.store.edits import read_edit
 from infra import reach, terminal
 from infra.commands import import_subscriptions, run
 from infra.commands.import_subscriptions import main
 from infra.deployment import stage_services
-from infra.imports import subscriptions
-from infra.imports.csv_file import CheckedFile
-from infra.imports.importing import import_rows, read_many
+from infra.imports import importing, subscriptions
+from infra.imports.csv_file import CheckedFile, Row
+from infra.imports.importing import Imported, import_rows, read_many
 from infra.imports.subscriptions import SUBSCRIPTIONS
 from infra.local import stacks
 from infra.local.console import server
+from tests.aws.damage import damage_subscription, without
+from tests.aws.repair import CtrlC
 from tests.aws.world import World, at
 
 HEADER = (
@@ -76,6 +82,8 @@ def test_good_rows_are_imported(world: World, command: Command) -> None:
         "monthly",
     )
     assert ada.eligible_from == world.now
+    (item,) = world.services.edits.items("1")
+    assert read_edit(item).editor == Editor(EditorKind.IMPORT, None)
     assert (
         "Imported 2 subscriptions: 2 new, 0 changed, 0 unchanged, 0 outdated."
         in command.output.getvalue()
@@ -86,7 +94,8 @@ def test_importing_again_changes_nothing_however_much_later(world: World, comman
     command.run(text(ADA, BOB))
     before = world.services.subscriptions.get("1")
     world.now = at("2026-09-09T09:09:09Z")
-    assert command.run(text(ADA, BOB)) == 0
+    assert command.run(text(ADA, BOB).replace("1,ada", "1 ,ada")) == 0
+    assert world.services.subscriptions.find("1 ") is None
     assert world.services.subscriptions.get("1") == before
     assert "0 new, 0 changed, 2 unchanged" in command.output.getvalue()
 
@@ -244,6 +253,46 @@ def test_a_row_that_could_not_be_written_is_reported_and_the_others_are_written(
     imported = import_rows(SUBSCRIPTIONS, world.services, rows)
     assert [failure.line for failure in imported.failures] == [2]
     assert imported.counts == {"new": 1}
+
+
+def test_what_is_stored_and_cannot_be_read_is_named_and_the_others_are_good(world: World) -> None:
+    for user_id in ("1", "2"):
+        world.subscribe(user_id)
+    damage_subscription(without("plan"))
+    checked = check(world, text(ADA, BOB))
+    (problem,) = checked.problems
+    assert (problem.line, problem.field) == (2, "user_id")
+    assert "what is stored cannot be read" in problem.reason
+    assert [row.line for row in checked.good] == [3]
+
+
+def test_failures_of_many_users_are_in_the_order_of_the_file_and_what_was_done_is_counted(
+    world: World,
+) -> None:
+    def fails(row: Row) -> str:
+        if row.line in (2, 5):
+            raise Contention("too busy")
+        return "new"
+
+    kind = replace(SUBSCRIPTIONS, writer=lambda _: fails)
+    rows = [Row(line, "", {"user_id": user}) for line, user in enumerate("abcbaab", 2)]
+    done: list[int] = []
+    imported = import_rows(kind, world.services, rows, done.append)
+    assert [failure.line for failure in imported.failures] == [2, 5, 6, 7, 8]
+    assert str(imported) == "2 new, 0 changed, 0 unchanged, 0 outdated"
+    assert sum(done) == 2
+    assert str(Imported(("new", "odd"), Counter(new=1_234))) == "1,234 new, 0 odd"
+
+
+def test_ctrl_c_begins_the_rows_of_no_other_user(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctrl_c = CtrlC(monkeypatch, importing)
+    kind = replace(SUBSCRIPTIONS, writer=lambda _: ctrl_c.work)
+    rows = [Row(line, "", {"user_id": user}) for line, user in enumerate("abc", 2)]
+    with pytest.raises(KeyboardInterrupt):
+        import_rows(kind, world.services, rows)
+    assert len(ctrl_c.begun) <= 2, "it went on after Ctrl-C"
 
 
 def test_a_wrong_file_is_told_before_that_no_stack_is_running(

@@ -20,6 +20,7 @@ from infra.imports import balances
 from infra.imports.balances import BALANCES, COLUMNS
 from infra.imports.csv_file import CheckedFile, read
 from infra.imports.importing import import_rows
+from tests.aws.damage import damage_entry, damage_subscription, without
 from tests.aws.world import World, at
 
 SAMPLE = Path(balances.__file__).parents[1] / "sample" / "balances.csv"
@@ -127,12 +128,14 @@ def test_a_reference_that_was_imported_otherwise_is_refused_with_what_was_import
 def test_one_reference_that_was_imported_otherwise_and_no_row_of_the_file_is_written(
     opened: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import_rows(BALANCES, opened.services, check(opened, f"{HEADER}\n{GIFT}\n").good)
+    for_ever = GIFT.replace("2026-07-31T22:00:00Z", "")
+    import_rows(BALANCES, opened.services, check(opened, f"{HEADER}\n{for_ever}\n").good)
     file = tmp_path / "balances.csv"
     other = GIFT.replace("b-1,1", "b-2,2")
-    file.write_text(f"{HEADER}\n{other}\n{GIFT.replace(',40,', ',41,')}\n")
+    file.write_text(f"{HEADER}\n{other}\n{for_ever.replace(',40,', ',41,')}\n")
     status, said = run(opened, monkeypatch, file)
     assert (status, "Nothing was written" in said) == (1, True)
+    assert "never expiring" in " ".join(said.split())
     assert opened.services.ledger.history("2") == []
 
 
@@ -156,6 +159,7 @@ def test_what_was_imported_before_stays_right_when_it_is_over_or_its_user_is_gon
         (GIFT.replace(",40,", ",4.5,"), "amount", "must be a whole number from 1"),
         (GIFT.replace("2026-03-01T05", "2026-06-01T05"), "granted_at", "ahead of the clock"),
         (GIFT.replace("2026-07-31", "2026-05-01"), "expires_at", "leave out what has expired"),
+        (GIFT.replace("2026-07-31T22", "2026-05-20T12"), "expires_at", "leave out what has"),
         (GIFT.replace("b-1", ""), "reference", "is required"),
         (GIFT.replace("2026-03-01T05:00:00Z", "yesterday"), "granted_at", "must be a date and"),
     ],
@@ -273,6 +277,28 @@ def test_a_user_can_be_imported_as_many_batches_as_the_ledger_allows(opened: Wor
     assert check(opened, "\n".join((HEADER, *rows_of("1", 1_000)))).problems == []
     (problem,) = check(opened, "\n".join((HEADER, *rows_of("1", 2_000)))).problems
     assert "and the file has 2,000 more; 1,000 are the most allowed" in problem.reason
+
+
+def test_all_rows_of_who_cannot_be_read_or_is_not_there_are_left_out(opened: World) -> None:
+    opened.grant("1", 5, "a")
+    damage_subscription(without("plan"), "1")
+    import_rows(BALANCES, opened.services, check(opened, f"{HEADER}\n{rows_of('3', 1)[0]}\n").good)
+    damage_entry(without("body"), "3", 1)
+    rows = [*rows_of("1", 2), *rows_of("2", 2), *rows_of("9", 2), *rows_of("3", 1)]
+    checked = check(opened, "\n".join((HEADER, *rows)))
+    assert [row.line for row in checked.good] == [4, 5]
+    wrong = [(problem.line, problem.field, problem.reason[:15]) for problem in checked.problems]
+    assert wrong == [
+        (2, "user_id", "what is stored "),
+        (6, "user_id", "there is no use"),
+        (7, "user_id", "there is no use"),
+        (8, "reference", "what is stored "),
+    ]
+
+
+def test_a_batch_may_be_of_this_very_moment(opened: World) -> None:
+    row = GIFT.replace("2026-03-01T05:00:00Z", "2026-05-20T12:00:00Z")
+    assert check(opened, f"{HEADER}\n{row}\n").problems == []
 
 
 def test_the_name_of_an_imported_batch_and_what_it_says_never_change(opened: World) -> None:

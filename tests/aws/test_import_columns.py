@@ -164,7 +164,9 @@ def test_a_midnight_of_utc_that_costs_an_anniversary_or_moves_its_day_is_said(wo
     berlin, york = sorted(warnings_of(world, *rows), reverse=True)
     assert berlin.startswith("Europe/Berlin, 1 row: started_at 2027-01-15T00:00:00Z is 01:00")
     assert "If 2027-01 is meant, write 2027-01-15T00:00:00+01:00" in berlin
-    assert york.startswith("America/New_York, 1 row: started_at 2027-01-15T00:00:00Z is 19:00")
+    assert york.startswith(
+        "America/New_York, 1 row: started_at 2027-01-15T00:00:00Z is 19:00 there on 2027-01-14, so"
+    )
     assert "If 2027-01 is meant, write 2027-01-15T00:00:00-05:00" in york
 
 
@@ -198,6 +200,8 @@ def test_a_start_and_an_end_at_the_midnight_of_utc_are_said_with_the_local_one(
         {"eligible_from": "2020-01-01T00:00:00Z"},  # lapsed either way
         {"started_at": "2026-01-01T00:00:00Z"},  # registered after it
         {"ends_at": "2026-01-01T00:00:00Z"},  # over
+        {"ends_at": "2026-12-31T15:00:00Z"},
+        {"eligible_from": "2027-01-01T00:30:00Z"},
     ],
 )
 def test_where_no_other_month_can_be_meant_nothing_is_said(
@@ -211,3 +215,21 @@ def test_a_file_that_repeats_what_is_stored_is_not_warned_of_again(world: World)
     assert len(warnings_of(world, row)) == 1
     load(world, **row)
     assert warnings_of(world, row) == []
+    assert warnings_of(world, row | {"plan": "business"}) == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "column", "value"),
+    [
+        ({"timezone": "UTC", "ends_at": NEW_YEAR}, "timezone", "Asia/Tokyo"),
+        ({"timezone": "Asia/Tokyo", "ends_at": ""}, "ends_at", NEW_YEAR),
+        ({"timezone": "Asia/Tokyo"}, "started_at", NEW_YEAR),
+        ({"timezone": "Asia/Tokyo", "eligible_from": ""}, "eligible_from", NEW_YEAR),
+    ],
+)
+def test_a_change_of_anything_that_moves_a_month_is_warned_of(
+    world: World, stored: dict[str, str], column: str, value: str
+) -> None:
+    load(world, **stored)
+    (warning,) = warnings_of(world, {"user_id": "1"} | stored | {column: value})
+    assert warning.startswith("Asia/Tokyo, 1 row: ")

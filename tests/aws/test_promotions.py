@@ -17,6 +17,7 @@ from infra.imports.importing import catalogue
 from infra.imports.promotions import COLUMNS, Promotion
 from tests.aws.damage import damage_subscription, without
 from tests.aws.repair import Ran, Terminal
+from tests.aws.test_mails import use
 from tests.aws.world import World, at, client
 from tests.unit.test_examples import of
 from tests.unit.test_pages import ROOT
@@ -133,6 +134,10 @@ def test_of_many_kinds_of_grants_the_largest_are_shown(
 def test_who_has_lately_been_given_as_much_is_warned_of(three: World, grant: Grant) -> None:
     """Somebody adds a row to a file that was run: all would be granted it again."""
     grant(*digest_of(grant()))
+    assert "were granted the same amount" not in grant().said, "they are granted nothing more"
+    three.grant("1", 100, "a", source="promotion")
+    use(three, 90, "b", "1")
+    three.grant("3", 41, "a", source="promotion")
     rows = (*ROWS[:2], ROWS[2].replace("40", "41"))
     said = grant(rows=rows).said
     assert "2 of 3 users were granted the same amount within 30 days (line 2, batch 1-1)" in said
@@ -392,6 +397,15 @@ def check(world: World, text: str) -> CheckedFile:
     return Promotion.of(alone.good, "ada").file.check(world.services, text)
 
 
+def test_everybody_who_would_get_more_than_their_plan_allows_is_named(
+    three: World, grant: Grant
+) -> None:
+    ran = grant(rows=("1,1000000,Autumn,30,,,", ROWS[1], "3,1000000,Autumn,30,,,"))
+    assert (ran.status, "2 of 3 rows are wrong. Nothing was granted." in ran.said) == (1, True)
+    assert len(re.findall(r"│ [24] +│ amount │ '1000000' │ must be at most", ran.said)) == 2
+    assert stored(three) == []
+
+
 def test_who_is_in_a_file_twice_is_granted_nothing(three: World, grant: Grant) -> None:
     ran = grant(rows=(*ROWS, ROWS[0].replace("Autumn", "Winter")))
     assert (ran.status, ran.printed) == (1, "")
@@ -416,6 +430,7 @@ def test_a_file_of_other_columns_is_refused(grant: Grant, header: str, said: str
 def test_a_file_that_asks_for_too_much_is_refused(
     three: World, grant: Grant, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
 ) -> None:
+    assert (promotions.MOST_USERS, promotions.MOST_CREDITS) == (100_000, 1_000_000_000)
     monkeypatch.setattr(promotions, limit, most + 1)
     assert grant().status == 0
     monkeypatch.setattr(promotions, limit, most)

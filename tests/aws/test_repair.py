@@ -1,18 +1,24 @@
 """Repair by hand: each command does its one thing, once, and only when somebody says so."""
 
+import io
 import json
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from botocore.exceptions import ClientError
+from rich.console import Console
 
 from chalicelib.api.principal import caller_of
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import ERASED
 from chalicelib.domain.errors import IdempotencyKeyReused
+from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.plans import OnPlanChange, OnSignup
 from chalicelib.domain.subscriptions import SuppressedBecause, suppress
 from chalicelib.jobs.manual import CALLER
@@ -22,14 +28,24 @@ from chalicelib.operations.adjustments import Adjustment, adjust
 from chalicelib.operations.holds import End, end_hold, hold_credits
 from chalicelib.operations.on_request import CarryOver, Void, void_batch
 from chalicelib.store.ledger import Outcome
-from infra.repair import allocate, erase, export, redrive, replay, void
+from chalicelib.store.mails import record_id
+from chalicelib.store.stripe import Customer
+from infra import reach, session
+from infra.local import stacks
+from infra.repair import allocate, command, erase, export, redrive, replay, void
 from infra.repair.command import Repair
-from tests.aws.damage import damage_subscription, without
-from tests.aws.repair import Main, Terminal
+from tests.aws.damage import damage, damage_entry, damage_subscription, having, without
+from tests.aws.repair import CtrlC, Main, Terminal
+from tests.aws.stripe_events import Stripe, subscription
 from tests.aws.world import BY_TEST, World, at, client, resources_document
 
 MIDNIGHT = "2026-01-31T23:00:00Z"  # in Paris
 FEBRUARY = ("--period", "2026-02")
+BUSY = ClientError({"Error": {"Code": "ServiceUnavailable", "Message": "try again"}}, "Request")
+
+
+def refuses(*_: object, **__: object) -> Any:
+    raise BUSY
 
 
 # Redrive ------------------------------------------------------------------------------------------
@@ -46,17 +62,20 @@ def dead_allocation(world: World, *user_ids: str) -> str:
 def test_without_a_queue_all_dead_letter_queues_are_listed(
     world: World, terminal: Terminal
 ) -> None:
-    dead_allocation(world, "1")
+    assert "No messages wait in dead-letter queues." in terminal.run(redrive.main).said
+    for user_id in ("1", "2"):
+        dead_allocation(world, user_id)
     ran = terminal.run(redrive.main, "--json")
     assert ran.status == 0
     assert ran.facts["queues"] == {
-        "allocations": 1,
+        "allocations": 2,
         "expiries": 0,
         "ledger-stream": 0,
         "notifications": 0,
         "sweeps": 0,
     }
-    assert "1 messages wait" in ran.said
+    assert "2 messages wait" in ran.said
+    assert re.search(r"allocations +│ +2 │", ran.said)
 
 
 def test_a_redriven_message_is_done_and_redriving_it_twice_changes_nothing(
@@ -77,8 +96,11 @@ def test_a_redriven_message_is_done_and_redriving_it_twice_changes_nothing(
 
 def test_a_limit_moves_that_many_and_leaves_the_rest(world: World, terminal: Terminal) -> None:
     bodies = {dead_allocation(world, str(number)) for number in range(1, 14)}
-    ran = terminal.run(redrive.main, "--queue", "allocations", "--limit", "11", "--yes", "--json")
+    limited = (redrive.main, "--queue", "allocations-dlq", "--limit", "11")
+    ran = terminal.run(*limited, "--yes", "--json")
     assert (ran.status, ran.facts["moved"], ran.facts["waiting"]) == (0, 11, 2)
+    assert "Moved 11 of 11 messages back to allocations.\n" in ran.said
+    assert "Would move 2 of 2 messages" in terminal.run(*limited, "--dry-run").said
     moved = world.take("allocations")
     assert len(moved) == 11
     assert {*moved, *world.take("allocations-dlq")} == bodies
@@ -87,13 +109,19 @@ def test_a_limit_moves_that_many_and_leaves_the_rest(world: World, terminal: Ter
 def test_before_it_moves_anything_it_shows_messages_and_why_they_failed(
     world: World, terminal: Terminal
 ) -> None:
-    dead_allocation(world, "1")
-    ran = terminal.run(redrive.main, "--queue", "allocations", "--dry-run", "--json")
-    (message,) = ran.facts["messages"]
-    assert '"1"' in message["body"]
-    assert message["why"] == "not known"
-    assert "Would move 1 of 1 messages back to allocations" in ran.said
-    assert len(world.take("allocations-dlq")) == 1
+    body = dead_allocation(world, "1")
+    assert len(body) < 300
+    for number, longer in enumerate(("x" * 300, "[bold]" + "y" * 295, "z")):
+        world.put_back("allocations-dlq", [longer])
+        ran = terminal.run(redrive.main, "--queue", "allocations", "--dry-run", "--json")
+        assert f"Would move {number + 2} of {number + 2} messages back to allocations" in ran.said
+    shown = [message["body"] for message in ran.facts["messages"]]
+    assert len(shown) == 3, "the answer has more than the table"
+    assert set(shown) < {body, "x" * 300, "[bold]" + "y" * 294 + "...", "z"}
+    assert {message["why"] for message in ran.facts["messages"]} == {"not known"}
+    assert ran.facts["messages"][0]["receives"] > 1
+    assert ran.facts["messages"][0]["sent_at"][:4] in f"{datetime.now(UTC):%Y}, {MIDNIGHT}"
+    assert len(world.take("allocations-dlq")) == 4
     assert world.take("allocations") == []
 
 
@@ -103,15 +131,22 @@ def test_a_queue_that_does_not_exist_is_refused_with_the_one_that_was_meant(
     ran = terminal.run(redrive.main, "--queue", "alocations", "--yes")
     assert ran.status == 1
     assert "did you mean allocations?" in ran.said
+    said = terminal.run(redrive.main, "--queue", "[/x]").said
+    assert said == (
+        "error: There is no dead-letter queue of [/x]: the queues are allocations, expiries, "
+        "ledger-stream, notifications, sweeps\n"
+    )
 
 
 def test_stream_ranges_cannot_be_moved_back_and_it_says_what_to_do(
     world: World, terminal: Terminal
 ) -> None:
     world.put_back("ledger-stream-dlq", ["{}"])
-    ran = terminal.run(redrive.main, "--queue", "ledger-stream", "--yes")
-    assert ran.status == 1
-    assert "docs/mail.md" in ran.said
+    for words in ("--yes", "--dry-run"):
+        ran = terminal.run(redrive.main, "--queue", "ledger-stream", words)
+        assert ran.status == 1
+        assert "comes from no queue" in ran.said
+        assert "docs/mail.md" in ran.said
     assert world.take("ledger-stream-dlq") == ["{}"]
 
 
@@ -149,6 +184,36 @@ def test_a_range_replays_only_the_ticks_that_start_something(
     assert all(event["zones"] == ["Europe/Paris"] for event in terminal.functions.events)
 
 
+def test_a_range_has_both_of_its_ends_and_is_asked_about_with_its_ticks_and_zones(
+    world: World, terminal: Terminal
+) -> None:
+    world.now = at("2026-01-31T23:15:00Z")
+    span = ("--from", MIDNIGHT, "--to", "2026-01-31T23:15Z", "--kind", "allocation")
+    zones = ("--zones", " Europe/Paris, Europe/Berlin Asia/Tokyo ")
+    ran = terminal.run(replay.main, *span, *zones, "--dry-run", "--json")
+    assert (ran.status, ran.facts["ticks"], ran.facts["replayed"]) == (0, 2, [])
+    assert "Would replay 2 ticks, which sweep 4 zones." in ran.said
+    title = f"allocation ticks of {MIDNIGHT} to 2026-01-31T23:15:00Z that start sweeps"
+    assert title in " ".join(ran.said.split())
+    assert re.search(rf"{MIDNIGHT} +│ +2 │", ran.said)
+    assert "2 of 2 ticks have something to sweep." in ran.said
+    week = ("--from", "2026-01-24T23:15Z", "--to", "2026-01-31T23:15Z", "--kind", "allocation")
+    assert terminal.run(replay.main, *week, "--dry-run", "--json").facts["ticks"] == 7 * 96 + 1
+
+
+@pytest.mark.parametrize(
+    ("zones", "where"), [((), "anywhere"), (("--zones", "Europe/Paris"), "in the chosen zones")]
+)
+def test_a_tick_that_starts_nothing_is_said_and_not_asked_about(
+    world: World, terminal: Terminal, zones: tuple[str, ...], where: str
+) -> None:
+    world.now = at("2026-02-03T12:00:00Z")
+    quiet = ("--from", "2026-01-20T20:15Z", "--kind", "allocation")
+    ran = terminal.run(replay.main, *quiet, *zones)
+    said = f"At 2026-01-20T20:15:00Z no allocation sweep was due {where}."
+    assert (ran.status, said in ran.said) == (0, True), ran.said
+
+
 def test_the_expiry_is_replayed_by_the_tick_of_its_own(world: World, terminal: Terminal) -> None:
     world.subscribe(plan="starter")
     world.allocate_at(MIDNIGHT)
@@ -171,20 +236,35 @@ def test_a_tick_that_is_refused_is_reported_and_the_exit_status_says_so(
 ) -> None:
     world.now = at("2026-02-03T12:00:00Z")
     monkeypatch.setattr(
-        world, "tick", lambda kind, **_: {"success": False, "error": f"no {kind.value} today"}
+        world, "tick", lambda kind, **_: {"success": False, "error": f"no {kind.value} [/today]"}
     )
     ran = terminal.run(replay.main, "--from", "2026-01-31T23:00Z", *REPLAY, "--yes", "--json")
     assert ran.status == 1
-    assert "no allocation today" in ran.facts["failed"][0]["why"]
+    (failed,) = ran.facts["failed"]
+    assert failed["time"] == MIDNIGHT
+    assert "no allocation [/today]" in failed["why"]
+    assert f"FAILED: {failed['why']}" in ran.said
+    assert "Replayed 0 of 1 ticks" in ran.said
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--from", "2026-01-31T23:07Z"), "--from: must be a quarter of an hour"),
+        (
+            ("--from", "2026-01-31T23:07Z"),
+            "quarter of an hour, when the ticks are: 2026-01-31T23:00:00Z or 2026-01-31T23:15:00Z",
+        ),
+        (("--from", "2026-01-31T23:00:01Z"), "--from: must be a quarter of an hour"),
         (("--from", "yesterday"), "--from"),
         (("--from", "2026-01-10T00:00Z", "--to", "2026-01-09T00:00Z"), "--to: must not be before"),
-        (("--from", "2026-01-01T00:00Z", "--to", "2026-01-09T00:00Z"), "at most 7 days"),
+        (
+            ("--from", "2026-01-01T00:00Z", "--to", "2026-01-08T00:15Z"),
+            "at most 7 days after --from: replay longer ranges in parts, the first until 2026-01-0",
+        ),
+        (
+            ("--from", "2026-01-15T12:00Z", "--to", "2026-01-15T12:15Z"),
+            "--to: must not be ahead of the clock: 2026-01-15T12:00:00Z",
+        ),
         (("--from", "2026-03-01T00:00Z"), "--from: must not be ahead of the clock"),
         (("--from", "2026-01-01T00:00Z", "--zones", "Mars/Base"), "--zones"),
     ],
@@ -215,8 +295,10 @@ def test_what_is_due_is_granted_by_the_workers_rules_and_never_twice(
         }
     ]
     by_hand = world.lines()
-    again = terminal.run(allocate.main, *FEBRUARY, "--user-id", "1", "--yes", "--json")
+    again = terminal.run(allocate.main, *FEBRUARY, "--user-id", "1", "--json")
+    assert again.status == 0, "it asks about granting nothing"
     assert again.facts["users"][0]["because"]["code"] == "allocated_before"
+    assert "to 0 of 1 users. Nothing: 1 allocated_before.\n" in again.said
     world.allocate_at(MIDNIGHT)
     assert world.lines() == by_hand
 
@@ -226,7 +308,14 @@ def test_missed_months_come_first_and_nothing_after_the_period_asked_for(
 ) -> None:
     world.subscribe()
     world.now = at("2026-04-03T12:00:00Z")
-    ran = terminal.run(allocate.main, "--period", "2026-03", "--user-id", "1", "--yes", "--json")
+    through_march = (allocate.main, "--period", "2026-03", "--user-id", "1")
+    asked = terminal.run(*through_march, "--dry-run").said
+    assert (
+        "Would grant 1,000 credits to 1 of 1 users, all that is due to them through 2026-03."
+    ) in asked
+    assert "Due: 1,000 credits in 2 allocations, to 1 of 1 users.\n" in asked
+    ran = terminal.run(*through_march, "--yes", "--json")
+    assert "Granted: 1,000 credits in 2 allocations, to 1 of 1 users.\n" in ran.said
     granted = ran.facts["users"][0]["granted"]
     assert [each["period"] for each in granted] == ["2026-02", "2026-03"]
     assert [entry.allocated_through for entry in world.history()] == [
@@ -249,15 +338,70 @@ def test_a_file_says_of_each_user_what_was_granted_or_why_not(
     world.subscribe("2", status="paused")
     world.now = at("2026-02-03T12:00:00Z")
     file = tmp_path / "users.txt"
-    file.write_text("1\n2\n\n3\n1\n")
+    file.write_text("3\n 2 \n\n1\n3\n")
     ran = terminal.run(allocate.main, *FEBRUARY, "--file", str(file), "--yes", "--json")
     assert ran.status == 0
+    assert [user["user_id"] for user in ran.facts["users"]] == ["3", "2", "1"]
     users = {user["user_id"]: user for user in ran.facts["users"]}
     assert users["1"]["granted"][0]["amount"] == 500
     assert users["2"]["because"]["code"]
     assert users["3"]["because"]["code"] == "no_such_user"
-    assert "to 1 of 3 users" in ran.said
+    assert ran.said.endswith("to 1 of 3 users. Nothing: 1 no_such_user, 1 subscription_paused.\n")
+    assert re.search(r"3 +│ nothing: There is no user of this id\. ", ran.said)
     assert len(world.lines()) == 1
+
+
+@pytest.mark.parametrize("most", [2, 4])
+def test_who_receives_something_and_who_failed_are_shown_before_all_others(
+    world: World,
+    terminal: Terminal,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+) -> None:
+    for user_id in ("a", "b", "c", "d"):
+        world.subscribe(user_id, status="active" if user_id in "bc" else "paused")
+    damage_subscription(without("plan"), "c")
+    monkeypatch.setattr(allocate, "MOST_SHOWN", most)
+    world.now = at("2026-02-03T12:00:00Z")
+    file = tmp_path / "users.txt"
+    file.write_text("a\nb\nc\nd\n")
+    ran = terminal.run(allocate.main, *FEBRUARY, "--file", str(file), "--yes", "--json")
+    assert (ran.status, "1 failed: run it again" in ran.said) == (1, True)
+    assert [user["user_id"] for user in ran.facts["users"]] == ["a", "b", "c", "d"]
+    shown = re.findall(r"^│ ([a-d]) +│ (\w+)", ran.said, re.MULTILINE)
+    everybody = [("b", "500"), ("c", "FAILED"), ("a", "nothing"), ("d", "nothing")]
+    assert shown == everybody[:most]
+    assert "│ FAILED: subscription of user c: plan is missing │" in ran.said
+    assert ("... and 2 more; --json has all of them" in ran.said) is (most == 2)
+    assert ("... and" in ran.said) is (most == 2)
+
+
+def test_a_user_who_could_not_be_looked_at_is_tried_all_the_same(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe()
+    world.now = at("2026-02-03T12:00:00Z")
+    find, calls = world.services.subscriptions.find, count()
+    monkeypatch.setattr(
+        world.services.subscriptions,
+        "find",
+        lambda user_id: find(user_id) if next(calls) else refuses(),
+    )
+    ran = terminal.run(allocate.main, *FEBRUARY, "--user-id", "1", "--yes")
+    assert (ran.status, world.balance()) == (0, 500), ran.said
+    assert "About to grant 0 credits to 1 of 1 users" in ran.said
+
+
+def test_a_file_of_strangers_fails_and_a_zone_where_nobody_lives_does_not(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    file = tmp_path / "users.txt"
+    file.write_text("8\n9\n")
+    ran = terminal.run(allocate.main, *FEBRUARY, "--file", str(file))
+    assert (ran.status, "Nothing: 2 no_such_user." in ran.said) == (1, True)
+    ran = terminal.run(allocate.main, *FEBRUARY, "--zone", "Asia/Tokyo")
+    assert (ran.status, "to 0 of 0 users.\n" in ran.said) == (0, True)
 
 
 def test_a_zone_is_all_who_live_there_and_nobody_else(world: World, terminal: Terminal) -> None:
@@ -301,19 +445,26 @@ def test_the_local_stage_does_not_grant_a_period_ahead_of_its_clock_either(
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("1\na#b\n", "line 2"), ("\n", "names nobody"), (None, "cannot be read")],
+    [
+        (b"1\na#b\n", "line 2:"),
+        (b"1\n" + b"a#b\n" * 51, "line 51:"),
+        (b"\n", "names nobody"),
+        (b"1\nZo\xeb\n", "cannot be read"),
+        (None, "cannot be read"),
+    ],
 )
 def test_a_file_that_cannot_be_used_allocates_nothing(
-    world: World, terminal: Terminal, tmp_path: Path, content: str | None, said: str
+    world: World, terminal: Terminal, tmp_path: Path, content: bytes | None, said: str
 ) -> None:
     world.subscribe()
     world.now = at("2026-02-03T12:00:00Z")
     file = tmp_path / "users.txt"
     if content is not None:
-        file.write_text(content)
+        file.write_bytes(content)
     ran = terminal.run(allocate.main, *FEBRUARY, "--file", str(file), "--yes")
     assert ran.status == 1
     assert said in ran.said
+    assert "line 52:" not in ran.said, "more wrong lines than anybody reads"
     assert world.lines() == []
 
 
@@ -341,13 +492,47 @@ def test_a_voided_batch_is_gone_the_others_are_not_and_again_changes_nothing(
     ran = terminal.run(void.main, *VOID, "--batch", "1-1", "--yes", "--json")
     assert ran.status == 0
     assert (ran.facts["voided"], ran.facts["new_balance"]) == (30, 50)
-    assert "30 credits remain of 30" in ran.said
-    again = terminal.run(void.main, *VOID, "--batch", "1", "--yes", "--json")
-    assert again.status == 0
-    assert again.facts["replayed"] is True
+    assert "30 credits remain of 30 granted 2026-01-15T12:00:00Z, never expires;" in ran.said
+    assert "balance becomes 50; the user gets an email." in ran.said
+    assert "Voided 30 credits of batch 1-1 in transaction 1-3.\n" in ran.said
+    again = terminal.run(void.main, *VOID, "--batch", "1", "--json")
+    assert again.status == 0, "it asks about doing nothing"
+    held = {"held": 0}
+    assert again.facts | held == {**ran.facts, "replayed": True, "returned_since": 0}
+    assert again.said == "Voided before, in transaction 1-3: nothing to do.\n"
     last = world.history()[-1]
-    assert (last.actor, last.description) == ("ada", "Granted by mistake")
+    assert (last.actor, last.description, last.silent) == ("ada", "Granted by mistake", False)
     assert [entry.amount for entry in world.history()] == [30, 50, -30]
+    silent = terminal.run(void.main, *VOID, "--batch", "2", "--no-mail", "--yes")
+    assert "the user gets no email." in silent.said
+    assert (world.balance(), world.history()[-1].silent) == (0, True)
+
+
+def test_what_would_be_voided_is_said_as_it_is_and_what_was_voided_as_it_became(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe(plan="starter")
+    world.now = at("2026-02-03T12:00:00Z")
+    world.allocate_at(MIDNIGHT)
+    on_request.use_credits(world.services, "1", 40, "Export", caller="shop", key="a")
+    dry = terminal.run(void.main, *VOID, "--batch", "1", "--dry-run", "--json")
+    assert (dry.facts["voided"], "transaction_id" in dry.facts) == (0, False)
+    assert "Nothing was voided." in dry.said
+    asked: list[str] = []
+
+    def spends_meanwhile(_: Repair, what: str) -> bool:
+        asked.append(what)
+        on_request.use_credits(world.services, "1", 5, "Export", caller="shop", key="b")
+        return True
+
+    monkeypatch.setattr(Repair, "is_agreed", spends_meanwhile)
+    ran = terminal.run(void.main, *VOID, "--batch", "1", "--json")
+    (question,) = asked
+    assert question == (
+        "void batch 1-1: 60 credits remain of 100 granted 2026-01-31T23:00:00Z, expires "
+        "2026-03-04T23:00:00Z; the ledger balance becomes 0; the user gets an email"
+    )
+    assert (ran.facts["voided"], ran.facts["new_balance"]) == (55, 0)
 
 
 @pytest.mark.parametrize(
@@ -357,6 +542,8 @@ def test_a_voided_batch_is_gone_the_others_are_not_and_again_changes_nothing(
         (("--batch", "2-1"), "--batch: must be a batch of user 1"),
         (("--batch", "9"), "1-9"),
         (("--batch", "1", "--actor", ""), "--actor"),
+        (("--batch", "1", "--reason", "x" * 501), "--reason: must be at most 500"),
+        (("--batch", "1", "--key", "a b"), "--key"),
     ],
 )
 def test_a_batch_that_is_not_there_or_a_word_that_is_missing_voids_nothing(
@@ -383,13 +570,17 @@ def test_a_void_leaves_what_is_held_and_says_so_and_another_one_takes_it(
     batch = (*VOID, "--batch", "1-1", "--yes", "--json")
     ran = terminal.run(void.main, *batch)
     assert (ran.status, ran.facts["voided"], ran.facts["held"]) == (0, 10, 20)
+    assert ran.facts["new_balance"] == 0, "what is held cannot be spent"
     assert "30 credits remain of 30" in ran.said
     assert "20 of them held, which stay: 10 are taken" in ran.said
     assert "becomes 20" in ran.said
     again = terminal.run(void.main, *batch)
     assert (again.status, again.facts["replayed"], again.facts["returned_since"]) == (0, True, 0)
+    assert "20 credits of the batch are held; INCLUDING_HELD=1 takes those, too." in again.said
+    assert "Since then" not in again.said
     taken = terminal.run(void.main, *batch, "--including-held")
     assert (taken.status, taken.facts["voided"], taken.facts["held"]) == (0, 20, 20)
+    assert "20 credits remain of 30" in taken.said
     assert "20 of them held, which their holds lose" in taken.said
     assert "becomes 0" in taken.said
     assert terminal.run(void.main, *batch, "--including-held").facts["replayed"] is True
@@ -412,11 +603,32 @@ def test_what_was_held_when_a_batch_was_voided_is_told_once_it_is_free(
     world: World, terminal: Terminal
 ) -> None:
     held_of_first_batch(world, 20)
+    world.grant("1", 50, "b")
     batch = (*VOID, "--batch", "1-1", "--yes", "--json")
     terminal.run(void.main, *batch)
     end_hold(world.services, End(hold_id="1-2", amount=0, caller="shop"))
+    hold_credits(world.services, "1", 5, "A job", seconds=3600, caller="shop", key="other")
     ran = terminal.run(void.main, *batch)
-    assert (ran.status, ran.facts["returned_since"]) == (1, 20)
+    assert (ran.status, ran.facts["returned_since"]) == (1, 15)
+    assert "5 credits of the batch are held" in ran.said
+    assert "Since then 15 credits have come back to the batch" in ran.said
+
+
+def test_of_a_hold_only_what_it_has_of_the_batch_is_held_and_only_until_it_ends(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    world.grant("1", 50, "b")
+    hold_credits(world.services, "1", 40, "A job", seconds=3600, caller="shop", key="job")
+    second = (void.main, *VOID, "--batch", "2", "--json")
+    asked = terminal.run(*second, "--dry-run")
+    assert asked.facts["held"] == 10
+    assert "50 credits remain of 50" in asked.said
+    assert "10 of them held, which stay: 40 are taken (INCLUDING_HELD=1 takes all)" in asked.said
+    world.now += timedelta(hours=1)
+    ran = terminal.run(*second, "--yes")
+    assert (ran.facts["held"], ran.facts["voided"], world.balance()) == (0, 50, 30)
 
 
 @pytest.mark.parametrize("actor", ["system", "SYSTEM", "(erased)", "import/balances"])
@@ -446,9 +658,16 @@ def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another
     ran = terminal.run(export.main, "--user-id", "1")
     assert ran.status == 0
     assert ran.facts["user_id"] == "1"
+    assert (ran.facts["stage"], ran.facts["exported_at"]) == ("local", "2026-01-15T12:00:00Z")
     assert ran.facts["subscription"]["email"] == "user1@example.com"
+    assert ran.facts["subscription"]["notifications"] == sorted(MailKind)
+    assert ran.facts["stripe_customers"] == []
     (line,) = ran.facts["ledger"]
     assert (line["transaction_id"], line["entry"]["amount"]) == ("1-1", 30)
+    assert line["hash"] == next(
+        item["hash"]["S"] for item in world.lines() if item["user_id"]["S"] == "1"
+    )
+    assert "erased" not in line
     assert "Sorry, Ünal" in ran.printed
     (mail,) = ran.facts["mails"]
     assert (mail["identity"], mail["status"]) == ("manual 1-1", "COMPLETED")
@@ -531,6 +750,38 @@ def test_a_dry_export_says_what_there_is_and_writes_nothing(
     assert "a subscription, 1 edits of it and 1 ledger entries" in ran.said
 
 
+def test_whatever_there_is_of_a_user_is_exported_by_itself(
+    world: World, terminal: Terminal
+) -> None:
+    world.services.settings = world.services.settings._replace(stripe_table="")  # an old release
+    world.subscribe("1")
+    world.subscribe("2")
+    assert len(list(world.services.edits.erase("1"))) == 1
+    world.services.subscriptions.remove("2")
+    for user_id, has, edits in (("1", "a subscription, 0", 0), ("2", "no subscription, 1", 1)):
+        ran = terminal.run(export.main, "--user-id", user_id)
+        assert (ran.status, len(ran.facts["edits"])) == (0, edits)
+        assert (ran.facts["subscription"] is None) is bool(edits)
+        assert "stripe_customers" not in ran.facts
+        dry = terminal.run(export.main, "--user-id", user_id, "--dry-run")
+        assert f"Would write {has} edits of it and 0 ledger entries of user {user_id}" in dry.said
+
+
+def test_an_export_has_what_stripe_says_of_the_user(stripe: Stripe, terminal: Terminal) -> None:
+    stripe.world.subscribe()
+    assert stripe.sends("customer.subscription.created", subscription())[0] == 200
+    paused = {"thing": subscription(status="paused"), "previous": {"status": "active"}}
+    assert stripe.sends("customer.subscription.updated", **paused)[0] == 200
+    found = terminal.run(export.main, "--user-id", "1").facts
+    (customer,) = found["stripe_customers"]
+    assert (customer["about"], customer["user_id"]) == ("customer#cus_1", "1")
+    (contract,) = found["subscription"]["contracts"]
+    assert (contract["id"], contract["seen_at"]) == ("sub_1", "2026-01-15T12:00:02Z")
+    (report,) = contract["reports"]
+    assert (report["billed"]["plan"], report["billed"]["status"]) == ("pro", "paused")
+    assert (report["before"]["plan"], report["before"]["status"]) == ("pro", "active")
+
+
 # Erase --------------------------------------------------------------------------------------------
 
 
@@ -543,10 +794,29 @@ def test_an_erased_person_leaves_numbers_that_verify_and_again_changes_nothing(
     world.grant("1", -10, "b", description="Grace asked for it")
     world.grant("2", 5, "c", description="Another person")
     erase_1 = ("--user-id", "1", "--subject", "auth0|1", "--yes", "--json")
+    for customer, user_id in (("cus_1", "1"), ("cus_2", "1"), ("cus_3", "2")):
+        world.services.stripe.learn(customer, Customer(user_id))
     ran = terminal.run(erase.main, *erase_1)
     assert ran.status == 0
-    assert ran.facts["texts_erased"] == 2
-    assert ran.facts["subscription_removed"] is True
+    assert (
+        "About to erase for good the subscription, with its address, 1 records of edits of it, who "
+        "they are to Stripe (2 customers), and the texts of 2 of 2 ledger entries of user 1, whose "
+        "ledger balance of 20 credits stays; nobody can undo it.\n"
+    ) in ran.said
+    assert (
+        "Erased the subscription, 1 records of edits and the texts of 2 entries of user 1; the "
+        "ledger is right.\n"
+    ) in ran.said
+    assert ran.facts == {
+        "dry_run": False,
+        "user_id": "1",
+        "subscription_removed": True,
+        "edits_removed": 1,
+        "customers_removed": 2,
+        "texts_erased": 2,
+    }
+    owners = [world.services.stripe.customer(f"cus_{number}").user_id for number in (1, 2, 3)]
+    assert owners == [None, None, "2"]
     assert world.summary("1") == [("manual", 30, 30), ("manual", -10, 20)]
     assert world.services.subscriptions.find("1") is None
     kept = str(world.lines())
@@ -667,6 +937,8 @@ def test_an_export_has_the_markers_and_the_reversals_of_the_user_before_and_afte
     exports = [terminal.run(export.main, "--user-id", "1").facts]
     assert terminal.run(erase.main, "--user-id", "1", "--yes").status == 0
     exports.append(terminal.run(export.main, "--user-id", "1").facts)
+    erased = [any("erased" in line for line in exported["ledger"]) for exported in exports]
+    assert erased == [False, True]
     for exported in exports:
         assert {marker["user_id"] for marker in exported["markers"]} == own
         assert sorted(marker["number"] for marker in exported["markers"]) == [2, 3, 4, 5, 6, 7]
@@ -700,10 +972,34 @@ def test_an_erasure_that_was_interrupted_is_finished_by_the_next(
     world.grant("1", 40, "b")
     world.services.subscriptions.remove("1")
     assert next(world.services.ledger.erase("1"))
+    dry = terminal.run(erase.main, "--user-id", "1", "--dry-run").said
+    assert "Would erase for good no subscription, 1 records of edits of it, and the texts" in dry
+    assert "Nothing was erased." in dry
+    world.services.settings = world.services.settings._replace(stripe_table="")  # an old release
     ran = terminal.run(erase.main, "--user-id", "1", "--yes", "--json")
     assert (ran.status, ran.facts["texts_erased"]) == (0, 1)
     assert ran.facts["edits_removed"] == 1
+    assert "Erased 1 records of edits and the texts of 1 entries of user 1" in ran.said
     assert "Goodwill" not in str(world.lines())
+
+
+def test_whatever_there_is_of_a_person_is_erased_by_itself(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe("1")
+    assert len(list(world.services.edits.erase("1"))) == 1
+    world.subscribe("2")
+    world.services.subscriptions.remove("2")
+    world.services.stripe.learn("cus_3", Customer("3"))
+    for user_id, erased in (
+        ("1", "subscription_removed"),
+        ("2", "edits_removed"),
+        ("3", "customers_removed"),
+    ):
+        ran = terminal.run(erase.main, "--user-id", user_id, "--yes", "--json")
+        assert (ran.status, ran.facts[erased]) == (0, 1)
+        again = terminal.run(erase.main, "--user-id", user_id, "--yes", "--json")
+        assert (again.status, again.facts[erased]) == (0, 0)
 
 
 def test_an_erasure_that_was_interrupted_after_the_subscription_removes_its_edits(
@@ -779,6 +1075,8 @@ def test_nothing_changes_in_a_dry_run_when_nobody_is_there_or_when_the_person_sa
         declined = terminal.run(main, *words)
         assert declined.status == 1
         assert "nothing was changed" in declined.said
+        assert "About to " in declined.said
+        assert (unasked.printed, declined.printed) == ("", "")
     assert world.lines() == before
     assert world.services.subscriptions.find("1") is not None
     assert terminal.functions.events == []
@@ -790,17 +1088,97 @@ def test_a_typed_yes_is_enough(world: World, terminal: Terminal) -> None:
     world.subscribe()
     world.grant("1", 30, "a")
     terminal.answer = "y"
-    assert terminal.run(void.main, *VOID, "--batch", "1").status == 0
+    ran = terminal.run(void.main, *VOID, "--batch", "1")
+    assert (ran.status, ran.printed) == (0, "")
     assert world.balance() == 0
 
 
+def test_a_command_reaches_the_stage_and_the_region_that_are_named_and_no_other_stage(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached: list[tuple[str, str | None]] = []
+    reach_of_world = reach.reach
+
+    def reaches(stage: str, region: str | None) -> reach.Reach:
+        reached.append((stage, region))
+        return reach_of_world(stage, region)
+
+    monkeypatch.setattr(reach, "reach", reaches)
+    assert terminal.run(redrive.main).status == 0
+    assert terminal.run(redrive.main, "--stage", "prod", "--region", "eu-west-3").status == 0
+    ran = terminal.run(redrive.main, "--stage", "prodd")
+    assert (ran.status, "There is no stage 'prodd'" in ran.said) == (1, True)
+    assert reached == [("local", None), ("prod", "eu-west-3")]
+
+
+@pytest.mark.parametrize(
+    "error", [stacks.NotRunningError("Start one: make up"), session.AwsError("No [/region]"), BUSY]
+)
+def test_a_stage_out_of_reach_is_said_in_one_line_on_standard_error(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def out_of_reach(*_: object) -> Any:
+        raise error
+
+    monkeypatch.setattr(reach, "reach", out_of_reach)
+    ran = terminal.run(redrive.main, "--json")
+    assert (ran.status, ran.printed) == (1, "")
+    assert ran.said == f"error: {session.words(error)}\n"
+
+
+def test_what_is_begun_for_each_is_told_in_their_order_whatever_ends_first(
+    world: World, terminal: Terminal
+) -> None:
+    world.services.threads = 2
+    is_second_done = Event()
+
+    def do(name: str) -> str:
+        if name == "ü":
+            assert is_second_done.wait(10)
+        else:
+            is_second_done.set()
+        if name == "bad":
+            raise BUSY
+        return name.upper()
+
+    repair = Repair("local", Console(file=io.StringIO()))
+    assert terminal.world is world
+    assert list(repair.each("Doing", ["ü", "bad", "c"], do).items()) == [
+        ("ü", "Ü"),
+        ("bad", BUSY),
+        ("c", "C"),
+    ]
+
+
+def test_ctrl_c_begins_nothing_more_and_says_that_the_same_command_finishes_it(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for user_id in ("1", "2", "3"):
+        world.subscribe(user_id)
+    world.now = at("2026-02-03T12:00:00Z")
+    ctrl_c = CtrlC(monkeypatch, command)
+    monkeypatch.setattr(allocate.Allocating, "post", lambda _, user_id: ctrl_c.work(user_id))
+    ran = terminal.run(allocate.main, *FEBRUARY, "--zone", "Europe/Paris", "--yes", "--json")
+    assert (ran.status, ran.printed) == (130, "")
+    assert "Run the same command again to finish what it began." in ran.said
+    assert len(ctrl_c.begun) <= 2, "it went on after Ctrl-C"
+
+
+def test_a_table_shows_texts_as_they_are_and_numbers_on_the_right(terminal: Terminal) -> None:
+    shown = io.StringIO()
+    repair = Repair("local", Console(file=shown, width=60))
+    repair.show("Some", ("user", "#credits"), [("[b]Zoë[/b]", 1_234_567), ("2", 5)])
+    lines = shown.getvalue().splitlines()
+    assert lines[0].strip() == "Some"
+    assert [line for line in lines if line.startswith(("┃", "│"))] == [
+        "┃ user       ┃   credits ┃",
+        "│ [b]Zoë[/b] │ 1,234,567 │",
+        "│ 2          │         5 │",
+    ]
+    assert terminal.refused(export.main, "--user-id", "1", "--yes").count("--yes") == 1
+
+
 # When something goes wrong on the way -------------------------------------------------------------
-
-BUSY = ClientError({"Error": {"Code": "ServiceUnavailable", "Message": "try again"}}, "Request")
-
-
-def refuses(*_: object, **__: object) -> Any:
-    raise BUSY
 
 
 def in_queue(world: World, name: str) -> int:
@@ -809,6 +1187,14 @@ def in_queue(world: World, name: str) -> int:
     url = world.queue_url(name)
     counts = world.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     return sum(int(count) for count in counts.values())
+
+
+A_MESSAGE = {
+    "MessageId": "m-1",
+    "ReceiptHandle": "h",
+    "Body": "b",
+    "Attributes": {"SentTimestamp": "1767225600123", "ApproximateReceiveCount": "1"},
+}
 
 
 def test_a_redrive_that_cannot_send_deletes_nothing(
@@ -820,6 +1206,12 @@ def test_a_redrive_that_cannot_send_deletes_nothing(
     ran = terminal.run(redrive.main, "--queue", "allocations", "--yes")
     assert (ran.status, "ServiceUnavailable" in ran.said) == (1, True)
     assert in_queue(world, "allocations-dlq") == 3, "messages were deleted that were never sent"
+    none = {"Failed": [{"Id": "0", "Code": "TooMuch", "SenderFault": False}]}
+    monkeypatch.setattr(world.sqs, "send_message_batch", lambda **_: none)
+    monkeypatch.setattr(redrive.DeadLetters, "_receive", lambda *_, **__: [A_MESSAGE])
+    ran = terminal.run(redrive.main, "--queue", "allocations", "--yes")
+    assert (ran.status, "SQS does not take the messages: " in ran.said) == (1, True), ran.said
+    assert "TooMuch" in ran.said
 
 
 def test_what_sqs_does_not_take_stays_a_dead_letter_and_is_not_counted_as_moved(
@@ -905,7 +1297,9 @@ class Logs:
         return {"events": [{"message": self.pages[page - 1]}], **more}
 
 
-@pytest.mark.parametrize("queue", ["sweeps", "allocations", "expiries", "notifications", "checks"])
+@pytest.mark.parametrize(
+    "queue", ["sweeps", "allocations", "expiries", "notifications", "checks", "events"]
+)
 def test_why_a_message_failed_is_the_last_its_own_reader_says_of_it(queue: str) -> None:
     functions = resources_document()["Resources"]
     (reader,) = [
@@ -930,6 +1324,27 @@ def test_why_a_message_failed_is_the_last_its_own_reader_says_of_it(queue: str) 
     }
     assert logs.asked[0].items() >= asked.items()
     assert [request.get("nextToken") for request in logs.asked][1:] == ["page 1"]
+
+
+@pytest.mark.parametrize(
+    ("functions", "said"),
+    [
+        ({}, "not known"),
+        ({"allocate-accounts": "f"}, "its log could not be read: .*ServiceUnavailable.*"),
+    ],
+)
+def test_a_log_that_cannot_be_read_or_says_nothing_keeps_nobody_from_a_redrive(
+    functions: dict[str, str], said: str
+) -> None:
+    logs = SimpleNamespace(filter_log_events=refuses)
+    queues = {"allocations-dlq": "http://dead"}
+    reach = SimpleNamespace(queues=queues, functions=functions, client=lambda _service: logs)
+    dead = redrive.DeadLetters(cast("Repair", SimpleNamespace(reach=reach)), "allocations")
+    message = {"MessageId": "m-1", "Attributes": {"SentTimestamp": "1767225600123"}}
+    assert re.fullmatch(said, dead.why(message))
+    logs.filter_log_events = lambda **_: {"events": []}
+    if functions:
+        assert dead.why(message).startswith("not in the log of f: it died or ran out of time")
 
 
 def test_an_allocation_that_fails_for_one_is_told_and_the_others_are_granted(
@@ -988,6 +1403,22 @@ def test_what_is_granted_is_posted_by_the_clock_of_that_moment_not_of_the_questi
     assert entry.posted_at == at("2026-02-03T15:00:00Z")
 
 
+def test_what_somebody_else_has_granted_since_the_question_is_told_as_granted_before(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe()
+    world.now = at("2026-02-03T12:00:00Z")
+
+    def meanwhile(*_: object) -> bool:
+        world.allocate_at(MIDNIGHT)
+        return True
+
+    monkeypatch.setattr(Repair, "is_agreed", meanwhile)
+    ran = terminal.run(allocate.main, *FEBRUARY, "--user-id", "1")
+    assert (ran.status, world.balance()) == (0, 500)
+    assert "Granted: 0 credits in 0 allocations, to 0 of 1 users. Nothing: 1 allocated" in ran.said
+
+
 def test_a_tick_that_fails_does_not_keep_the_later_ones_from_being_replayed(
     world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1043,7 +1474,19 @@ def test_an_export_has_all_mails_however_many_and_says_what_it_cannot_read(
     damage_subscription(without("plan"), "1")
     ran = terminal.run(export.main, "--user-id", "1")
     assert (ran.status, "1 items cannot be read" in ran.said) == (1, True), ran.said
-    assert ran.facts["subscription"]["stored"]["timezone"] == "Europe/Paris"
+    for name, value in (("debt", {"N": "-5"}), ("share", {"N": "0.5"}), ("new", {"BOOL": True})):
+        damage_subscription(having(name, value))
+    damage_entry(without("body"), number=2)
+    damage("mails", {"id": {"S": record_id("manual 1-3")}}, without("status"))
+    ran = terminal.run(export.main, "--user-id", "1")
+    assert (ran.status, "3 items cannot be read" in ran.said) == (1, True), ran.said
+    found = ran.facts["subscription"]
+    assert (found["unreadable"], found["stored"]["timezone"]) == ("plan is missing", "Europe/Paris")
+    assert [found["stored"][name] for name in ("debt", "share", "new")] == [
+        *(-5, {"N": "0.5"}, {"BOOL": "True"})
+    ]
+    assert ["unreadable" in line for line in ran.facts["ledger"]] == [False, True, *[False] * 3]
+    assert ["unreadable" in mail for mail in ran.facts["mails"]] == [False, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -1092,6 +1535,8 @@ def test_every_subject_of_a_person_is_erased(world: World, terminal: Terminal) -
     world.subscribe()
     for number, actor in enumerate(("grace", "hopper", "ada")):
         world.grant("1", 10, f"key-{number}", actor=actor)
-    words = ("--user-id", "1", "--subject", "grace", "--subject", "hopper", "--yes")
-    assert terminal.run(erase.main, *words).status == 0
-    assert [entry.actor for entry in world.history()] == [ERASED, ERASED, "ada"]
+    name = "x" * 500  # longer than a subject of a token, and as a typed name long enough
+    world.grant("1", 10, "key-3", actor=name)
+    words = ("--user-id", "1", "--subject", "grace", "--subject", "hopper", "--subject", name)
+    assert terminal.run(erase.main, *words, "--yes").status == 0
+    assert [entry.actor for entry in world.history()] == [ERASED, ERASED, "ada", ERASED]

@@ -1,5 +1,6 @@
 """A shadow spends what the old system let users spend: as it was then, and once."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -13,7 +14,8 @@ from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
 from infra.commands.usages import main
 from infra.deployment import stage_services
-from infra.imports import usages
+from infra.imports import movements, usages
+from infra.imports.csv_file import UnreadableFileError
 from tests.aws.damage import damage_entry, damage_subscription, without
 from tests.aws.repair import Ran, Terminal
 from tests.aws.world import World, at
@@ -104,8 +106,15 @@ def test_the_usages_of_a_file_are_spent_as_they_were_and_nothing_else_of_it(
 def test_the_rows_of_a_user_are_spent_in_the_order_of_their_instants(
     month: World, spend: Spend
 ) -> None:
-    assert spend(REPORT, CLICK).status == 0
-    assert lines(month) == SPENT
+    """By the instants that they name, in whatever zone."""
+    first = "u-5,1,2026-02-04T00:00:00+14:30,usage,-1,"
+    assert spend(REPORT, CLICK.replace("Z,usage", "Z ,usage"), first).status == 0
+    assert lines(month) == [
+        FEBRUARY,
+        ("usage", -1, 99, "02-03T09:30", "02-03T09:30"),
+        ("usage", -10, 89, "02-03T10:00", "02-03T10:00"),
+        ("usage", -20, 69, "02-04T10:00", "02-04T10:00"),
+    ]
 
 
 def test_what_comes_after_a_later_entry_is_posted_with_it_and_says_when_it_was(
@@ -119,6 +128,10 @@ def test_what_comes_after_a_later_entry_is_posted_with_it_and_says_when_it_was(
         ("manual", 30, 30, "03-05T12:00", "03-05T12:00"),
         ("usage", -10, 20, "03-05T12:00", "02-03T10:00"),
     ]
+    assert "0 spent, 1 spent before" in spend(CLICK).said
+    otherwise = " ".join(spend(CLICK.replace("Click", "Tap")).said.split())
+    assert "│ description │ 'Tap'" in otherwise
+    assert "of user 1, 2026-02-03T10:00:00Z, 'Click'" in otherwise
 
 
 def test_the_same_file_again_changes_nothing(month: World, spend: Spend) -> None:
@@ -166,6 +179,18 @@ def test_what_is_not_covered_is_refused_whole_and_saved_and_holds_up_no_other(
     again = spend(*ROWS, MUCH)
     assert "0 spent, 3 spent before, 1 refused" in again.said
     assert lines(month) == SPENT
+
+
+def test_whatever_was_refused_of_whomever_is_saved_in_the_order_of_the_file(
+    month: World, spend: Spend, tmp_path: Path
+) -> None:
+    rows = [MUCH, MUCH.replace("u-9,1", "u-8,2").replace("-91", "-101"), MUCH.replace("u-9", "u-7")]
+    ran = spend(*rows, CLICK)
+    assert "1 spent, 0 spent before, 3 refused" in ran.said
+    assert re.findall(r"^│ (\d) ", ran.said, re.MULTILINE) == ["2", "3", "4"]
+    saved = "\n".join((HEADER, *rows, ""))
+    assert (tmp_path / "moves.refused.csv").read_text() == saved
+    assert lines(month) == SPENT[:2]
 
 
 def test_what_was_refused_is_spent_from_its_own_file_once_there_is_enough(
@@ -216,6 +241,12 @@ def test_a_failure_holds_up_the_later_rows_of_its_user_alone(month: World, spend
         ("u-7,1,2026-02-03T10:00:00Z,usage,1,", "amount", "must be negative"),
         ("u-7,1,2026-03-05T12:05:01Z,usage,-1,", "at", "must not be ahead of the clock"),
         ("u-7,1,2026-02-03T10:00:00Z,used,-1,", "kind", "adjustment"),
+        ("u-7,1,2026-02-03T10:00:00Z,expiration,1,", "amount", "must be negative"),
+        ("u-7,1,2026-02-03T10:00:00Z,purchase,-1,", "amount", "must be positive"),
+        ("u-7,1,2026-02-03T10:00:00Z,allocation,-1,", "amount", "must be positive"),
+        ("u-7,1,2026-02-03T10:00:00Z,usage,-0,", "amount", "must be a whole number"),
+        ("u-7,1,2026-02-03T10:00:00Z,usage,-٣,", "amount", "must be a whole number"),
+        (f"u-7,1,2026-02-03T10:00:00Z,usage,-{'1' * 5_000},", "amount", "must be a whole number"),
     ],
 )
 def test_a_wrong_row_is_named_and_nothing_is_spent(
@@ -243,7 +274,9 @@ def test_without_its_wrong_rows_the_file_is_spent(
 def test_a_usage_that_cannot_be_compared_is_named(spend: Spend) -> None:
     spend(CLICK)
     damage_entry(without("body"), number=2)
-    assert "what is stored cannot be read" in spend(CLICK).said
+    said = spend(CLICK).said
+    assert "what is stored cannot be read" in said
+    assert "│ reference │ 'u-1'" in said
 
 
 def test_a_user_who_is_gone_meanwhile_is_not_said_to_have_too_little(month: World) -> None:
@@ -265,6 +298,20 @@ def test_nothing_is_posted_ahead_of_the_clock(month: World, spend: Spend) -> Non
     month.now = at("2026-03-06T12:00:00Z")
     assert spend("u-7,1,2026-03-06T12:05:00Z,usage,-1,").status == 0
     assert lines(month)[-1][3:] == ("03-06T12:00", "03-06T12:00")
+
+
+def test_movements_are_read_in_the_order_of_their_instants_then_of_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = at("2026-03-05T12:00:00Z")
+    same = [CLICK.replace("u-1", name) for name in ("z", "a")]
+    text = "\n".join((HEADER, REPORT, *same, OTHER))
+    monkeypatch.setattr(movements, "MOST_MOVEMENTS", 4)
+    found = movements.read(movements.check(text, now).good, now)
+    assert [each.reference for each in found] == ["z", "a", "u-3", "u-2"]
+    assert [each.description for each in found] == ["Click", "Click", "Export", ""]
+    with pytest.raises(UnreadableFileError, match="has 5 lines, and 4 are the most allowed"):
+        movements.check(f"{text}\n", now)
 
 
 @pytest.mark.parametrize("shadow", ["off", "2026-03-01T00:00:00Z", None])
