@@ -43,7 +43,7 @@ def decode(listing: str, cursor: str | None, form: str) -> str | None:
 
 def parse_cursor(field: str, value: object) -> str:
     """A text that may be a cursor; `decode` checks whether it is one."""
-    if isinstance(value, str) and len(value) <= LONGEST_CURSOR:
+    if isinstance(value, str) and 0 < len(value) <= LONGEST_CURSOR:
         return value
     raise InvalidInput.of(field, "must be the next_cursor of the page before")
 
