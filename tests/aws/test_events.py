@@ -9,7 +9,7 @@ from botocore.exceptions import ReadTimeoutError
 
 from chalicelib.domain.events import CreditEvent, EventName
 from chalicelib.event_bus import EventBus
-from chalicelib.observability import SERVICE
+from chalicelib.observability import SERVICE, correlated
 from chalicelib.operations import on_request
 from chalicelib.settings import STILL_A_SHADOW
 from infra.commands import events
@@ -77,6 +77,17 @@ def test_every_entry_is_told_of_on_the_stages_bus_with_its_crossings(world: Worl
         assert event.time == entry.posted_at
         told = CreditEvent(EventName(event.name), event.time, event.detail)
         assert problems_of(delivered(told)) == []
+
+
+def test_an_event_and_an_email_can_be_followed_to_the_request_that_made_their_entry(
+    world: World,
+) -> None:
+    with correlated("of-the-request"):
+        world.grant("1", 50, "a")
+    with correlated("of-the-stream"):
+        world.queue_mails()
+    bodies = [*world.take("events"), *world.take("notifications")]
+    assert [json.loads(body)["correlation_id"] for body in bodies] == ["of-the-request"] * 3
 
 
 def test_a_stage_that_sends_no_events_queues_none() -> None:

@@ -60,7 +60,9 @@ def test_a_request_in_the_name_of_scheduled_work_is_refused_and_writes_nothing(
     assert refused["code"] == "invalid_input"
     (wrong,) = refused["errors"]
     assert wrong["field"] == "actor"
-    assert wrong["message"].startswith("must say who asks, and not a name that the ledger itself uses; is ")
+    assert wrong["message"].startswith(
+        "must say who asks, and not a name that the ledger itself uses; is "
+    )
     assert world.history("42") == []
 
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from chalicelib.domain.errors import Contention, Unreadable
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.product import Product
 from tests.aws.api import NOBODY, Api
@@ -100,6 +101,22 @@ def test_the_link_of_an_erased_user_gets_the_same_calm_answer_as_any_other_each_
         assert of_erased[1].text == of_other[1].text
         assert "You will get no more emails" in of_erased[1].text
     assert world.services.subscriptions.find("1") is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [(Contention("others keep winning"), 409), (Unreadable("subscription", "user 1", "torn"), 500)],
+)
+def test_nobody_is_told_that_emails_end_while_they_do_not(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch, fault: Exception, status: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise fault
+
+    world.subscribe()
+    monkeypatch.setattr(type(world.services.subscriptions), "change", fail)
+    reply = api.post(path(world, None), NOBODY)
+    assert (reply.status, "You will get no more emails" in reply.text) == (status, False)
 
 
 def test_the_pages_are_in_the_language_of_the_users_emails_and_of_their_family(

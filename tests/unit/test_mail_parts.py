@@ -483,7 +483,9 @@ def test_what_expired_is_told_batch_by_batch_in_the_local_dates_of_each() -> Non
     utc = granted(honolulu, 500, "UTC", None, hours=19)
     expired = ledger.expire(Account("42", utc), JANUARY + timedelta(days=60))
     assert expired is not None
-    assert facts.of_expiration(expired, {1: tokyo, 2: honolulu}) == {
+    # The first was posted late: it counts since when it was granted.
+    late = replace(tokyo, posted_at=tokyo.posted_at + timedelta(days=3))
+    assert facts.of_expiration(expired, {1: late, 2: honolulu}) == {
         "amount": 37,
         "told_on": date(2026, 3, 11),
         "last_day": date(2026, 1, 30),
