@@ -146,11 +146,22 @@ class Hearing(Life):
         return sorted({*found})
 
     def _expect_addresses(self, event: Event) -> None:
-        """Whom Stripe has brought without an address is given one."""
+        """A user whom Stripe has brought without an address is given one, when it is news."""
         customer = _customer_of(event)
-        for email in self._emails_of(customer) if customer else ():
-            edit = Edit(customer.user, _given(email, self.instant))  # type: ignore[union-attr]
-            self.oracle.edits.append(edit)
+        if customer is None or not self._may_bring_address(event, customer):
+            return
+        for email in self._emails_of(customer):
+            self.oracle.edits.append(Edit(customer.user, _given(email, self.instant)))
+
+    def _may_bring_address(self, event: Event, customer: Customer) -> bool:
+        """Other news of a customer must not undo that their user has taken the address away."""
+        stored = self._stored(customer)
+        is_registration = isinstance(event.about, Contract)
+        return (
+            is_registration
+            or "user_id" not in stored
+            or bool(event.email and "email" not in stored)
+        )
 
     def _expect_of_payment(self, event: Event, payment: Payment) -> None:
         if event.buys:

@@ -100,6 +100,12 @@ def _moves(_: Any, self: Customer, said: Customer) -> Customer:
     return Customer(said.user_id or self.user_id, said.email or self.email)
 
 
+@bug(webhook, "_give_news")
+def _again(_: Any, services: Any, __: Customer, customer: Customer, event: Any) -> None:
+    """An address that a user took away comes back with other news of their customer."""
+    webhook._give_address(services, customer, event)
+
+
 @bug(webhook, "_learn")
 def _only_news(_: Any, services: Any, customer_id: str, said: Any, event: Any) -> Any:
     """An address that was learned by a process that died is never given."""

@@ -205,12 +205,19 @@ class Record:
         return customer
 
     def tell_of(
-        self, customer: Customer, now: datetime, email: str | None, user: str | None, kind: str
+        self,
+        customer: Customer,
+        now: datetime,
+        email: str | None,
+        user: str | None,
+        kind: str,
+        language: str | None = None,
     ) -> Event:
         metadata = {"user_id": user} if user else {}
         person = payloads.customer(
             self.version, id=customer.id, created=now, email=email, metadata=metadata
         )
+        person["preferred_locales"] = [language] if language else []
         is_wrong = user not in (None, customer.user)
         return self.tell(kind, person, now, customer, email=email, is_wrong=is_wrong)
 

@@ -62,9 +62,16 @@ class Shop:
         self.told([self.of(customer, email)])
         return customer
 
-    def of(self, customer: Customer, email: str | None, user: str = "") -> Event:
+    def of(
+        self,
+        customer: Customer,
+        email: str | None,
+        user: str = "",
+        language: str | None = None,
+    ) -> Event:
         user = user or customer.user
-        return self.record.tell_of(customer, self.now, email, user, "customer.updated")
+        kind = "customer.updated"
+        return self.record.tell_of(customer, self.now, email, user, kind, language)
 
     def contract(self, customer: Customer, price: str = PRO, status: str = "active") -> Contract:
         begun = self.now.replace(microsecond=0)
@@ -148,6 +155,11 @@ def customers(shop: Shop) -> None:
     shop.contract(eva)
     shop.told(shop.wait()[1:], trouble(Fault.MEANWHILE, EDIT))
     shop.told(shop.wait())
+    # She takes it away, and speaks another language later.
+    shop.later()
+    shop.life.changed("eva", "an address is taken away", ("email", None), [])
+    shop.later()
+    shop.told([shop.of(eva, None, language="de")])
 
 
 def payments_by_two_routes(shop: Shop) -> None:
@@ -223,6 +235,7 @@ STORIES: dict[Story, tuple[str, ...]] = {
     customers: (
         "a customer moves to another user by a later event",
         "an address that was learned by a process that died is never given",
+        "an address that a user took away comes back with other news of their customer",
     ),
     payments_by_two_routes: (
         "a payment buys once for each event that tells of it",
