@@ -46,10 +46,19 @@ test("whoever looks at the page again sees what was done elsewhere", async () =>
   assert.equal(words(page.querySelector(".credits-balance")), "100 available");
   await look("visible");
   assert.equal(words(page.querySelector(".credits-balance")), "60 available");
-  const { version } = storeOf(ledger.client).state;
+  const other = new FakeLedger(7);
+  await rerender(
+    <CreditsProvider client={other.client} locale="en">
+      <CreditsCard />
+    </CreditsProvider>,
+  );
+  other.post("usage", -2);
+  await look("visible");
+  assert.equal(words(page.querySelector(".credits-balance")), "5 available");
+  const { version } = storeOf(other.client).state;
   unmount();
   await look("visible");
-  assert.equal(storeOf(ledger.client).state.version, version, "nobody asks any more");
+  assert.equal(storeOf(other.client).state.version, version, "nobody asks any more");
 });
 
 // --- The hooks -----------------------------------------------------------------------------------------
