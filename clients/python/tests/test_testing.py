@@ -149,6 +149,22 @@ def test_what_is_held_is_used_by_its_capture_alone(fake: FakeCredits) -> None:
     assert (captured.captured, captured.released, captured.new_balance) == (7, 0, 0)
 
 
+def test_a_hold_that_was_released_is_not_captured(fake: FakeCredits) -> None:
+    hold = fake.hold("1", 4, "Crawl", key="h")
+    released = hold.release()
+    for _ in range(2):
+        with pytest.raises(HoldEnded) as refused:
+            hold.capture(4)
+        ended = refused.value
+        assert (ended.ended, ended.transaction_id) == ("released", released.transaction_id)
+
+
+def test_a_description_has_five_hundred_letters_at_most(fake: FakeCredits) -> None:
+    assert fake.use("1", 1, "x" * 500, key="u").new_balance == 9
+    with pytest.raises(InvalidInput, match="description: must be a text that is not blank, of at"):
+        fake.use("1", 1, "x" * 501, key="v")
+
+
 def test_a_hold_lasts_thirty_days_at_most(fake: FakeCredits) -> None:
     longest = 30 * 24 * 3600
     hold = fake.hold("1", 4, "Crawl", key="h", expires_in_seconds=longest)
@@ -188,6 +204,10 @@ def test_of_several_usages_the_new_ones_are_charged_and_only_all_the_old_are_a_r
 
     assert (charge(1).amount, charge(1, 2).amount, charge(2, 1).amount) == (1, 2, 0)
     assert fake.balance("1").available_balance == 7
+    fake.grant("1", 9)
+    assert charge(2, 4, 5).amount == 9
+    texts = [line.description for line in fake.history("1", type="usage")]
+    assert texts == ["Lead 4 and 1 more", "Lead 2", "Lead 1"]
     headers = []
     for items in ([3, 1], [3]):
         leads = [{"key": f"lead-{n}", "amount": n, "description": f"Lead {n}"} for n in items]
