@@ -1343,7 +1343,12 @@ def test_changes_that_are_never_computed_are_waited_for_a_while_and_asked_for_se
 ) -> None:
     pauses: list[float] = []
     sleep = clock.sleep
-    monkeypatch.setattr(clock, "sleep", lambda seconds: [pauses.append(seconds), sleep(seconds)])
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(clock, "sleep", pause)
     aws = Recorder(change_set={"Status": "CREATE_IN_PROGRESS"})
     says = r"^Waited 300 s for the change set of stack credits-prod, in vain\.$"
     with pytest.raises(DeployError, match=says):
