@@ -872,6 +872,7 @@ def test_a_command_goes_by_the_plans_that_are_deployed_not_by_those_of_the_check
             'TokenIsuer = "https://a.example"',
             "TokenIsuer is no parameter; did you mean TokenIssuer",
         ),
+        ("RunbookURL = 1", "RunbookURL is no parameter; did you mean RunbookUrl?"),
         ("Stage = 1", "Stage is no parameter; "),
         ('Zzz = ""', "Zzz is no parameter; the parameters are TokenIssuer, TokenAudience, "),
         ('TokenIssuer = "a.example"', "TokenIssuer must be of the form https?://\\S+; is 'a.exam"),
