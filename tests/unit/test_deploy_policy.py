@@ -196,7 +196,7 @@ def test_the_region_of_this_machine_is_what_it_was_after_a_template_was_transfor
 def packaged() -> dict[str, Any]:
     properties = {"CodeUri": "s3://bucket/code.zip", "Handler": "app.api", "Runtime": "python3.11"}
     function = {"Type": "AWS::Serverless::Function", "Properties": properties}
-    return {"Transform": "AWS::Serverless-2016-10-31", "Resources": {"Api": function}}
+    return {"Globals": {"Function": {"Timeout": 5}}, "Resources": {"Api": function}}
 
 
 def test_the_policies_of_a_stage_are_numbered_from_one() -> None:
