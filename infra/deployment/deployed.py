@@ -31,14 +31,17 @@ class Deployment:
 def describe(stage: str, client: Clients, *, changed: bool = False) -> Deployment:
     """Looks up a deployed stage.
 
-    Raises `DeployError` when there is no such stack.
+    Raises `DeployError` when there is no such stack, or none that was ever made.
     """
     name = stack_name(stage)
     with told():
         description = describe_stack(client("cloudformation"), name)
-    if description is None:
-        raise DeployError(f"There is no stack {name}. Deploy it first: make deploy STAGE={stage}")
-    outputs = {item["OutputKey"]: item["OutputValue"] for item in description.get("Outputs", [])}
+    if description is None or not description.get("Outputs"):
+        # A stack that failed, or is not made yet, has none.
+        what = f"Stack {name} is {description['StackStatus']}" if description else None
+        what = what or f"There is no stack {name}"
+        raise DeployError(f"{what}. Deploy it first: make deploy STAGE={stage}")
+    outputs = {item["OutputKey"]: item["OutputValue"] for item in description["Outputs"]}
     return Deployment(
         stack=name,
         stage=stage,

@@ -65,7 +65,7 @@ def _problem_of(name: str, value: object, declared: Mapping[str, Json]) -> str |
 
 
 def _not_a_number(rule: Json, value: Any) -> str | None:
-    least, most = rule.get("MinValue", 0), rule.get("MaxValue", _LARGEST_NUMBER)
+    least, most = rule["MinValue"], rule.get("MaxValue", _LARGEST_NUMBER)
     # Not isinstance: to Python, true is the number 1.
     fits = type(value) in (int, float) and least <= value <= most
     return None if fits else f"a number from {least} to {most:,}, without quotes"
@@ -77,9 +77,10 @@ def _not_a_text(rule: Json, value: Any) -> str | None:
     if "AllowedValues" in rule and value not in rule["AllowedValues"]:
         return f"one of {', '.join(rule['AllowedValues'])}"
     # An empty value of a required parameter gets its own message.
-    if value and not re.fullmatch(rule.get("AllowedPattern", r"(?s).*"), value):
-        return f"of the form {rule['AllowedPattern']}"
-    return None
+    pattern = rule.get("AllowedPattern")
+    return (
+        f"of the form {pattern}" if value and pattern and not re.fullmatch(pattern, value) else None
+    )
 
 
 def check_parameters(stage: str, parameters: Mapping[str, str], region: str) -> None:

@@ -377,7 +377,7 @@ class Stack:
 
     def _newest_events(self) -> set[str]:
         """The ids of the newest page of events."""
-        return {event["EventId"] for event in next(self._pages_of_events(self._name), [])}
+        return {event["EventId"] for event in next(self._pages_of_events(self._name))}
 
     def _new_events(self, seen: set[str], stack: str) -> list[dict[str, Any]]:
         """The events not seen before, oldest first.

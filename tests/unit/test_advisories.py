@@ -78,6 +78,7 @@ def found(folder: Path, *documents: Any, packages: dict[str, str] | None = None)
             False,
         ),
         ("2", [{"introduced": "0"}, {"fixed": "2"}, {"introduced": "2"}], True),
+        ("2", [{"introduced": "0"}, {"introduced": "2"}, {"fixed": "2"}], True),
         ("1.17.0", [{"introduced": "0"}, {"fixed": "1.17"}, {"limit": "9"}], False),
     ],
 )
@@ -152,6 +153,9 @@ def test_one_weakness_is_told_once_for_all_its_advisories(tmp_path: Path) -> Non
         document(both, id="GHSA-1", aliases=["CVE-1"]),
         document(both, id="PYSEC-2", aliases=None),
         document(both, id="PYSEC-1", aliases=["CVE-1", "GHSA-1"]),
+        # A weakness of many names: no advisory has all of them.
+        document(both, id="PYSEC-3", aliases=["PYSEC-2", "CVE-3"]),
+        document(both, id="CVE-3"),
         document(affected([{"introduced": "0"}], name="five"), id="CVE-1"),
     ]
     packages = SIX | {"five": "5"}

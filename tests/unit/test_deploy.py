@@ -32,6 +32,7 @@ from infra.deployment import (
     plan_changes,
     retained,
     rollback,
+    shadows,
     stack,
 )
 from infra.deployment.deployed import describe
@@ -169,8 +170,8 @@ class Aws:
                 return
             if name == "list_stack_resources":
                 made = {"ResourceType": "AWS::SQS::Queue", "ResourceStatus": "CREATE_COMPLETE"}
-                listed = [{"LogicalResourceId": each} | made for each in self.resources]
-                yield {"StackResourceSummaries": listed}
+                for each in self.resources:  # one a page
+                    yield {"StackResourceSummaries": [{"LogicalResourceId": each} | made]}
                 return
             if self.executed:
                 self.reach()
@@ -253,6 +254,24 @@ def test_a_stack_that_stays_failed_ends_the_deployment_at_once_with_the_failure(
     with pytest.raises(StackFailedError, match=r"SweepsQueue .* there is one") as failed:
         aws.deploy()
     assert failed.value.status == "CREATE_FAILED"
+
+
+def test_a_stack_that_failed_and_is_gone_ends_the_deployment_at_once(clock: Clock) -> None:
+    class Gone(Aws):
+        def execute_change_set(self, **sent: Any) -> None:
+            super().execute_change_set(**sent)
+            self.status = None
+
+    with pytest.raises(StackFailedError, match="ended in UPDATE_FAILED"):
+        Gone(events=[event(1, "credits-prod", "UPDATE_FAILED")]).deploy()
+    assert clock.now < 60
+
+
+def test_an_update_is_over_only_when_what_it_replaced_is_removed() -> None:
+    aws = Aws(events=[event(1, "credits-prod", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")])
+    aws.events.append(event(2, "credits-prod", "UPDATE_COMPLETE"))
+    aws.deploy()
+    assert aws.has_changed
 
 
 def test_a_stack_that_failed_and_is_then_rolled_back_is_waited_for() -> None:
@@ -523,11 +542,12 @@ def test_when_it_is_not_known_whether_aws_has_begun_that_is_said(
 def test_what_is_under_way_is_waited_for_and_the_deployment_goes_on_from_there(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    aws = Aws(status="UPDATE_IN_PROGRESS")
+    # What failed in an earlier deployment is not told again.
+    aws = Aws(status="UPDATE_IN_PROGRESS", history=[event(-9, "Old", "UPDATE_FAILED", "long ago")])
 
     def pass_time(seconds: float) -> None:
         clock.now += seconds
-        if clock.now > 60 and not aws.history:
+        if clock.now > 60 and len(aws.history) == 1:
             aws.history.insert(0, event(-1, "A", "UPDATE_FAILED", "no such key"))
         elif clock.now > 70 and not aws.uploaded:
             aws.status = "UPDATE_ROLLBACK_COMPLETE"
@@ -596,6 +616,23 @@ def test_a_refusal_to_tell_of_a_stack_is_not_taken_for_its_absence() -> None:
 
     with pytest.raises(ClientError, match="AccessDenied"):
         describe_stack(Secretive(), "credits-prod")
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (None, "There is no stack credits-prod. Deploy it first: make deploy STAGE=prod"),
+        ("ROLLBACK_COMPLETE", "Stack credits-prod is ROLLBACK_COMPLETE. Deploy it first: make"),
+    ],
+)
+def test_a_stage_that_was_never_made_is_to_be_deployed_first(status: str | None, says: str) -> None:
+    class Unmade(Aws):
+        def describe_stacks(self, **asked: Any) -> dict[str, Any]:
+            (found,) = super().describe_stacks(**asked)["Stacks"]
+            return {"Stacks": [{key: found[key] for key in found if key != "Outputs"}]}
+
+    with pytest.raises(DeployError, match=f"^{re.escape(says)}"):
+        describe("prod", Unmade(status=status).client)
 
 
 def test_the_parts_of_a_stage_are_named_by_its_outputs() -> None:
@@ -749,6 +786,19 @@ def test_deployed_plans_with_a_mistake_do_not_stop_who_mends_them(
     assert aws.executed
 
 
+def test_a_first_deployment_tells_its_steps_and_that_it_makes_a_shadow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(PARAMETERS, "Shadow", "on")
+    made = [event(1, "credits-prod", "CREATE_COMPLETE")]
+    assert Aws(status=None, events=made).deploy() == [
+        f"Stage prod becomes a shadow: {shadows.IS_ONE}",
+        "Packaging stage prod ...",
+        "Uploading the Lambda archive (0.0 MB) ...",
+        "Changing stack credits-prod: 0 resources ...",
+    ]
+
+
 def test_a_mistake_in_the_plans_is_told_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "chalicelib").mkdir()
     file = tmp_path / "chalicelib" / "plans.toml"
@@ -822,6 +872,7 @@ def test_a_command_goes_by_the_plans_that_are_deployed_not_by_those_of_the_check
             'TokenIsuer = "https://a.example"',
             "TokenIsuer is no parameter; did you mean TokenIssuer",
         ),
+        ("RunbookURL = 1", "RunbookURL is no parameter; did you mean RunbookUrl?"),
         ("Stage = 1", "Stage is no parameter; "),
         ('Zzz = ""', "Zzz is no parameter; the parameters are TokenIssuer, TokenAudience, "),
         ('TokenIssuer = "a.example"', "TokenIssuer must be of the form https?://\\S+; is 'a.exam"),
@@ -1276,14 +1327,37 @@ def test_a_template_that_cloudformation_refuses_is_told_with_its_reason(reason: 
     assert not aws.executed
 
 
+def test_changes_are_shown_once_they_are_computed() -> None:
+    states = ["CREATE_PENDING", "CREATE_IN_PROGRESS", "CREATE_COMPLETE"]
+
+    class Slow(Recorder):
+        def describe_change_set(self, **_: Any) -> dict[str, Any]:
+            return {"Status": states.pop(0)}
+
+    aws = Slow(changes=[["Sweeps"]])
+    aws.deploy()
+    assert (states, aws.executed) == ([], True)
+
+
 def test_changes_that_are_never_computed_are_waited_for_a_while_and_asked_for_seldom(
-    clock: Clock,
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pauses: list[float] = []
+    sleep = clock.sleep
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(clock, "sleep", pause)
     aws = Recorder(change_set={"Status": "CREATE_IN_PROGRESS"})
     says = r"^Waited 300 s for the change set of stack credits-prod, in vain\.$"
     with pytest.raises(DeployError, match=says):
         aws.deploy()
     assert 300 <= clock.now < 304
+    last = pauses[-50:]
+    assert 1.5 <= min(last) < 2, "many that began together ask together"
+    assert 2.5 < max(last) <= 3
     assert 100 <= len(aws.sent_as("describe_change_set")) < 250
     assert not aws.executed
 
@@ -1377,13 +1451,20 @@ def test_all_that_was_left_is_imported_and_then_brought_to_the_template(
 
 
 @pytest.mark.parametrize(
-    ("status", "there"), [(None, []), ("UPDATE_COMPLETE", []), ("UPDATE_COMPLETE", ["Table"])]
+    ("status", "there", "left"),
+    [
+        (None, [], []),
+        ("UPDATE_COMPLETE", [], []),
+        ("UPDATE_COMPLETE", ["Table"], []),
+        (None, [], ["Table"]),
+    ],
 )
 def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
-    monkeypatch: pytest.MonkeyPatch, status: str | None, there: list[str]
+    monkeypatch: pytest.MonkeyPatch, status: str | None, there: list[str], left: list[str]
 ) -> None:
     """A creation that fails cannot delete a protected table, whose name is then taken."""
-    monkeypatch.setattr(retained, "leftovers", lambda *_, **__: [])
+    found = [retained.Leftover(each, "AWS::DynamoDB::Table", each, {}, {}) for each in left]
+    monkeypatch.setattr(retained, "leftovers", lambda *_, **__: found)
     table = {
         "Type": "AWS::DynamoDB::Table",
         "DeletionPolicy": "Retain",
@@ -1399,6 +1480,7 @@ def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
         def execute_change_set(self, **sent: Any) -> None:
             super().execute_change_set(**sent)
             self.events.append(event(len(self.events) + 1, "credits-prod", "UPDATE_COMPLETE"))
+            self.resources = [*there, *left]
 
     is_new = status is None
     aws = Twice(status, [], alarm_states={"credits-prod-api-5xx": "OK"}, resources=there)
@@ -1413,7 +1495,8 @@ def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
         confirm=agreeing(asked, lambda: True),
         make_package=make_package,
     )
-    assert asked == [True], "the second step is a part of what was agreed to"
+    assert asked == [True, *map(bool, left)], "the second step is a part of what was agreed to"
+    there = [*there, *left]
     assert "Uploading the Lambda archive (2.5 MB) ..." in said
     assert ("Protected from deletion as soon as they are made: Table" in said) is (not there)
     assert ("Protecting the new tables from deletion ..." in said) is (not there)
@@ -1427,12 +1510,15 @@ def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
     applied = [
         uploaded[sent["TemplateURL"].rpartition("/")[2]]["DeletionProtectionEnabled"]
         for sent in aws.sent_as("create_change_set")
+        if "TemplateURL" in sent
     ]
     assert applied == ([True] if there else [False, True])
     # The second step is not watched for another twenty minutes.
     rollbacks = [sent.get("RollbackConfiguration") for sent in aws.sent_as("create_change_set")]
     watched = [each and each["MonitoringTimeInMinutes"] for each in rollbacks]
-    assert watched == ([20] if there else [None if is_new else 20, 0])
+    assert watched == ([*[None for _ in left], 20] if there else [None if is_new else 20, 0])
+    # Without a list of triggers those of the last update would count.
+    assert there or rollbacks[-1] == {"RollbackTriggers": [], "MonitoringTimeInMinutes": 0}
 
 
 def test_a_command_reaches_each_table_queue_and_bucket_by_its_own_name() -> None:

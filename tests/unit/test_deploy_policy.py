@@ -187,8 +187,21 @@ def test_the_region_of_this_machine_is_what_it_was_after_a_template_was_transfor
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     if before:
         monkeypatch.setenv("AWS_DEFAULT_REGION", before)
-    deploy_policy.transformed(template("AWS::SQS::Queue"), "cn-north-1")
+    found = packaged()
+    deploy_policy.transformed(found, "cn-north-1")
+    assert found == packaged(), "it is still to be deployed"
     assert os.environ.get("AWS_DEFAULT_REGION") == before
+
+
+def packaged() -> dict[str, Any]:
+    properties = {"CodeUri": "s3://bucket/code.zip", "Handler": "app.api", "Runtime": "python3.11"}
+    function = {"Type": "AWS::Serverless::Function", "Properties": properties}
+    return {"Globals": {"Function": {"Timeout": 5}}, "Resources": {"Api": function}}
+
+
+def test_the_policies_of_a_stage_are_numbered_from_one() -> None:
+    found = deploy_policy.policies(packaged(), NAMES)
+    assert [*found] == [f"{NAMES.stack}-deploy-{number}" for number in range(1, len(found) + 1)]
 
 
 def test_policies_are_written_as_json_with_their_actions_in_order() -> None:

@@ -231,12 +231,15 @@ def test_the_deployed_terms_say_when_credits_come_to_whom_and_how_long_they_live
     text = (
         '[[plans]]\nid = "pro"\nmonthly_credits = 5\nallocate_on = "anniversary"\n'
         'billing_intervals = ["monthly"]\nmonthly_since = 2027-01-01\ncredit_lifetime_months = 2\n'
+        "most_credits_at_once = 70\nbalance_cap = 90\n"
     )
     assert terms_of(text) == {
         "pro": Terms(
             5,
             Months(2),
             None,
+            most_credits_at_once=70,
+            balance_cap=90,
             allocate_on=AllocateOn.ANNIVERSARY,
             billing_intervals=frozenset({MONTHLY}),
             since={MONTHLY: date(2027, 1, 1)},
@@ -343,6 +346,8 @@ def test_a_cap_that_is_no_number_is_no_catalogue() -> None:
         terms_of('[[plans]]\nid = "pro"\nmonthly_credits = 5\nbalance_cap = "1"\n')
     with pytest.raises(ValueError, match="an amount or a lifetime that is no number"):
         terms_of('[[plans]]\nid = "pro"\nmonthly_credits = 5\nmost_credits_at_once = "1"\n')
+    with pytest.raises(ValueError, match="an amount or a lifetime that is no number"):
+        terms_of('[[plans]]\nid = "pro"\nmonthly_credits = true\n')
 
 
 # --- What is deployed ---------------------------------------------------------------------------

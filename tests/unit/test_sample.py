@@ -112,6 +112,12 @@ def test_some_have_an_amount_of_their_own_and_a_few_become_eligible_later() -> N
         assert parse_date("eligible_from", row["eligible_from"]) >= date(2030, 1, 1)
 
 
+def test_whoever_must_receive_credits_is_eligible_at_once_whatever_the_seed() -> None:
+    for seed in range(30):
+        for row in generate.subscriptions(seed, len(generate.CERTAIN_ZONES)):
+            assert (row["plan"], row["status"], row["eligible_from"]) == ("starter", "active", "")
+
+
 def test_the_command_writes_the_file_it_is_told_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

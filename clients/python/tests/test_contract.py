@@ -1,5 +1,6 @@
 """The client and the contract of the API: the same routes, fields and words."""
 
+import asyncio
 import dataclasses
 import inspect
 import json
@@ -10,6 +11,7 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from types import UnionType
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -33,8 +35,8 @@ ALL_OF_A_SUBSCRIPTION: dict[str, Any] = {
     "started_at": NOW,
     "email": "ada@example.com",
     "eligible_from": date(2026, 1, 1),
-    "ends_at": NOW,
-    "observed_at": NOW,
+    "ends_at": NOW + timedelta(days=400),
+    "observed_at": NOW + timedelta(hours=1),
     "allocation_amount": 5,
     "notifications": ["manual"],
     "language": "de",
@@ -234,6 +236,88 @@ def test_a_request_sends_what_the_contract_asks_for_and_nothing_else(name: str, 
         checker.validate(json.loads(request.content))
     else:
         assert request.content == b""
+
+
+def given(name: str, place: int) -> dict[str, Any]:
+    """The arguments of a call, by their names."""
+    found: dict[str, Any] = {}
+
+    class Asked:
+        def __getattr__(self, method: str) -> Any:
+            told = inspect.signature(getattr(Credits, method))
+            return lambda *words, **named: found.update(told.bind(self, *words, **named).arguments)
+
+    ASKS[name][place](Asked())
+    del found["self"]
+    return found
+
+
+def as_json(value: Any) -> Any:
+    return dataclasses.asdict(value) if isinstance(value, Price) else value.isoformat()
+
+
+@pytest.mark.parametrize(("name", "place"), EVERY)
+def test_every_argument_is_sent_under_its_own_name(name: str, place: int) -> None:
+    _, request = asked(name, place)
+    query, headers = dict(request.url.params), request.headers
+    sent = json.loads(request.content or "{}") | query
+    in_path = request.url.raw_path.decode().partition("?")[0].split("/")
+    for argument, value in given(name, place).items():
+        if argument in ("key", "etag"):
+            assert headers["Idempotency-Key" if argument == "key" else "If-Match"] == value
+        elif argument == "only_new":
+            assert headers["If-None-Match"] == "*"
+        elif argument == "metadata" and query:
+            assert {f"metadata.{key}": each for key, each in value.items()}.items() <= query.items()
+        elif f"{{{argument}}}" in OPERATIONS[name][1]:
+            assert quote(str(value), safe="") in in_path
+        else:
+            wanted = json.loads(json.dumps(value, default=as_json))
+            wanted = str(wanted) if query and wanted is not None else wanted
+            assert sent.get({"since": "from", "until": "to"}.get(argument, argument)) == wanted
+
+
+LISTINGS: Mapping[str, Callable[[Any], Any]] = {
+    "listHistory": lambda c: c.history("42", type="usage", metadata={"a": "b"}, limit=5),
+    "getStatement": lambda c: c.statement("42", since=NOW, limit=5),
+    "runAllocations": lambda c: c.allocation_preview("2026-01", zones=["UTC"], limit=5),
+    "findSubscriptions": lambda c: c.found_subscriptions(plan="pro", status="active", limit=5),
+    "getSubscriptionEdits": lambda c: c.subscription_edits("42", limit=5),
+    "getSubscriptionEmails": lambda c: c.subscription_emails("42", limit=5),
+}
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_every_page_of_a_listing_is_asked_for_in_the_same_words(name: str) -> None:
+    sent: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        example, cursor = example_of(name, 0), {"next_cursor": "n-2" if len(sent) == 1 else None}
+        if name != "getStatement":
+            return httpx.Response(200, json=example.json() | cursor)
+        *lines, last, end = example.text.split("\n")
+        text = "\n".join([*lines, json.dumps(json.loads(last) | cursor), end])
+        return httpx.Response(200, text=text)
+
+    async def listed(client: AsyncCredits) -> list[Any]:
+        return [each async for each in LISTINGS[name](client)]
+
+    for kind in ("sync", "async"):
+        sent.clear()
+        transport = httpx.MockTransport(answer)
+        if kind == "sync":
+            with httpx.Client(transport=transport) as http:
+                found = [*LISTINGS[name](Credits("https://api.example.com", "t", http=http))]
+        else:
+            mock = httpx.AsyncClient(transport=transport)
+            client = AsyncCredits("https://api.example.com", "t", http=mock)
+            found = asyncio.run(listed(client))
+        first, second = (dict(each.url.params) | json.loads(each.content or "{}") for each in sent)
+        assert second == first | {"cursor": "n-2"}
+        assert sent[0].url.path == sent[1].url.path
+        assert found
+        assert len(found) % 2 == 0, "half of them is of the second page"
 
 
 # Who asks for everything at once says every field that there is.

@@ -46,6 +46,12 @@ def edit(client: Any) -> Any:
     return client.patch_subscription("1", status="paused", etag='"3"')
 
 
+def sign_up(client: Any) -> Any:
+    terms = {"timezone": "UTC", "plan": "pro", "billing_interval": "yearly", "status": "active"}
+    began = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    return client.put_subscription("1", **terms, started_at=began, only_new=True)
+
+
 SUBSCRIPTION: dict[str, Any] = {
     "user_id": "1",
     "email": None,
@@ -167,8 +173,9 @@ def test_an_answer_that_is_not_the_apis_is_no_answer(kind: str) -> None:
         api = Api([answer])
         with pytest.raises(
             NoAnswer, match=f"POST /api/credits/use: an answer {answer.status_code}"
-        ):
+        ) as raised:
             api.ask(kind, use)
+        assert (raised.value.__cause__ is not None) == answer.is_success
 
 
 # An edit of a version is refused once it was done: by its own version.
@@ -178,9 +185,10 @@ def test_an_edit_of_a_version_is_not_sent_again_if_it_may_have_been_done(kind: s
         (problem(504, "unavailable"), TimedOut),
         (httpx.Response(502, text=""), NoAnswer),
     ):
-        api = Api([trouble])
-        with pytest.raises(error):
-            api.ask(kind, edit)
+        for call in (edit, sign_up):
+            api = Api([trouble])
+            with pytest.raises(error):
+                api.ask(kind, call)
 
 
 @pytest.mark.parametrize(
@@ -403,6 +411,7 @@ def test_it_waits_for_seconds_by_default_and_for_what_was_asked_for_else() -> No
 
     assert set(timeout_of().values()) == {77}
     assert set(timeout_of(timeout=5).values()) == {5}
+    assert set(timeout_of(timeout=0).values()) == {0}
     with Credits("https://api.example.com", "t") as client:
         own = client._http.timeout
     assert (own.connect, own.read, own.write, own.pool) == (3, 10, 10, 10)
@@ -424,7 +433,7 @@ def test_an_async_client_that_was_handed_in_stays_open() -> None:
             handed_in = http.is_closed
         own = AsyncCredits("https://api.example.com", "t")
         async with own:
-            pass
+            assert own._http.timeout == httpx.Timeout(10, connect=3)
         return handed_in, own._http.is_closed
 
     assert asyncio.run(both()) == (False, True)

@@ -13,8 +13,10 @@ import pytest
 
 from credits_client import (
     Credits,
+    HoldEnded,
     IdempotencyKeyReused,
     InsufficientCredits,
+    InvalidInput,
     NotAllowed,
     Unreachable,
     testing,
@@ -120,6 +122,58 @@ def test_a_hold_is_there_until_its_end_and_not_at_it(fake: FakeCredits) -> None:
     assert (fake.balance("1").held_balance, fake.holds("1")) == (0, ())
 
 
+def test_a_hold_that_has_lapsed_is_not_captured_and_says_when_it_lapsed() -> None:
+    fake = FakeCredits(clock=lambda: NOW)
+    fake.grant("1", 10)
+    hold = fake.hold("1", 4, "Crawl", key="h", expires_in_seconds=60)
+    fake.pass_time(timedelta(seconds=60))
+    with pytest.raises(HoldEnded) as refused:
+        fake.capture(hold.hold_id, 4)
+    ended = refused.value
+    assert (ended.ended, ended.ended_at, ended.transaction_id) == ("lapsed", hold.expires_at, None)
+    assert ended.detail == "the hold was lapsed at 2026-01-15T12:01:00Z"
+
+
+def test_what_is_held_is_used_by_its_capture_alone(fake: FakeCredits) -> None:
+    hold = fake.hold("1", 4, "Crawl", key="h")
+    fake.grant("1", 5)
+    used = fake.use("1", 8, key="u")
+    assert [(each.batch_id, each.amount) for each in used.batches] == [("1-1", -6), ("1-3", -2)]
+    with pytest.raises(InsufficientCredits) as refused:
+        fake.use("1", 4, key="v")
+    assert refused.value.available_balance == 3
+    with pytest.raises(InsufficientCredits) as refused:
+        hold.capture(8, beyond_hold=True)
+    assert refused.value.available_balance == 7
+    captured = hold.capture(7, beyond_hold=True)
+    assert (captured.captured, captured.released, captured.new_balance) == (7, 0, 0)
+
+
+def test_a_hold_that_was_released_is_not_captured(fake: FakeCredits) -> None:
+    hold = fake.hold("1", 4, "Crawl", key="h")
+    released = hold.release()
+    for _ in range(2):
+        with pytest.raises(HoldEnded) as refused:
+            hold.capture(4)
+        ended = refused.value
+        assert (ended.ended, ended.transaction_id) == ("released", released.transaction_id)
+
+
+def test_a_description_has_five_hundred_letters_at_most(fake: FakeCredits) -> None:
+    assert fake.use("1", 1, "x" * 500, key="u").new_balance == 9
+    with pytest.raises(InvalidInput, match="description: must be a text that is not blank, of at"):
+        fake.use("1", 1, "x" * 501, key="v")
+
+
+def test_a_hold_lasts_thirty_days_at_most(fake: FakeCredits) -> None:
+    longest = 30 * 24 * 3600
+    hold = fake.hold("1", 4, "Crawl", key="h", expires_in_seconds=longest)
+    assert hold.expires_at == fake.now + timedelta(days=30)
+    for seconds in (0, longest + 1):
+        with pytest.raises(InvalidInput, match="from 1 to 2,592,000"):
+            fake.hold("1", 1, "Crawl", key="i", expires_in_seconds=seconds)
+
+
 def test_credits_of_a_lower_priority_are_used_first_however_young_they_are(
     fake: FakeCredits,
 ) -> None:
@@ -135,6 +189,10 @@ def test_the_last_page_has_no_next_even_when_it_is_full(fake: FakeCredits) -> No
     assert (newest.items[0].transaction_id, newest.next_cursor is None) == ("1-2", False)
     assert fake.history_page("1", limit=2).next_cursor is None
     assert [line.transaction_id for line in fake.history("1", limit=1)] == ["1-2", "1-1"]
+    for number in range(20):
+        fake.grant("1", 1 + number)
+    page = fake.history_page("1")
+    assert (len(page.items), page.items[0].amount, page.next_cursor is None) == (20, 20, False)
 
 
 def test_of_several_usages_the_new_ones_are_charged_and_only_all_the_old_are_a_repetition(
@@ -146,6 +204,10 @@ def test_of_several_usages_the_new_ones_are_charged_and_only_all_the_old_are_a_r
 
     assert (charge(1).amount, charge(1, 2).amount, charge(2, 1).amount) == (1, 2, 0)
     assert fake.balance("1").available_balance == 7
+    fake.grant("1", 9)
+    assert charge(2, 4, 5).amount == 9
+    texts = [line.description for line in fake.history("1", type="usage")]
+    assert texts == ["Lead 4 and 1 more", "Lead 2", "Lead 1"]
     headers = []
     for items in ([3, 1], [3]):
         leads = [{"key": f"lead-{n}", "amount": n, "description": f"Lead {n}"} for n in items]

@@ -191,6 +191,7 @@ def test_an_issuer_in_passing_trouble_is_asked_again() -> None:
     [
         (httpx.Response(401, json={"error": "invalid_client"}), r"answered 401 \(invalid_client\)"),
         (httpx.Response(400, text="no"), r"answered 400 \(no reason given\)"),
+        (httpx.Response(302), r"answered 302 \(no reason given\)"),
         (httpx.Response(200, json={"token": "t"}), "answered without an access_token"),
         (httpx.Response(200, json={"access_token": ""}), "answered without an access_token"),
         (httpx.Response(200, text="<html>"), "answered without an access_token"),

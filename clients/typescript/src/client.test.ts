@@ -443,6 +443,7 @@ for (const [retryAfter, chance, pauses] of [
   ["3", 0, [3000, 3000, 3000]],
   ["3", 1, [4500, 4500, 4500]],
   ["3600", 0, [20_000, 20_000, 20_000]],
+  ["15", 1, [20_000, 20_000, 20_000]],
   ["soon", 0, [250, 500, 1000]],
   ["0", 0, [250, 500, 1000]],
 ] as const) {
@@ -596,6 +597,8 @@ for (const status of [502, 503, 504]) {
     const message = `an answer ${status} that is not the API's`;
     await assert.rejects(never.client.use({ amount: 1, description: "x" }), { name: "NoAnswerError", message });
     assert.equal(never.api.requests.length, 4);
+    const lines = clientOf(() => ({ ...page, headers: { "Content-Type": "text/plain" } }));
+    await assert.rejects(lines.client.statementPage(), { name: "NoAnswerError", message });
   });
 }
 

@@ -316,7 +316,8 @@ test("a month that did not fit under the cap says what was left out", async () =
 });
 
 test("the card says up to what the next credits fill", async () => {
-  const { client } = clientOf(() => ({ body: { ...SCHEDULE, balance_cap: 1500 } }));
+  // In Tokyo it is the 1st already.
+  const { client } = clientOf(() => ({ body: { ...SCHEDULE, balance_cap: 1500, next_allocation_at: "2026-05-31T15:00:00Z" } }));
   const card = await render(<CreditsCard client={client} locale="en" now={() => NOON} />);
   assert.match(words(card.querySelector(".credits-next")!), /^\+500, filling up to 1,500, on June 1, 2026/);
 });
@@ -374,13 +375,18 @@ test("a late page of another choice is not shown among the lines of this one", a
 
 test("a late answer to another choice does not take the place of this one's", async () => {
   const slow = later<HistoryPage>();
+  const signals: AbortSignal[] = [];
   const page = (items: Transaction[]): HistoryPage => ({ items, next_cursor: null });
   const client = {
-    historyPage: ({ type }: { type?: string }) => (type === "usage" ? slow.promise : Promise.resolve(page([line(7, "expiration", -1)]))),
+    historyPage: ({ type }: { type?: string }, signal: AbortSignal) => {
+      signals.push(signal);
+      return type === "usage" ? slow.promise : Promise.resolve(page([line(7, "expiration", -1)]));
+    },
   } as unknown as CreditsClient;
   const history = await render(<CreditsHistory client={client} locale="en" />);
   await choose(history, "Used");
   await choose(history, "Expired");
+  assert.deepEqual(signals.map(({ aborted }) => aborted), [true, true, false]);
   await settle(() => slow.keep(page([line(2, "usage", -1)])));
   assert.deepEqual(descriptions(history), ["Line 7"]);
 });

@@ -4,6 +4,7 @@ import { problem } from "../api.test-double.js";
 import type { CreditsClient, Transaction } from "../client.js";
 import { de } from "../texts/de.js";
 import { en } from "../texts/en.js";
+import { fill } from "./fill.js";
 import { CreditsCard, CreditsHistory, CreditsProvider, SpendButton, useCredits, useForecast, useHistory, useSpend } from "./index.js";
 import { FakeLedger } from "./ledger.test-double.js";
 import { storeOf } from "./store.js";
@@ -46,10 +47,19 @@ test("whoever looks at the page again sees what was done elsewhere", async () =>
   assert.equal(words(page.querySelector(".credits-balance")), "100 available");
   await look("visible");
   assert.equal(words(page.querySelector(".credits-balance")), "60 available");
-  const { version } = storeOf(ledger.client).state;
+  const other = new FakeLedger(7);
+  await rerender(
+    <CreditsProvider client={other.client} locale="en">
+      <CreditsCard />
+    </CreditsProvider>,
+  );
+  other.post("usage", -2);
+  await look("visible");
+  assert.equal(words(page.querySelector(".credits-balance")), "5 available");
+  const { version } = storeOf(other.client).state;
   unmount();
   await look("visible");
-  assert.equal(storeOf(ledger.client).state.version, version, "nobody asks any more");
+  assert.equal(storeOf(other.client).state.version, version, "nobody asks any more");
 });
 
 // --- The hooks -----------------------------------------------------------------------------------------
@@ -367,6 +377,26 @@ test("no text of a translation is the English one", () => {
   const texts = (of: object): string[] => Object.values(of).flatMap((text) => (typeof text === "object" ? texts(text) : [text]));
   const both = texts(de).filter((text) => texts(en).includes(text) && !/^(\{amount\} Credits?|in \{time\})$/.test(text));
   assert.deepEqual(both, []);
+});
+
+test("each gap of a text is where its words want it", async () => {
+  const gaps = { amount: "5", cap: "7", available: "7", date: "DATE", time: "TIME", days: "9", countdown: "SOON", balance: "8" };
+  for (const [texts, text, said] of [
+    [en, en.leftOut, "5 left out: filled up to 7"],
+    [de, de.leftOut, "5 nicht gutgeschrieben: aufgefüllt auf 7"],
+    [en, en.nextUpTo, "+5, filling up to 7, on DATE, SOON"],
+    [de, de.nextUpTo, "+5, bis 7 voll sind, am DATE, SOON"],
+    [en, en.next, "+5 on DATE, SOON"],
+    [de, de.next, "+5 am DATE, SOON"],
+    [en, en.insufficient, "This takes 5 credits. Available: 7."],
+    [de, de.insufficient, "Das braucht 5 Credits. Verfügbar: 7."],
+    [en, en.balanceAfter, "balance 8"],
+    [de, de.balanceAfter, "Guthaben 8"],
+  ] as const) {
+    assert.equal(words(await render(<p>{fill(texts, text, gaps, 5)}</p>)), said);
+    unmount();
+  }
+  for (const { nothingUsed, undone } of [en, de]) assert.notEqual(nothingUsed, undone, "what was undone in time used nothing");
 });
 
 test("a card in German has no other words, and German numbers and dates", async () => {

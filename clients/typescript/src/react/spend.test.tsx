@@ -147,6 +147,10 @@ test("a refusal gives the balance back and offers as many as are missing; then t
   await page.use();
   assert.deepEqual([page.balance(), page.alert(), page.said()], ["20 available", "", "130 credits were used."]);
   assert.equal(new Set(ledger.keys).size, 1);
+  ledger.post("usage", -20);
+  await page.redraw({ ...AT_ONCE, amount: 10, description: "Export", getMore });
+  await press(page.container, "Use 10 credits");
+  assert.equal(words(page.container.querySelector(".credits-spend .credits-more a")), "10 more than 0");
 });
 
 test("without a way to get more, a refusal says only what is missing", async () => {
@@ -442,6 +446,24 @@ test("two buttons of one key count it once in the balance", async () => {
   assert.deepEqual([ledger.balance, words(page.querySelector(".credits-balance"))], [90, "90 available"]);
 });
 
+test("of two uses the one that is done leaves the other in the balance", async () => {
+  const ledger = new FakeLedger(100);
+  const slow = later<Fate>();
+  ledger.fates.push(slow.promise, "answered");
+  const page = await render(
+    <CreditsProvider client={ledger.client} locale="en">
+      <CreditsCard />
+      <SpendButton amount={10} description="Report" undoSeconds={0} />
+      <SpendButton amount={7} description="Export" undoSeconds={0} />
+    </CreditsProvider>,
+  );
+  await press(page, "Use 10 credits");
+  await press(page, "Use 7 credits");
+  assert.equal(words(page.querySelector(".credits-balance")), "83 available");
+  await settle(() => slow.keep("answered"));
+  assert.deepEqual([ledger.balance, words(page.querySelector(".credits-balance"))], [83, "83 available"]);
+});
+
 // --- Undo by a backend -------------------------------------------------------------------------------
 
 /** A backend that gives back what was used, once. */
@@ -484,8 +506,12 @@ test("the time to give back is over after some seconds, and when the button is t
   assert.deepEqual(page.buttons(), ["Use 10 credits", "Undo"]);
   await pass(0.001);
   assert.deepEqual([page.buttons(), page.said()], [["Use 10 credits"], "10 credits were used."]);
+  const [set, clear] = [t.mock.method(globalThis, "setTimeout"), t.mock.method(globalThis, "clearTimeout")];
   await page.use();
   await page.redraw(null);
+  const timers = set.mock.calls.filter((call) => call.arguments[1] === 8000).map(({ result }) => result);
+  const left = timers.filter((timer) => !clear.mock.calls.some((call) => call.arguments[0] === timer));
+  assert.deepEqual([timers.length, left.length], [1, 0], "timers that were set, and those still running");
   await pass(60);
   assert.deepEqual([ledger.balance, page.balance()], [80, "80 available"]);
 });
@@ -566,16 +592,15 @@ test("after a refusal another request has another key", async () => {
 test("the focus stays beside the button to undo when that goes away", async (t) => {
   const pass = clock(t);
   const page = await open(new FakeLedger(100), {}, <input />);
-  const main = page.container.querySelector<HTMLButtonElement>(".credits-use")!;
   const focus = (selector: string) => settle(() => page.container.querySelector<HTMLElement>(selector)?.focus());
   await page.use();
   await focus(".credits-undo");
   await pass(5);
-  assert.equal(document.activeElement, main);
+  assert.equal(document.activeElement?.className, "credits-use");
   await page.use();
   await focus(".credits-undo");
   await press(page.container, "Undo");
-  assert.equal(document.activeElement, main);
+  assert.equal(document.activeElement?.className, "credits-use");
   await page.use();
   await focus("input");
   await pass(5);
