@@ -78,9 +78,9 @@ def _not_a_text(rule: Json, value: Any) -> str | None:
         return f"one of {', '.join(rule['AllowedValues'])}"
     # An empty value of a required parameter gets its own message.
     pattern = rule.get("AllowedPattern")
-    return (
-        f"of the form {pattern}" if value and pattern and not re.fullmatch(pattern, value) else None
-    )
+    if value and pattern and not re.fullmatch(pattern, value):
+        return f"of the form {pattern}"
+    return None
 
 
 def check_parameters(stage: str, parameters: Mapping[str, str], region: str) -> None:
