@@ -33,7 +33,7 @@ from chalicelib.store.stripe import Customer
 from infra import reach, session
 from infra.local import stacks
 from infra.repair import allocate, command, erase, export, redrive, replay, void
-from infra.repair.command import Repair
+from infra.repair.command import Repair, RepairError
 from tests.aws.damage import damage, damage_entry, damage_subscription, having, without
 from tests.aws.repair import CtrlC, Main, Terminal
 from tests.aws.stripe_events import Stripe, subscription
@@ -259,7 +259,7 @@ def test_a_tick_that_is_refused_is_reported_and_the_exit_status_says_so(
         (("--from", "2026-01-10T00:00Z", "--to", "2026-01-09T00:00Z"), "--to: must not be before"),
         (
             ("--from", "2026-01-01T00:00Z", "--to", "2026-01-08T00:15Z"),
-            "at most 7 days after --from: replay longer ranges in parts, the first until 2026-01-0",
+            "after --from: replay longer ranges in parts, the first until 2026-01-08T00:00:00Z",
         ),
         (
             ("--from", "2026-01-15T12:00Z", "--to", "2026-01-15T12:15Z"),
@@ -679,8 +679,10 @@ def test_an_export_has_a_form_for_every_field_of_a_subscription(
     world: World, terminal: Terminal
 ) -> None:
     world.with_plans(on_signup=OnSignup.FULL, on_plan_change=OnPlanChange.DIFFERENCE)
-    world.subscribe("1", started_at="2026-01-10T00:00:00Z", notifications=["manual"])
-    world.subscribe("1", plan="business")
+    start = {"started_at": "2026-01-10T00:00:00Z", "plan": "starter"}
+    world.subscribe("1", **start, notifications=["manual"])
+    for plan in ("pro", "business"):
+        world.subscribe("1", plan=plan)
     world.subscribe("1", eligible_from="2026-02-01", status="paused")
     bounced = suppress(
         world.services.subscriptions.get("1"), "user1@example.com", SuppressedBecause.BOUNCE
@@ -697,14 +699,20 @@ def test_an_export_has_a_form_for_every_field_of_a_subscription(
     ran = terminal.run(export.main, "--user-id", "1")
     assert ran.status == 0
     assert [edit["edit"][:13] for edit in ran.facts["edits"]] == [
-        f"{version:012}#" for version in (5, 4, 3, 2, 1)
+        f"{version:012}#" for version in (6, 5, 4, 3, 2, 1)
     ]
     assert "user1@example.com" in ran.facts["edits"][0]["body"]
     found = ran.facts["subscription"]
-    signed = {"period": "2026-01", "amount": 500, "at": "2026-01-15T12:00:00Z"}
+    signed = {"period": "2026-01", "amount": 100, "at": "2026-01-15T12:00:00Z"}
     assert found["sign_up"] == signed
-    top_up = {"amount": 823, "at": "2026-01-15T12:00:00Z"}
-    assert found["raised"] == {"period": "2026-01", "level": 2_000, "top_ups": [top_up]}
+    assert found["raised"] == {
+        "period": "2026-01",
+        "level": 2_000,
+        "top_ups": [
+            {"amount": 220, "at": "2026-01-15T12:00:00Z"},
+            {"amount": 823, "at": "2026-01-15T12:00:00.001Z"},
+        ],
+    }
     assert found["eligible_from"] == "2026-02-01"
     assert found["ends_at"] == "2027-01-01T00:00:00Z"
     unset = {name for name, value in found.items() if value is None}
@@ -975,10 +983,11 @@ def test_an_erasure_that_was_interrupted_is_finished_by_the_next(
     dry = terminal.run(erase.main, "--user-id", "1", "--dry-run").said
     assert "Would erase for good no subscription, 1 records of edits of it, and the texts" in dry
     assert "Nothing was erased." in dry
+    world.services.stripe.learn("cus_1", Customer("1"))
     world.services.settings = world.services.settings._replace(stripe_table="")  # an old release
     ran = terminal.run(erase.main, "--user-id", "1", "--yes", "--json")
     assert (ran.status, ran.facts["texts_erased"]) == (0, 1)
-    assert ran.facts["edits_removed"] == 1
+    assert (ran.facts["edits_removed"], ran.facts["customers_removed"]) == (1, 0)
     assert "Erased 1 records of edits and the texts of 1 entries of user 1" in ran.said
     assert "Goodwill" not in str(world.lines())
 
@@ -1283,6 +1292,52 @@ def test_each_message_is_shown_once_however_often_sqs_gives_it(
     assert sorted(message["body"] for message in ran.facts["messages"]) == sorted(bodies)
 
 
+class Sqs:
+    """In place of SQS: what it gives to each request, and what it was asked to do."""
+
+    def __init__(self, *given: str) -> None:
+        self.given = [[A_MESSAGE | {"MessageId": name, "Body": name} for name in m] for m in given]
+        self.done: list[str] = []
+
+    def receive_message(self, **request: Any) -> dict[str, Any]:
+        self.done.append(f"receive {request['MaxNumberOfMessages']}")
+        return {"Messages": self.given.pop(0)} if self.given else {}
+
+    def send_message_batch(self, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        self.done.append(f"send {''.join(each['MessageBody'] for each in Entries)} to {QueueUrl}")
+        return {"Successful": Entries}
+
+    def delete_message_batch(self, QueueUrl: str, Entries: list[dict[str, Any]]) -> None:  # noqa: N803
+        self.done.append(f"delete {len(Entries)} of {QueueUrl}")
+
+
+def dead_letters(sqs: Sqs, name: str = "checks", **queues: str) -> redrive.DeadLetters:
+    here = SimpleNamespace(queues={f"{name}-dlq": "dead", **queues}, client=lambda _: sqs)
+    return redrive.DeadLetters(cast("Repair", SimpleNamespace(reach=here)), name)
+
+
+def test_three_messages_are_shown_and_once_there_are_so_many_no_more_are_asked_for() -> None:
+    sqs = Sqs("ab", "acd", "e")
+    assert [message["Body"] for message in dead_letters(sqs).peek()] == ["a", "b", "c"]
+    assert len(sqs.done) == 2
+
+
+def test_however_few_messages_sqs_gives_at_once_it_is_asked_until_it_has_none() -> None:
+    sqs = Sqs("ab", "c")
+    assert list(dead_letters(sqs, checks="alive").move(12)) == [2, 1]
+    assert sqs.done == [
+        *("receive 10", "send ab to alive", "delete 2 of dead"),
+        *("receive 10", "send c to alive", "delete 1 of dead"),
+        "receive 9",
+    ]
+
+
+@pytest.mark.parametrize(("name", "page"), [("webhook", "events"), ("mail-events", "mail")])
+def test_what_comes_from_no_queue_is_explained_on_its_page(name: str, page: str) -> None:
+    with pytest.raises(RepairError, match=f"{name}-dlq comes from no queue.* docs/{page}.md says"):
+        _ = dead_letters(Sqs(), name).target
+
+
 class Logs:
     """In place of CloudWatch Logs: pages of lines, and what was asked for."""
 
@@ -1467,6 +1522,9 @@ def test_an_export_has_all_mails_however_many_and_says_what_it_cannot_read(
         world.grant("1", number + 1, f"key-{number}")
     world.queue_mails()
     assert world.send_mails() == []
+    find = world.services.mail_records.find
+    backwards = lambda some: dict(reversed(find(some).items()))  # noqa: E731 - of no order
+    monkeypatch.setattr(world.services.mail_records, "find", backwards)
     ran = terminal.run(export.main, "--user-id", "1")
     found = [mail["identity"] for mail in ran.facts["mails"]]
     assert found == [f"manual 1-{number}" for number in range(1, 6)]
