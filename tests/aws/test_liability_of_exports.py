@@ -503,6 +503,10 @@ def other(content: bytes) -> bytes:
     return gzip.compress(b"".join(reversed(gzip.decompress(content).splitlines(keepends=True))))
 
 
+def undeflated(content: bytes) -> bytes:
+    return content[:10] + b"\xff" + content[11:]
+
+
 def bit(content: bytes) -> bytes:
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -511,8 +515,8 @@ def bit(content: bytes) -> bytes:
 @pytest.mark.parametrize("file", [FIRST, LAST])
 @pytest.mark.parametrize(
     "change",
-    [cut, other, bit, gzip.decompress, lambda content: content + b"\n", lambda _: b""],
-    ids=["truncated", "in another order", "one bit", "not gzip", "longer", "emptied"],
+    [cut, other, bit, undeflated, gzip.decompress, lambda content: content + b"\n", lambda _: b""],
+    ids=["truncated", "in another order", "one bit", "a block", "not gzip", "longer", "emptied"],
 )
 @pytest.mark.parametrize("place", ["s3", "folder"])
 def test_a_data_file_that_is_not_as_it_was_written_gives_no_result(

@@ -374,7 +374,7 @@ def only_for(user_id: str, world: World) -> Callable[..., Any]:
         ("2,100,Autumn,,,,", "expires_in_days", "is required"),
         ("2,100,Autumn,0,,,", "expires_in_days", "from 1 to 3650; is 0 (int), or the word never"),
         ("2,100,Autumn,3651,,,", "expires_in_days", "or the word never"),
-        ("2,100,Autumn,for ever,,,", "expires_in_days", "or the word never"),
+        ("2,100,Autumn,NEVER,,,", "expires_in_days", "or the word never"),
         ("2,100,Autumn,30,101,,", "priority", "from 0 to 100"),
         ("2,100,Autumn,30,,purchase,", "source", "must be adjustment or promotion"),
         ("2,100,Autumn,30,,gift,", "source", "must be one of"),

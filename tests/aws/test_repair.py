@@ -338,7 +338,7 @@ def test_a_file_says_of_each_user_what_was_granted_or_why_not(
     world.subscribe("2", status="paused")
     world.now = at("2026-02-03T12:00:00Z")
     file = tmp_path / "users.txt"
-    file.write_text("3\n 2 \n\n1\n3\n")
+    file.write_text("3\n 2 \n\n \n1\n3\n")
     ran = terminal.run(allocate.main, *FEBRUARY, "--file", str(file), "--yes", "--json")
     assert ran.status == 0
     assert [user["user_id"] for user in ran.facts["users"]] == ["3", "2", "1"]
@@ -669,6 +669,7 @@ def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another
     )
     assert "erased" not in line
     assert "Sorry, Ünal" in ran.printed
+    assert ran.printed.endswith("\n}\n")
     (mail,) = ran.facts["mails"]
     assert (mail["identity"], mail["status"]) == ("manual 1-1", "COMPLETED")
     assert "user2@" not in ran.printed
@@ -734,11 +735,11 @@ def test_a_ledger_that_is_wrong_is_exported_as_it_is(world: World, terminal: Ter
     world.grant("1", 30, "a")
     world.grant("1", 40, "b")
     item = next(item for item in world.lines() if item["entry"]["S"] == "entry#000000000002")
-    item["body"]["S"] = "tampered"
+    item["body"]["S"] = "tampered" * 99
     client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)
     first, second = terminal.run(export.main, "--user-id", "1").facts["ledger"]
     assert first["entry"]["amount"] == 30
-    assert second["entry"] == "tampered"
+    assert second["entry"] == "tampered" * 99
 
 
 def test_nobody_and_a_user_id_that_cannot_be_one_are_not_exported(terminal: Terminal) -> None:
@@ -762,11 +763,11 @@ def test_whatever_there_is_of_a_user_is_exported_by_itself(
     world: World, terminal: Terminal
 ) -> None:
     world.services.settings = world.services.settings._replace(stripe_table="")  # an old release
-    world.subscribe("1")
+    world.subscribe("Ada")
     world.subscribe("2")
-    assert len(list(world.services.edits.erase("1"))) == 1
+    assert len(list(world.services.edits.erase("Ada"))) == 1
     world.services.subscriptions.remove("2")
-    for user_id, has, edits in (("1", "a subscription, 0", 0), ("2", "no subscription, 1", 1)):
+    for user_id, has, edits in (("Ada", "a subscription, 0", 0), ("2", "no subscription, 1", 1)):
         ran = terminal.run(export.main, "--user-id", user_id)
         assert (ran.status, len(ran.facts["edits"])) == (0, edits)
         assert (ran.facts["subscription"] is None) is bool(edits)
@@ -1202,7 +1203,7 @@ A_MESSAGE = {
     "MessageId": "m-1",
     "ReceiptHandle": "h",
     "Body": "b",
-    "Attributes": {"SentTimestamp": "1767225600123", "ApproximateReceiveCount": "1"},
+    "Attributes": {"SentTimestamp": "1767229200123", "ApproximateReceiveCount": "1"},
 }
 
 
@@ -1221,6 +1222,7 @@ def test_a_redrive_that_cannot_send_deletes_nothing(
     ran = terminal.run(redrive.main, "--queue", "allocations", "--yes")
     assert (ran.status, "SQS does not take the messages: " in ran.said) == (1, True), ran.said
     assert "TooMuch" in ran.said
+    assert "2026-01-01T01:00:00.123Z" in ran.said
 
 
 def test_what_sqs_does_not_take_stays_a_dead_letter_and_is_not_counted_as_moved(
@@ -1478,18 +1480,18 @@ def test_a_tick_that_fails_does_not_keep_the_later_ones_from_being_replayed(
     world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.now = at("2026-02-03T12:00:00Z")
-    tick = world.tick
+    tick, later = world.tick, "2026-01-31T23:15:00Z"
 
-    def fails_at_midnight(kind: SweepKind, time: str, **event: object) -> dict[str, Any]:
-        return {"success": False} if time == MIDNIGHT else tick(kind, time, **event)
+    def fails_later(kind: SweepKind, time: str, **event: object) -> dict[str, Any]:
+        return {"success": False} if time == later else tick(kind, time, **event)
 
-    monkeypatch.setattr(world, "tick", fails_at_midnight)
+    monkeypatch.setattr(world, "tick", fails_later)
     span = ("--from", MIDNIGHT, "--to", "2026-02-01T00:00:00Z")
     ran = terminal.run(replay.main, *span, *REPLAY, "--yes", "--json")
     assert ran.status == 1
     facts = json.loads(ran.printed.splitlines()[-1])  # after what the ticks have logged
-    assert [each["time"] for each in facts["failed"]] == [MIDNIGHT]
-    assert facts["replayed"] == ["2026-01-31T23:15:00Z", "2026-02-01T00:00:00Z"], ran.said
+    assert [each["time"] for each in facts["failed"]] == [later]
+    assert facts["replayed"] == [MIDNIGHT, "2026-02-01T00:00:00Z"], ran.said
 
 
 @pytest.mark.parametrize(
