@@ -390,7 +390,7 @@ def test_an_entry_that_cannot_be_read_is_named_and_the_others_are_sent(
     assert "Entries [2] cannot be read" in ran.said
 
 
-@pytest.mark.parametrize("start", ["0", "-1", "yesterday", "2026-01-15", "1.5"])
+@pytest.mark.parametrize("start", ["0", "-1", "yesterday", "2026-01-15", "1.5", "x2026-01-15"])
 def test_a_start_that_is_neither_a_number_nor_an_instant_is_refused(
     start: str, of_three: World, terminal: Terminal
 ) -> None:

@@ -95,6 +95,7 @@ def test_the_usages_of_a_file_are_spent_as_they_were_and_nothing_else_of_it(
     assert (
         "Imported 7 movements: 3 spent, 0 spent before, 0 refused, 4 of another kind." in ran.said
     )
+    assert re.search(r"^Importing movements ━+ 7/7 ", ran.said, re.MULTILINE)
     assert ran.status == 0
     assert lines(month) == SPENT
     assert lines(month, "2") == [FEBRUARY, ("usage", -5, 95, "02-04T08:00", "02-04T08:00")]

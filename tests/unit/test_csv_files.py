@@ -195,6 +195,11 @@ def test_ids_that_only_look_like_numbers_are_ids(user_id: str) -> None:
     assert row["user_id"] == user_id
 
 
+def test_ids_that_differ_in_their_capitals_alone_are_two() -> None:
+    text = PLAIN.replace("1,ada", "ada,ada").replace("2,bob", "Ada,bob")
+    assert [row["user_id"] for row in values(check(text))] == ["ada", "Ada"]
+
+
 def test_a_reference_is_an_id_and_a_description_is_what_people_write() -> None:
     checked = check(f"{BATCHES}\n1.2E+10,1,5,2025-01-01T00:00:00Z,'42.0 1E+3'\n", BALANCES)
     assert [problem.field for problem in checked.problems] == ["reference"]
@@ -215,6 +220,8 @@ def test_a_row_that_is_cut_off_is_no_row_with_empty_cells() -> None:
 def test_a_value_without_a_column_is_refused_and_named() -> None:
     (problem,) = check(PLAIN.replace(BOB, BOB.replace("250", "1,500"))).problems
     assert (problem.line, problem.field, problem.value) == (3, "column 9", "500")
+    problems = check(PLAIN.replace(BOB, BOB.replace("250", "1,500,7"))).problems
+    assert [problem.field for problem in problems] == ["column 10", "column 9"]
     (problem,) = check(PLAIN.replace(",email,", ",,")).problems[:1]
     assert (problem.field, problem.value) == ("column 2", "ada@example.com")
 
