@@ -25,7 +25,7 @@ class Exported(NamedTuple):
     def read(self, progress: Progress, what: str, *keys: str) -> Iterator[Item]:
         """Its items, behind a progress bar. Raises `ExportError`."""
         items = self.export.read(*keys)
-        task = progress.add_task(what, total=max(self.export.summary.items, 1))
+        task = progress.add_task(what, total=self.export.summary.items)
         with advised(self.field, self.table):
             yield from progress.track(items, task_id=task)
 

@@ -401,13 +401,14 @@ def test_an_entry_that_cannot_be_read_is_named_and_the_others_are_sent(
     assert "Entries [2] cannot be read" in ran.said
 
 
-@pytest.mark.parametrize("start", ["0", "-1", "yesterday", "2026-01-15", "1.5"])
+@pytest.mark.parametrize("start", ["0", "-1", "yesterday", "2026-01-15", "1.5", "x2026-01-15"])
 def test_a_start_that_is_neither_a_number_nor_an_instant_is_refused(
     start: str, of_three: World, terminal: Terminal
 ) -> None:
     ran = terminal.run(events.main, "--user-id", "1", f"--from={start}", "--yes")
     assert ran.status == 1
     assert "--from: must be" in ran.said
+    assert ("a date and time" if start[:4] == "2026" else f"; is {start!r}\n") in ran.said
     assert of_three.take("events") == []
 
 
@@ -416,6 +417,19 @@ def test_a_stage_that_sends_no_events_sends_none_again(terminal: Terminal, world
     ran = terminal.run(events.main, "--user-id", "1", "--from", "1", "--yes")
     assert ran.status == 1
     assert 'sends no events. Set Events = "on"' in ran.said
+
+
+@pytest.mark.parametrize("variables", [{}, {"LOW_BALANCE": ""}])
+def test_on_a_stage_of_an_earlier_release_no_balance_is_low(
+    variables: dict[str, str], of_three: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"EVENTS_QUEUE_URL": of_three.settings.events_queue_url, **variables}
+    answer = {"Environment": {"Variables": known}}
+    monkeypatch.setattr(terminal.functions, "get_function_configuration", lambda **_: answer)
+    terminal.run(events.main, "--user-id", "1", "--from", "2", "--yes")
+    of_three.bus.published.clear()
+    of_three.publish()
+    assert of_three.bus.names() == ["credits.used", "credits.used"]
 
 
 def test_a_shadow_sends_no_events_again(of_three: World, terminal: Terminal) -> None:

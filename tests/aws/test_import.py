@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from rich.console import Console
 
 from chalicelib.domain.edits import Editor, EditorKind
@@ -270,8 +271,10 @@ def test_failures_of_many_users_are_in_the_order_of_the_file_and_what_was_done_i
     world: World,
 ) -> None:
     def fails(row: Row) -> str:
-        if row.line in (2, 5):
+        if row.line == 2:
             raise Contention("too busy")
+        if row.line == 5:
+            raise ClientError({"Error": {"Code": "ExpiredToken", "Message": "old"}}, "Request")
         return "new"
 
     kind = replace(SUBSCRIPTIONS, writer=lambda _: fails)
@@ -279,6 +282,8 @@ def test_failures_of_many_users_are_in_the_order_of_the_file_and_what_was_done_i
     done: list[int] = []
     imported = import_rows(kind, world.services, rows, done.append)
     assert [failure.line for failure in imported.failures] == [2, 5, 6, 7, 8]
+    assert imported.failures[0].reason == "too busy"
+    assert "your login has expired" in imported.failures[1].reason
     assert str(imported) == "2 new, 0 changed, 0 unchanged, 0 outdated"
     assert sum(done) == 2
     assert str(Imported(("new", "odd"), Counter(new=1_234))) == "1,234 new, 0 odd"

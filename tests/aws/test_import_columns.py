@@ -143,7 +143,7 @@ NEW_YEAR = "2027-01-01T00:00:00Z"
 
 
 def test_a_midnight_of_utc_that_costs_a_month_is_said_for_each_zone(world: World) -> None:
-    zones = ("Asia/Tokyo", "Europe/Berlin", "Europe/Berlin", "UTC", "America/New_York")
+    zones = ("Europe/Berlin", "Asia/Tokyo", "Europe/Berlin", "UTC", "America/New_York")
     rows = [{"timezone": zone, "eligible_from": NEW_YEAR} for zone in zones]
     said = (
         "eligible_from 2027-01-01T00:00:00Z is {} there on 2027-01-01, so that the first month is "
@@ -157,9 +157,9 @@ def test_a_midnight_of_utc_that_costs_a_month_is_said_for_each_zone(world: World
 
 def test_a_midnight_of_utc_that_costs_an_anniversary_or_moves_its_day_is_said(world: World) -> None:
     """In Berlin it is 01:00 on the 15th, in New York it is the evening of the 14th."""
-    own = replace(world.services.catalogue.get("pro"), lowest=True)
+    own = replace(world.services.catalogue.get("pro"), id="gold", lowest=True)
     world.services.catalogue = PlanCatalogue((replace(own, allocate_on=AllocateOn.ANNIVERSARY),))
-    start = {"started_at": "2027-01-15T00:00:00Z"}
+    start = {"started_at": "2027-01-15T00:00:00Z", "plan": "gold"}
     rows = [{"timezone": zone, **start} for zone in ("Europe/Berlin", "America/New_York", "UTC")]
     berlin, york = sorted(warnings_of(world, *rows), reverse=True)
     assert berlin.startswith("Europe/Berlin, 1 row: started_at 2027-01-15T00:00:00Z is 01:00")
@@ -168,6 +168,8 @@ def test_a_midnight_of_utc_that_costs_an_anniversary_or_moves_its_day_is_said(wo
         "America/New_York, 1 row: started_at 2027-01-15T00:00:00Z is 19:00 there on 2027-01-14, so"
     )
     assert "If 2027-01 is meant, write 2027-01-15T00:00:00-05:00" in york
+    lapsed = dict.fromkeys(("started_at", "eligible_from"), "2020-01-15T00:00:00Z")
+    assert warnings_of(world, rows[1] | lapsed) == []
 
 
 @pytest.mark.parametrize(
@@ -185,6 +187,9 @@ def test_a_start_and_an_end_at_the_midnight_of_utc_are_said_with_the_local_one(
         f"Asia/Tokyo, 1 row: {column} 2027-01-01T00:00:00Z is 09:00 there on 2027-01-01, so that "
         f"{months}, write 2027-01-01T00:00:00+09:00."
     )
+    world.now = at(NEW_YEAR)
+    over = {"timezone": "Asia/Tokyo", "eligible_from": "2026-06-02", "ends_at": NEW_YEAR}
+    assert warnings_of(world, over) == []
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """What was outstanding, from an export of the ledger: what the table says, and no table is read."""
 
+import errno
 import gzip
+import io
 import json
 import random
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +27,7 @@ from chalicelib.operations.purchases import Purchase, Refund
 from chalicelib.store.wire.client import Client
 from infra import reach
 from infra.commands.liability import _standings, main
+from infra.imports.table_export import ExportError, find
 from tests.aws.damage import damage_entry, damage_subscription, having, without
 from tests.aws.exports import (
     ACCOUNT,
@@ -228,7 +232,9 @@ def test_an_export_that_says_nothing_of_its_kind_is_a_full_one_and_files_may_be_
     empty = f"data/{'e' * 26}.json.gz"
     files |= {
         "manifest-summary.json": json.dumps(summary).encode(),
-        "manifest-files.json": files["manifest-files.json"] + line_of(empty, b"", 0).encode(),
+        "manifest-files.json": files["manifest-files.json"]
+        + b"\n"
+        + line_of(empty, b"", 0).encode(),
         empty: b"",
     }
     read = ask(AT, "--json", "--export", write(files, tmp_path / "e"))
@@ -242,7 +248,7 @@ def test_an_export_that_says_nothing_of_its_kind_is_a_full_one_and_files_may_be_
 def test_nothing_is_called_but_get_object_of_what_the_export_has(
     ask: Ask, calls: list[tuple[str, str, Any]]
 ) -> None:
-    files = export_of("ledger", AT)
+    files = export_of("ledger", "2026-02-20T01:02:03.004Z")
     ledger = upload(files)
     calls.clear()
     read = ask(AT, "--export", ledger)
@@ -253,7 +259,8 @@ def test_nothing_is_called_but_get_object_of_what_the_export_has(
     assert sorted(keys) == sorted(f"{PREFIX}/{name}" for name in files)
     items = len(items_of("ledger"))
     assert read.said.startswith(
-        f"Reads {ledger}: {items} items, the table credits-dev-ledger at {AT}.\n"
+        f"Reads {ledger}: {items} items, the table credits-dev-ledger at 2026-02-20T01:02:03.004Z"
+        ".\n"
     )
     assert "\nReads no table: 0 read units.\n" in read.said
 
@@ -286,15 +293,18 @@ def test_at_a_terminal_the_table_is_read_only_after_a_yes(
 
 
 def test_nobody_is_asked_who_said_yes_or_reads_an_export(ask: Ask, terminal: Terminal) -> None:
-    ledger = upload(export_of("ledger", AT, ITEMS))
+    ledger = upload(export_of("ledger", AT, []))
     terminal.answer = "n"
     for words in (["--yes"], ["--export", ledger]):
         ran = ask(AT, *words)
         assert ran.status == 0
         assert "Go on?" not in ran.said
+    assert re.search(r"^Reading the export ━+ 0/0 ", ran.said, re.MULTILINE)
 
 
 # --- What it refuses ------------------------------------------------------------------------------
+
+LEDGER = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/credits-dev-ledger"
 
 HOW = (
     "\nTo make one, of now: aws dynamodb export-table-to-point-in-time "
@@ -320,8 +330,10 @@ def refused(ran: Ran) -> str:
         ({"exportTime": "yesterday"}, "has a manifest-summary.json that cannot be read: exportTim"),
         ({"itemCount": -1}, "has a manifest-summary.json that cannot be read: itemCount is nega"),
         ({"itemCount": "9"}, "has a manifest-summary.json that cannot be read: itemCount is no w"),
-        ({"itemCount": 99}, "has 99 items, and its files have "),
+        ({"itemCount": 99}, "has 99 items, and its files have 4"),
+        ({"itemCount": 3}, "has 3 items, and its files have 4"),
         ({"tableArn": "credits-dev-ledger"}, "tableArn is no ARN of a table"),
+        ({"tableArn": f"{LEDGER}/export/1-a"}, "tableArn is no ARN of a table"),
         ({"tableArn": None}, "has a manifest-summary.json that cannot be read: tableArn is no tex"),
         (
             {"tableArn": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/credits-prod-ledger"},
@@ -379,7 +391,7 @@ def test_what_names_no_place_is_refused(where: str, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    "where", ["s3://exports/other", f"s3://exports/{PREFIX}/data", "s3://no/e"]
+    "where", ["s3://exports/other", f"s3://exports/{PREFIX}/data", "s3://not-here/e", "s3://no/e"]
 )
 def test_a_place_without_an_export_is_refused(where: str, ask: Ask) -> None:
     upload(export_of("ledger", AT, ITEMS))
@@ -398,28 +410,34 @@ def test_a_folder_without_an_export_is_refused(ask: Ask, tmp_path: Path) -> None
     assert "manifest-summary.json: Is a directory" in refused(ask(AT, "--export", str(tmp_path)))
 
 
-def test_a_bucket_that_one_may_not_read_is_told_with_the_right_that_lacks(
-    ask: Ask, monkeypatch: pytest.MonkeyPatch
+MAY_NOT = (
+    "EXPORT: S3 does not give you {}: it is not there, or you lack s3:GetObject, or kms:Decrypt "
+    "for its key (An error "
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        # S3 answers with a number where its answer has no body.
+        ("AccessDenied", MAY_NOT),
+        ("403", MAY_NOT),
+        ("404", f"EXPORT: there is no {{}}{HOW}"),
+        ("SlowDown", "An error occurred (SlowDown) when calling the GetObject operation: no"),
+    ],
+)
+def test_an_answer_of_s3_is_told_with_the_right_that_lacks_or_passed_on(
+    code: str, said: str, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = upload(export_of("ledger", AT, ITEMS))
 
     def refuse(*_: object, **__: object) -> Any:
-        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetObject")
+        raise ClientError({"Error": {"Code": code, "Message": "no"}}, "GetObject")
 
     monkeypatch.setattr(client("s3"), "get_object", refuse)
-    said = refused(ask(AT, "--export", ledger))
-    assert said.startswith(f"EXPORT: S3 does not give you {ledger}/manifest-summary.json: it is n")
-    assert "or you lack s3:GetObject, or kms:Decrypt for its key" in said
-
-
-def test_another_answer_of_s3_is_passed_on(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = upload(export_of("ledger", AT, ITEMS))
-
-    def refuse(*_: object, **__: object) -> Any:
-        raise ClientError({"Error": {"Code": "SlowDown", "Message": "later"}}, "GetObject")
-
-    monkeypatch.setattr(client("s3"), "get_object", refuse)
-    assert "SlowDown" in refused(ask(AT, "--export", ledger))
+    told = refused(ask(AT, "--export", ledger))
+    assert told.startswith(said.format(f"{ledger}/manifest-summary.json"))
+    assert ("To make one" in told) is (code != "SlowDown")
 
 
 class Breaking:
@@ -485,6 +503,10 @@ def other(content: bytes) -> bytes:
     return gzip.compress(b"".join(reversed(gzip.decompress(content).splitlines(keepends=True))))
 
 
+def undeflated(content: bytes) -> bytes:
+    return content[:10] + b"\xff" + content[11:]
+
+
 def bit(content: bytes) -> bytes:
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -493,8 +515,8 @@ def bit(content: bytes) -> bytes:
 @pytest.mark.parametrize("file", [FIRST, LAST])
 @pytest.mark.parametrize(
     "change",
-    [cut, other, bit, gzip.decompress, lambda content: content + b"\n", lambda _: b""],
-    ids=["truncated", "in another order", "one bit", "not gzip", "longer", "emptied"],
+    [cut, other, bit, undeflated, gzip.decompress, lambda content: content + b"\n", lambda _: b""],
+    ids=["truncated", "in another order", "one bit", "a block", "not gzip", "longer", "emptied"],
 )
 @pytest.mark.parametrize("place", ["s3", "folder"])
 def test_a_data_file_that_is_not_as_it_was_written_gives_no_result(
@@ -506,6 +528,7 @@ def test_a_data_file_that_is_not_as_it_was_written_gives_no_result(
     said = refused(ask(AT, "--json", "--export", ledger))
     assert said.startswith(f"EXPORT: {ledger}/{file} is not as DynamoDB wrote it (")
     assert "; nothing is counted\nTo make one" in said
+    assert "(line 0" not in said
 
 
 @pytest.mark.parametrize("file", [FIRST, LAST])
@@ -529,8 +552,14 @@ def test_a_data_file_that_is_missing_gives_no_result(file: str, ask: Ask, tmp_pa
         (b'{"Item": []}\n', 1, "line 1: Item is no object"),
         (b"[]\n", 1, "line 1: is no object"),
         (b"{\n", 1, "line 1: it is no JSON"),
+        (b"[" * 100_000, 1, "line 1: it is no JSON"),
         (b'{"Item": {"user_id": {"S": "1"}, "entry": {"S": "x"}}}\n\n', 2, "line 2: it is no JSON"),
         (b'{"Item": {"user_id": {"S": "1"}, "entry": {"S": "x"}}}\n', 2, "it has 1 items, not 2"),
+        (
+            b'{"Item": {"user_id": {"S": "1"}, "entry": {"S": "x"}}}\n' * 2,
+            1,
+            "it has 2 items, not 1",
+        ),
     ],
 )
 def test_a_line_that_is_no_item_gives_no_result(
@@ -555,6 +584,8 @@ def lose_a_line(listed: bytes) -> bytes:
         (lambda listed: listed + listed, "cannot be read: names a file twice"),
         (lambda listed: listed.replace(b"md5Checksum", b"md5"), "read: md5Checksum is missing"),
         (lambda listed: listed.replace(b"/data/", b"/../"), "dataFileS3Key is no data/<name>.json"),
+        (lambda listed: listed.replace(b"/data/", b"/metadata/"), "S3Key is no data/<name>.json"),
+        (lambda listed: listed.replace(b"/data/", b"/data/../"), "S3Key is no data/<name>.json.gz"),
         (lambda listed: listed.replace(b".json.gz", b".ion.gz"), "dataFileS3Key is no data/<name"),
         (lambda listed: b"[]\n" + listed, "manifest-files.json that cannot be read: is no object"),
     ],
@@ -568,3 +599,50 @@ def test_a_list_of_files_that_is_not_whole_gives_no_result(
     said = refused(ask(AT, "--export", folder))
     assert said.startswith(f"EXPORT: {folder} ")
     assert why in said
+
+
+class Kept:
+    """An export in memory, and all that was opened of it; ``broken``: what the disk lost."""
+
+    def __init__(self, files: Files, broken: str = "") -> None:
+        self.files = files
+        self.broken = broken
+        self.bodies: list[io.BytesIO] = []
+
+    def open(self, name: str) -> io.BytesIO:
+        body = (Broken if name == self.broken else io.BytesIO)(self.files[name])
+        self.bodies.append(body)
+        return body
+
+    def __str__(self) -> str:
+        return "here"
+
+
+class Broken(io.BytesIO):
+    """A file that opens, and cannot be read."""
+
+    def read(self, _size: int | None = -1, /) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("", None),
+        ("manifest-files.json", "here/manifest-files.json: Input/output error"),
+        (
+            LAST,
+            rf"here/{LAST} is not as DynamoDB wrote it \(.*Input/output error\); nothing is co.*",
+        ),
+    ],
+)
+def test_every_file_of_an_export_is_closed_also_if_it_cannot_be_read(
+    broken: str, said: str | None
+) -> None:
+    place = Kept(export_of("ledger", AT, ITEMS), broken)
+    if said:
+        with pytest.raises(ExportError, match=f"^{said}$"):
+            list(find(place).read("user_id"))
+    else:
+        assert len(list(find(place).read("user_id"))) == len(ITEMS)
+    assert [body.closed for body in place.bodies] == [True] * len(place.bodies)

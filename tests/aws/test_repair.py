@@ -33,7 +33,7 @@ from chalicelib.store.stripe import Customer
 from infra import reach, session
 from infra.local import stacks
 from infra.repair import allocate, command, erase, export, redrive, replay, void
-from infra.repair.command import Repair
+from infra.repair.command import Repair, RepairError
 from tests.aws.damage import damage, damage_entry, damage_subscription, having, without
 from tests.aws.repair import CtrlC, Main, Terminal
 from tests.aws.stripe_events import Stripe, subscription
@@ -99,6 +99,7 @@ def test_a_limit_moves_that_many_and_leaves_the_rest(world: World, terminal: Ter
     limited = (redrive.main, "--queue", "allocations-dlq", "--limit", "11")
     ran = terminal.run(*limited, "--yes", "--json")
     assert (ran.status, ran.facts["moved"], ran.facts["waiting"]) == (0, 11, 2)
+    assert ran.facts["queue"] == "allocations"
     assert "Moved 11 of 11 messages back to allocations.\n" in ran.said
     assert "Would move 2 of 2 messages" in terminal.run(*limited, "--dry-run").said
     moved = world.take("allocations")
@@ -259,7 +260,7 @@ def test_a_tick_that_is_refused_is_reported_and_the_exit_status_says_so(
         (("--from", "2026-01-10T00:00Z", "--to", "2026-01-09T00:00Z"), "--to: must not be before"),
         (
             ("--from", "2026-01-01T00:00Z", "--to", "2026-01-08T00:15Z"),
-            "at most 7 days after --from: replay longer ranges in parts, the first until 2026-01-0",
+            "after --from: replay longer ranges in parts, the first until 2026-01-08T00:00:00Z",
         ),
         (
             ("--from", "2026-01-15T12:00Z", "--to", "2026-01-15T12:15Z"),
@@ -316,6 +317,7 @@ def test_missed_months_come_first_and_nothing_after_the_period_asked_for(
     assert "Due: 1,000 credits in 2 allocations, to 1 of 1 users.\n" in asked
     ran = terminal.run(*through_march, "--yes", "--json")
     assert "Granted: 1,000 credits in 2 allocations, to 1 of 1 users.\n" in ran.said
+    assert "500 for 2026-02, 500 for 2026-03" in ran.said
     granted = ran.facts["users"][0]["granted"]
     assert [each["period"] for each in granted] == ["2026-02", "2026-03"]
     assert [entry.allocated_through for entry in world.history()] == [
@@ -338,7 +340,7 @@ def test_a_file_says_of_each_user_what_was_granted_or_why_not(
     world.subscribe("2", status="paused")
     world.now = at("2026-02-03T12:00:00Z")
     file = tmp_path / "users.txt"
-    file.write_text("3\n 2 \n\n1\n3\n")
+    file.write_text("3\n 2 \n\n \n1\n3\n")
     ran = terminal.run(allocate.main, *FEBRUARY, "--file", str(file), "--yes", "--json")
     assert ran.status == 0
     assert [user["user_id"] for user in ran.facts["users"]] == ["3", "2", "1"]
@@ -669,6 +671,7 @@ def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another
     )
     assert "erased" not in line
     assert "Sorry, Ünal" in ran.printed
+    assert ran.printed.endswith("\n}\n")
     (mail,) = ran.facts["mails"]
     assert (mail["identity"], mail["status"]) == ("manual 1-1", "COMPLETED")
     assert "user2@" not in ran.printed
@@ -679,8 +682,10 @@ def test_an_export_has_a_form_for_every_field_of_a_subscription(
     world: World, terminal: Terminal
 ) -> None:
     world.with_plans(on_signup=OnSignup.FULL, on_plan_change=OnPlanChange.DIFFERENCE)
-    world.subscribe("1", started_at="2026-01-10T00:00:00Z", notifications=["manual"])
-    world.subscribe("1", plan="business")
+    start = {"started_at": "2026-01-10T00:00:00Z", "plan": "starter"}
+    world.subscribe("1", **start, notifications=["manual"])
+    for plan in ("pro", "business"):
+        world.subscribe("1", plan=plan)
     world.subscribe("1", eligible_from="2026-02-01", status="paused")
     bounced = suppress(
         world.services.subscriptions.get("1"), "user1@example.com", SuppressedBecause.BOUNCE
@@ -697,14 +702,20 @@ def test_an_export_has_a_form_for_every_field_of_a_subscription(
     ran = terminal.run(export.main, "--user-id", "1")
     assert ran.status == 0
     assert [edit["edit"][:13] for edit in ran.facts["edits"]] == [
-        f"{version:012}#" for version in (5, 4, 3, 2, 1)
+        f"{version:012}#" for version in (6, 5, 4, 3, 2, 1)
     ]
     assert "user1@example.com" in ran.facts["edits"][0]["body"]
     found = ran.facts["subscription"]
-    signed = {"period": "2026-01", "amount": 500, "at": "2026-01-15T12:00:00Z"}
+    signed = {"period": "2026-01", "amount": 100, "at": "2026-01-15T12:00:00Z"}
     assert found["sign_up"] == signed
-    top_up = {"amount": 823, "at": "2026-01-15T12:00:00Z"}
-    assert found["raised"] == {"period": "2026-01", "level": 2_000, "top_ups": [top_up]}
+    assert found["raised"] == {
+        "period": "2026-01",
+        "level": 2_000,
+        "top_ups": [
+            {"amount": 220, "at": "2026-01-15T12:00:00Z"},
+            {"amount": 823, "at": "2026-01-15T12:00:00.001Z"},
+        ],
+    }
     assert found["eligible_from"] == "2026-02-01"
     assert found["ends_at"] == "2027-01-01T00:00:00Z"
     unset = {name for name, value in found.items() if value is None}
@@ -726,11 +737,11 @@ def test_a_ledger_that_is_wrong_is_exported_as_it_is(world: World, terminal: Ter
     world.grant("1", 30, "a")
     world.grant("1", 40, "b")
     item = next(item for item in world.lines() if item["entry"]["S"] == "entry#000000000002")
-    item["body"]["S"] = "tampered"
+    item["body"]["S"] = "tampered" * 99
     client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)
     first, second = terminal.run(export.main, "--user-id", "1").facts["ledger"]
     assert first["entry"]["amount"] == 30
-    assert second["entry"] == "tampered"
+    assert second["entry"] == "tampered" * 99
 
 
 def test_nobody_and_a_user_id_that_cannot_be_one_are_not_exported(terminal: Terminal) -> None:
@@ -744,21 +755,22 @@ def test_a_dry_export_says_what_there_is_and_writes_nothing(
     world: World, terminal: Terminal
 ) -> None:
     world.subscribe()
-    world.grant("1", 30, "a")
+    for key in ("a", "b"):
+        world.grant("1", 30, key)
     ran = terminal.run(export.main, "--user-id", "1", "--dry-run")
     assert (ran.status, ran.printed) == (0, "")
-    assert "a subscription, 1 edits of it and 1 ledger entries" in ran.said
+    assert "a subscription, 1 edits of it and 2 ledger entries" in ran.said
 
 
 def test_whatever_there_is_of_a_user_is_exported_by_itself(
     world: World, terminal: Terminal
 ) -> None:
     world.services.settings = world.services.settings._replace(stripe_table="")  # an old release
-    world.subscribe("1")
+    world.subscribe("Ada")
     world.subscribe("2")
-    assert len(list(world.services.edits.erase("1"))) == 1
+    assert len(list(world.services.edits.erase("Ada"))) == 1
     world.services.subscriptions.remove("2")
-    for user_id, has, edits in (("1", "a subscription, 0", 0), ("2", "no subscription, 1", 1)):
+    for user_id, has, edits in (("Ada", "a subscription, 0", 0), ("2", "no subscription, 1", 1)):
         ran = terminal.run(export.main, "--user-id", user_id)
         assert (ran.status, len(ran.facts["edits"])) == (0, edits)
         assert (ran.facts["subscription"] is None) is bool(edits)
@@ -970,16 +982,19 @@ def test_an_erasure_that_was_interrupted_is_finished_by_the_next(
     world.subscribe()
     world.grant("1", 30, "a")
     world.grant("1", 40, "b")
+    world.subscribe(plan="business")
     world.services.subscriptions.remove("1")
     assert next(world.services.ledger.erase("1"))
-    dry = terminal.run(erase.main, "--user-id", "1", "--dry-run").said
-    assert "Would erase for good no subscription, 1 records of edits of it, and the texts" in dry
-    assert "Nothing was erased." in dry
+    dry = terminal.run(erase.main, "--user-id", "1", "--dry-run", "--json")
+    assert "erase for good no subscription, 2 records of edits of it, and the texts" in dry.said
+    assert "Nothing was erased." in dry.said
+    assert (dry.facts["texts_erased"], dry.facts["edits_removed"]) == (0, 0)
+    world.services.stripe.learn("cus_1", Customer("1"))
     world.services.settings = world.services.settings._replace(stripe_table="")  # an old release
     ran = terminal.run(erase.main, "--user-id", "1", "--yes", "--json")
     assert (ran.status, ran.facts["texts_erased"]) == (0, 1)
-    assert ran.facts["edits_removed"] == 1
-    assert "Erased 1 records of edits and the texts of 1 entries of user 1" in ran.said
+    assert (ran.facts["edits_removed"], ran.facts["customers_removed"]) == (2, 0)
+    assert "Erased 2 records of edits and the texts of 1 entries of user 1" in ran.said
     assert "Goodwill" not in str(world.lines())
 
 
@@ -1193,7 +1208,7 @@ A_MESSAGE = {
     "MessageId": "m-1",
     "ReceiptHandle": "h",
     "Body": "b",
-    "Attributes": {"SentTimestamp": "1767225600123", "ApproximateReceiveCount": "1"},
+    "Attributes": {"SentTimestamp": "1767229200123", "ApproximateReceiveCount": "1"},
 }
 
 
@@ -1212,6 +1227,7 @@ def test_a_redrive_that_cannot_send_deletes_nothing(
     ran = terminal.run(redrive.main, "--queue", "allocations", "--yes")
     assert (ran.status, "SQS does not take the messages: " in ran.said) == (1, True), ran.said
     assert "TooMuch" in ran.said
+    assert "2026-01-01T01:00:00.123Z" in ran.said
 
 
 def test_what_sqs_does_not_take_stays_a_dead_letter_and_is_not_counted_as_moved(
@@ -1281,6 +1297,52 @@ def test_each_message_is_shown_once_however_often_sqs_gives_it(
     monkeypatch.setattr(world.sqs, "receive_message", lambda **_: {"Messages": next(answers)})
     ran = terminal.run(redrive.main, "--queue", "allocations", "--dry-run", "--json")
     assert sorted(message["body"] for message in ran.facts["messages"]) == sorted(bodies)
+
+
+class Sqs:
+    """In place of SQS: what it gives to each request, and what it was asked to do."""
+
+    def __init__(self, *given: str) -> None:
+        self.given = [[A_MESSAGE | {"MessageId": name, "Body": name} for name in m] for m in given]
+        self.done: list[str] = []
+
+    def receive_message(self, **request: Any) -> dict[str, Any]:
+        self.done.append(f"receive {request['MaxNumberOfMessages']}")
+        return {"Messages": self.given.pop(0)} if self.given else {}
+
+    def send_message_batch(self, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        self.done.append(f"send {''.join(each['MessageBody'] for each in Entries)} to {QueueUrl}")
+        return {"Successful": Entries}
+
+    def delete_message_batch(self, QueueUrl: str, Entries: list[dict[str, Any]]) -> None:  # noqa: N803
+        self.done.append(f"delete {len(Entries)} of {QueueUrl}")
+
+
+def dead_letters(sqs: Sqs, name: str = "checks", **queues: str) -> redrive.DeadLetters:
+    here = SimpleNamespace(queues={f"{name}-dlq": "dead", **queues}, client=lambda _: sqs)
+    return redrive.DeadLetters(cast("Repair", SimpleNamespace(reach=here)), name)
+
+
+def test_three_messages_are_shown_and_once_there_are_so_many_no_more_are_asked_for() -> None:
+    sqs = Sqs("ab", "acd", "e")
+    assert [message["Body"] for message in dead_letters(sqs).peek()] == ["a", "b", "c"]
+    assert len(sqs.done) == 2
+
+
+def test_however_few_messages_sqs_gives_at_once_it_is_asked_until_it_has_none() -> None:
+    sqs = Sqs("ab", "c")
+    assert list(dead_letters(sqs, checks="alive").move(12)) == [2, 1]
+    assert sqs.done == [
+        *("receive 10", "send ab to alive", "delete 2 of dead"),
+        *("receive 10", "send c to alive", "delete 1 of dead"),
+        "receive 9",
+    ]
+
+
+@pytest.mark.parametrize(("name", "page"), [("webhook", "events"), ("mail-events", "mail")])
+def test_what_comes_from_no_queue_is_explained_on_its_page(name: str, page: str) -> None:
+    with pytest.raises(RepairError, match=f"{name}-dlq comes from no queue.* docs/{page}.md says"):
+        _ = dead_letters(Sqs(), name).target
 
 
 class Logs:
@@ -1423,18 +1485,19 @@ def test_a_tick_that_fails_does_not_keep_the_later_ones_from_being_replayed(
     world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.now = at("2026-02-03T12:00:00Z")
-    tick = world.tick
+    tick, later = world.tick, "2026-01-31T23:15:00Z"
 
-    def fails_at_midnight(kind: SweepKind, time: str, **event: object) -> dict[str, Any]:
-        return {"success": False} if time == MIDNIGHT else tick(kind, time, **event)
+    def fails_later(kind: SweepKind, time: str, **event: object) -> dict[str, Any]:
+        return {"success": False} if time == later else tick(kind, time, **event)
 
-    monkeypatch.setattr(world, "tick", fails_at_midnight)
+    monkeypatch.setattr(world, "tick", fails_later)
     span = ("--from", MIDNIGHT, "--to", "2026-02-01T00:00:00Z")
     ran = terminal.run(replay.main, *span, *REPLAY, "--yes", "--json")
     assert ran.status == 1
     facts = json.loads(ran.printed.splitlines()[-1])  # after what the ticks have logged
-    assert [each["time"] for each in facts["failed"]] == [MIDNIGHT]
-    assert facts["replayed"] == ["2026-01-31T23:15:00Z", "2026-02-01T00:00:00Z"], ran.said
+    assert [each["time"] for each in facts["failed"]] == [later]
+    assert facts["replayed"] == [MIDNIGHT, "2026-02-01T00:00:00Z"], ran.said
+    assert re.search(r"^Replaying ticks ━+ 3/3 ", ran.said, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -1467,6 +1530,9 @@ def test_an_export_has_all_mails_however_many_and_says_what_it_cannot_read(
         world.grant("1", number + 1, f"key-{number}")
     world.queue_mails()
     assert world.send_mails() == []
+    find = world.services.mail_records.find
+    backwards = lambda some: dict(reversed(find(some).items()))  # noqa: E731 - of no order
+    monkeypatch.setattr(world.services.mail_records, "find", backwards)
     ran = terminal.run(export.main, "--user-id", "1")
     found = [mail["identity"] for mail in ran.facts["mails"]]
     assert found == [f"manual 1-{number}" for number in range(1, 6)]
@@ -1533,10 +1599,10 @@ def test_an_erasure_that_damaged_the_ledger_says_so(
 
 def test_every_subject_of_a_person_is_erased(world: World, terminal: Terminal) -> None:
     world.subscribe()
-    for number, actor in enumerate(("grace", "hopper", "ada")):
+    for number, actor in enumerate(("grace", "hopper#1", "ada")):
         world.grant("1", 10, f"key-{number}", actor=actor)
     name = "x" * 500  # longer than a subject of a token, and as a typed name long enough
     world.grant("1", 10, "key-3", actor=name)
-    words = ("--user-id", "1", "--subject", "grace", "--subject", "hopper", "--subject", name)
+    words = ("--user-id", "1", "--subject", "grace", "--subject", "hopper#1", "--subject", name)
     assert terminal.run(erase.main, *words, "--yes").status == 0
     assert [entry.actor for entry in world.history()] == [ERASED, ERASED, "ada", ERASED]

@@ -95,6 +95,7 @@ def test_the_usages_of_a_file_are_spent_as_they_were_and_nothing_else_of_it(
     assert (
         "Imported 7 movements: 3 spent, 0 spent before, 0 refused, 4 of another kind." in ran.said
     )
+    assert re.search(r"^Importing movements ━+ 7/7 ", ran.said, re.MULTILINE)
     assert ran.status == 0
     assert lines(month) == SPENT
     assert lines(month, "2") == [FEBRUARY, ("usage", -5, 95, "02-04T08:00", "02-04T08:00")]
@@ -137,6 +138,7 @@ def test_what_comes_after_a_later_entry_is_posted_with_it_and_says_when_it_was(
 def test_the_same_file_again_changes_nothing(month: World, spend: Spend) -> None:
     spend()
     month.expire_at(EXPIRY)
+    month.services.subscriptions.remove("2")
     before = lines(month)
     ran = spend()
     assert ran.status == 0
@@ -305,12 +307,14 @@ def test_movements_are_read_in_the_order_of_their_instants_then_of_the_file(
 ) -> None:
     now = at("2026-03-05T12:00:00Z")
     same = [CLICK.replace("u-1", name) for name in ("z", "a")]
-    text = "\n".join((HEADER, REPORT, *same, OTHER))
-    monkeypatch.setattr(movements, "MOST_MOVEMENTS", 4)
+    both = [f"c{sign},1,2026-02-05T10:00:00Z,Adjustment,{sign}3,Sorry" for sign in "+-"]
+    text = "\n".join((HEADER, REPORT, *same, OTHER, *both))
+    monkeypatch.setattr(movements, "MOST_MOVEMENTS", 6)
     found = movements.read(movements.check(text, now).good, now)
-    assert [each.reference for each in found] == ["z", "a", "u-3", "u-2"]
-    assert [each.description for each in found] == ["Click", "Click", "Export", ""]
-    with pytest.raises(UnreadableFileError, match="has 5 lines, and 4 are the most allowed"):
+    assert [each.reference for each in found] == ["z", "a", "u-3", "u-2", "c+", "c-"]
+    assert [each.description for each in found[:4]] == ["Click", "Click", "Export", ""]
+    assert [each.amount for each in found] == [-10, -10, -5, -20, 3, -3]
+    with pytest.raises(UnreadableFileError, match="has 7 lines, and 6 are the most allowed"):
         movements.check(f"{text}\n", now)
 
 

@@ -52,7 +52,7 @@ PLAIN = f"{HEADER}\n{ADA}\n{BOB}\n"
         PLAIN.replace(ADA, f"{ADA},,"),
         PLAIN.replace(HEADER, f"{HEADER},,"),
         PLAIN.replace("user_id", "user_id,").replace("1,ada", "1,,ada").replace("2,bob", "2,,bob"),
-        PLAIN + ",,,,,,,\n , ,\n\n   \n",
+        PLAIN + ",,,,,,,\n , ,\n\n   \n\t,\u00a0,,\n",
         PLAIN.replace(f"{ADA}\n", f",,,\n\n{ADA}\n"),
         PLAIN.replace("Z,\n", 'Z,""\n').replace("Z,\n", 'Z," "\n'),
     ],
@@ -152,6 +152,7 @@ APOSTROPHE = "begins with the apostrophe"
         ("1,ada", "1'234,ada", "user_id", THOUSANDS),
         ("1,ada", "1’234,ada", "user_id", THOUSANDS),
         ("1,ada", "1\u00a0234,ada", "user_id", THOUSANDS),
+        ("1,ada", "1234'567,ada", "user_id", "must be 1 to 128 letters, digits"),
         ("1,ada", "4\ufeff2,ada", "user_id", "must be 1 to 128 letters, digits"),
         ("1,ada", "4\u200b2,ada", "user_id", "must be 1 to 128 letters, digits"),
         (",pro,", ",#N/A,", "plan", "is an error of a spreadsheet"),
@@ -194,6 +195,11 @@ def test_ids_that_only_look_like_numbers_are_ids(user_id: str) -> None:
     assert row["user_id"] == user_id
 
 
+def test_ids_that_differ_in_their_capitals_alone_are_two() -> None:
+    text = PLAIN.replace("1,ada", "ada,ada").replace("2,bob", "Ada,bob")
+    assert [row["user_id"] for row in values(check(text))] == ["ada", "Ada"]
+
+
 def test_a_reference_is_an_id_and_a_description_is_what_people_write() -> None:
     checked = check(f"{BATCHES}\n1.2E+10,1,5,2025-01-01T00:00:00Z,'42.0 1E+3'\n", BALANCES)
     assert [problem.field for problem in checked.problems] == ["reference"]
@@ -214,6 +220,8 @@ def test_a_row_that_is_cut_off_is_no_row_with_empty_cells() -> None:
 def test_a_value_without_a_column_is_refused_and_named() -> None:
     (problem,) = check(PLAIN.replace(BOB, BOB.replace("250", "1,500"))).problems
     assert (problem.line, problem.field, problem.value) == (3, "column 9", "500")
+    problems = check(PLAIN.replace(BOB, BOB.replace("250", "1,500,7"))).problems
+    assert [problem.field for problem in problems] == ["column 10", "column 9"]
     (problem,) = check(PLAIN.replace(",email,", ",,")).problems[:1]
     assert (problem.field, problem.value) == ("column 2", "ada@example.com")
 
