@@ -22,12 +22,17 @@ from infra.commands import (
     deploy_policy,
     doctor,
     events,
+    grant,
+    import_balances,
+    import_subscriptions,
     lock,
     mails,
     reference,
     run,
     security,
+    shadow,
     up,
+    usages,
 )
 from infra.deployment import packaging
 from infra.deployment.deploy_policy import EXAMPLE, text_of
@@ -446,6 +451,31 @@ def test_pictures_of_emails_are_of_the_product_of_the_stage(
     status, _, said = ran(mails.main)
     assert (status, "there is no Chromium or Chrome here" in said) == (1, True)
     assert len(taken) == 3
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [
+        (grant.main, ["--approved-by", "Ada"]),
+        (import_balances.main, []),
+        (import_subscriptions.main, []),
+        (shadow.main, []),
+        (usages.main, []),
+    ],
+)
+def test_a_stage_that_is_none_is_named_before_the_file_is_read_and_then_the_file_is(
+    main: Callable[[list[str]], int], words: list[str], ran: Run, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "[b]none.csv")
+    status, printed, said = ran(main, file, "--stage", "prood", *words)
+    assert (status, printed) == (1, "")
+    assert said.startswith("error: There is no stage 'prood'")
+    status, printed, said = ran(main, file, *words)
+    assert (status, printed) == (1, "")
+    assert said == f"error: {file}: cannot be read: No such file or directory\n"
 
 
 # --- Known weaknesses -----------------------------------------------------------------------------
