@@ -338,4 +338,5 @@ def test_an_export_that_does_not_reach_so_far_is_refused(
     ask: Asked, tmp_path: Path, name: str, when: str, least: str
 ) -> None:
     _, said = ask(TODAY, *exported(tmp_path / "exports", **{name: when}), status=1)
-    assert f"has what was written until {when}: name one of {least} or later" in said
+    place = tmp_path / "exports" / name
+    assert f"{place} has what was written until {when}: name one of {least} or later" in said

@@ -478,6 +478,21 @@ def test_a_stage_that_is_none_is_named_before_the_file_is_read_and_then_the_file
     assert said == f"error: {file}: cannot be read: No such file or directory\n"
 
 
+def test_a_time_that_is_none_is_named_without_a_stage(
+    ran: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "reach", raising(stacks.NotRunningError("make up")))
+    file = tmp_path / "old.csv"
+    file.write_text("reference,user_id,at,kind,amount\n")
+    for words, problem in (
+        (["--from", "may"], "FROM: "),
+        (["--until", "may"], "UNTIL: "),
+        ([], ""),
+    ):
+        status, _, said = ran(shadow.main, str(file), *words)
+        assert (status, said.startswith(f"error: {problem or 'make up'}")) == (1, True), said
+
+
 # --- Known weaknesses -----------------------------------------------------------------------------
 
 
