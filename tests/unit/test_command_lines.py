@@ -17,6 +17,7 @@ from chalicelib.domain.errors import InvalidInput
 from infra import reach, session, terminal
 from infra.commands import (
     clock,
+    completeness,
     dashboard,
     deploy,
     deploy_policy,
@@ -25,14 +26,20 @@ from infra.commands import (
     grant,
     import_balances,
     import_subscriptions,
+    liability,
     lock,
     mails,
     reference,
     run,
     security,
     shadow,
+    show,
+    stripe,
+    stripe_secret,
     up,
     usages,
+    verify,
+    whatif,
 )
 from infra.deployment import packaging
 from infra.deployment.deploy_policy import EXAMPLE, text_of
@@ -491,6 +498,53 @@ def test_a_time_that_is_none_is_named_without_a_stage(
     ):
         status, _, said = ran(shadow.main, str(file), *words)
         assert (status, said.startswith(f"error: {problem or 'make up'}")) == (1, True), said
+
+
+# --- The stage ------------------------------------------------------------------------------------
+
+BALANCES = "reference,user_id,amount,granted_at\n"
+GRANTS = "user_id,amount,description,expires_in_days\n"
+MOVEMENTS = "reference,user_id,at,kind,amount\n"
+SUBSCRIPTIONS = "user_id,timezone,plan,billing_interval,status,started_at\n"
+PLANS = (packaging.ROOT / packaging.PLANS).read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "text"),
+    [
+        (completeness.main, ["2026-07"], ""),
+        (grant.main, ["FILE", "--approved-by", "Ada"], GRANTS),
+        (import_balances.main, ["FILE"], BALANCES),
+        (import_subscriptions.main, ["FILE"], SUBSCRIPTIONS),
+        (liability.main, ["2026-07-01T00:00Z"], ""),
+        (shadow.main, ["FILE"], MOVEMENTS),
+        (show.main, ["42"], ""),
+        (stripe.main, [], ""),
+        (stripe_secret.main, [], ""),
+        (usages.main, ["FILE"], MOVEMENTS),
+        (verify.main, ["42"], ""),
+        (whatif.main, ["--plans", "FILE", "--from", "2026-01", "--to", "2026-01"], PLANS),
+    ],
+)
+def test_the_stage_and_region_that_are_named_are_the_ones_that_are_reached(
+    main: Callable[[list[str]], int],
+    words: list[str],
+    text: str,
+    ran: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def reached(*where: object) -> object:
+        raise AwsError(f"{where} is far")
+
+    monkeypatch.setattr(reach, "reach", reached)
+    monkeypatch.setattr(reach, "services_of", reached)
+    file = tmp_path / "given"
+    file.write_text(text)
+    given = [str(file) if word == "FILE" else word for word in words]
+    said = "error: ('prod', 'eu-west-3') is far\n"
+    assert ran(main, *given, "--stage", "prod", "--region", "eu-west-3") == (1, "", said)
+    assert ran(main, *given) == (1, "", "error: ('local', None) is far\n")
 
 
 # --- Known weaknesses -----------------------------------------------------------------------------
