@@ -72,7 +72,7 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
         "Comparing with earlier runs",
     )
     findings = [*earlier.findings, *registered_of(services, earlier.new, watch).strangers]
-    return Examined(findings, [], earlier.written)
+    return Examined(findings, [])
 
 
 def _spent_otherwise(row: Row, usage: PastUsage, entry: LedgerEntry) -> Finding:

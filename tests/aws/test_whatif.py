@@ -339,4 +339,5 @@ def test_an_export_that_does_not_reach_so_far_is_refused(
 ) -> None:
     _, said = ask(TODAY, *exported(tmp_path / "exports", **{name: when}), status=1)
     place = tmp_path / "exports" / name
+    assert f"error: {name.upper()}: {place}" in said
     assert f"{place} has what was written until {when}: name one of {least} or later" in said
