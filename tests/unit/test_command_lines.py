@@ -647,9 +647,14 @@ def test_what_a_reader_waits_for_is_not_kept_back(
         pipe.seek(0)
         pipe.truncate()
 
+    def heard() -> Iterator[Any]:
+        for number in range(2):
+            look()
+            yield {"detail": number}
+
     @contextmanager
     def following(_: object) -> Iterator[Iterator[Any]]:
-        yield (look() or {"detail": number} for number in range(2))
+        yield heard()
 
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(pipe, "utf-8"))
     monkeypatch.setattr(deploy, "before", SimpleNamespace(look=look))
