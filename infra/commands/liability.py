@@ -34,7 +34,6 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.domain.batches import CreditBatch, Source
-from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.prices import Price
@@ -125,7 +124,7 @@ class _Standing:
         if self.number is None or entry.number > self.number:
             self.number, self.balance = entry.number, entry.balance
             self.batches = tuple(_left(batch, at) for batch in entry.batches)
-        if entry.type is EntryType.PURCHASE and entry.price:
+        if entry.price:
             self.prices = {**(self.prices or {}), entry.number: entry.price}
         if refund := entry.refund:
             refunds = self.refunds or {}

@@ -114,8 +114,7 @@ class Life:
     def without_holds(self) -> Life:
         """The life in which nothing was set aside; captured credits were still taken."""
         found = self.actions.items()
-        ends = [name for name, action in found if isinstance(action, Hold | Release)]
-        return self.without(ends)
+        return self.without(name for name, action in found if isinstance(action, Hold))
 
     @property
     def grants(self) -> dict[str, Grant]:

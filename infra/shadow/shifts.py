@@ -53,7 +53,7 @@ class Zones(NamedTuple):
         if home is not None:
             day = calendar.running_day(home, due)
             for zone in dict.fromkeys((*known, "UTC")):
-                if zone != home and abs(at - calendar.midnight(zone, day)) <= tolerance:
+                if abs(at - calendar.midnight(zone, day)) <= tolerance:
                     return Shift(by, Why.ZONE, f"at midnight in {zone}, {apart}")
             if any(abs(by + offset) <= tolerance for offset in _other_offsets(home, due)):
                 words = f"at midnight by the other UTC offset of {home}, {apart}"

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from infra.commands import cutover
+from infra.doctor.finding import State
 from infra.shadow import nights
-from infra.shadow.cutover import judge_nights
+from infra.shadow.cutover import judge_mode, judge_nights
 from infra.shadow.nights import Night, clean_nights
 from infra.terminal import Confirm
 from tests.aws.repair import Ran, Terminal
@@ -175,6 +176,7 @@ def test_a_stage_that_is_no_shadow_has_nothing_to_switch(
     ran = run(shadow, "--yes")
     assert (ran.status, shadow.shadow) == (1, parameter)
     assert "local is none, and its ledgers count already" in ran.said
+    assert judge_mode("local", parameter).state is State.BAD
 
 
 @pytest.mark.parametrize("nights", ["-1", "101", "many"])

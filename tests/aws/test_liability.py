@@ -22,6 +22,7 @@ from infra import reach
 from infra.commands.liability import (
     Liability,
     Row,
+    _as_json,
     _show,
     _told_of_faults,
     count,
@@ -250,6 +251,8 @@ def test_people_are_shown_what_is_none_in_words_and_the_sums(
     )
     _show(replace(FOUND, has_plans=False), at(MIDNIGHT))
     assert rows_of(capsys.readouterr().out)[0][1] == "not read"
+    _show(replace(FOUND, paid=defaultdict(Fraction, {GONE: Fraction(1, 3)})), at(MIDNIGHT))
+    assert [paid for *_, paid, _ in rows_of(capsys.readouterr().out)] == ["", "0", "0"]
     _show(Liability(), at(MIDNIGHT))
     assert "paid for, in minor units: none;" in capsys.readouterr().out
 
@@ -279,7 +282,9 @@ def test_people_are_shown_what_is_none_in_words_and_the_sums(
 def test_a_count_that_is_not_whole_or_does_not_add_up_is_a_failure(
     changes: dict[str, Any], status: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _told_of_faults(replace(FOUND, **changes)) == status
+    found = replace(FOUND, **changes)
+    assert _as_json(found, at(MIDNIGHT))["credits"] == 1_244, "what the batches have"
+    assert _told_of_faults(found) == status
     assert capsys.readouterr() == ("", said)
 
 
@@ -301,6 +306,9 @@ def test_the_future_and_what_is_no_instant_are_refused(
     assert "AT: must not be in the future" in capsys.readouterr().err
     assert main(["yesterday"]) == 1
     assert "AT: must be a date and time" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["2026-01-15T12:00Z", "--json", "--as-csv"])
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_the_end_of_a_day_is_the_beginning_of_the_next() -> None:

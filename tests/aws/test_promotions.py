@@ -572,3 +572,7 @@ def test_the_example_of_the_page_is_what_the_command_says(
         for line in filter(None, map(str.rstrip, said.splitlines())):
             # The page leaves bars of progress out.
             assert line in page or "0:00:00" in line, line
+
+
+def test_a_life_of_thousands_of_days_is_shown_so(grant: Grant) -> None:
+    assert "│ after 1,500 days │" in grant(rows=("1,5,Autumn,1500,,,",)).said

@@ -240,20 +240,27 @@ def test_what_a_user_would_lack_is_a_promotion_that_make_grant_takes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # A goodwill of which Credits was not told.
-    goodwill = Movement(0, "good-1", "ada", at("2026-04-20T10:00:00Z"), Kind.ADJUSTMENT, 25)
-    answer, said = ask([*moved(), goodwill], "--json", status=1)
-    assert (answer["unexplained"], answer["credits"], answer["clean_nights"]) == (1, 25, 0)
-    assert answer["less"] == [{"user_id": "ada", "plan": "starter", "there": 135, "here": 110}]
+    # Two goodwills of which Credits was not told; one is of a plan whose credits never expire.
+    goodwill = [
+        Movement(0, f"good-{user_id}", user_id, at("2026-04-20T10:00:00Z"), Kind.ADJUSTMENT, amount)
+        for user_id, amount in (("ada", 25), ("amount", 7))
+    ]
+    answer, said = ask([*moved(), *goodwill], "--json", status=1)
+    assert (answer["unexplained"], answer["credits"], answer["clean_nights"]) == (2, 32, 0)
+    assert answer["less"][0] == {"user_id": "ada", "plan": "starter", "there": 135, "here": 110}
     promotion = tmp_path / "shadow" / "dev-2026-05-03-grants.csv"
-    assert f"What users would lack on switching, 1 of them: {promotion}" in said
-    (row,) = csv.DictReader(promotion.read_text("utf-8").splitlines())
-    assert (row["amount"], row["expires_in_days"], row["notify"]) == ("25", "30", "false")
+    assert f"What users would lack on switching, 2 of them: {promotion}" in said
+    rows = csv.DictReader(promotion.read_text("utf-8").splitlines())
+    names = ("user_id", "amount", "expires_in_days", "notify")
+    assert sorted(tuple(row[name] for name in names) for row in rows) == [
+        ("ada", "25", "30", "false"),
+        ("amount", "7", "never", "false"),
+    ]
     local = reach.Reach("local", months.services, {}, {}, client)
     monkeypatch.setattr(reach, "reach", lambda *_: local)
     words = [str(promotion), "--stage", "local", "--approved-by", "ada"]
     assert grant.main(words) == 0
-    assert "25 credits for 1 users" in capsys.readouterr().err
+    assert "32 credits for 2 users" in capsys.readouterr().err
 
 
 def test_who_cannot_be_compared_is_not_explained(ask: Ask) -> None:

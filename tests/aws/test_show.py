@@ -73,7 +73,9 @@ def test_a_user_is_shown_on_a_page_of_a_terminal(capsys: pytest.CaptureFixture[s
 
 
 def test_the_parts_are_those_of_the_api(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
-    found = json.loads(shown(capsys, "1", "--json"))
+    printed = shown(capsys, "1", "--json")
+    assert printed.count("\n") == 1
+    found = json.loads(printed)
     of_user = "user_id=1"
     assert found["balance"] == api.get(f"/api/credits/balance?{of_user}", ADMIN).json
     assert found["history"] == api.get(f"/api/credits/history?{of_user}", ADMIN).json["items"]
@@ -190,7 +192,9 @@ def test_long_lists_are_cut_and_large_amounts_grouped(world: World) -> None:
     }
     found["history"][0] |= {"amount": -1500, "balance_after": 1_000_000}
     found["emails"][0] |= {"sent_at": None, "state": "waiting", "subject": None, "type": "granted"}
+    found["as_of"] = "2026-02-01T17:05:00Z"
     lines = [line.rstrip() for line in page(found)]
+    assert "  timezone      Europe/Paris, where it is Sunday 18:05" in lines
     assert "Balance  9,000 available, 8,000 held, 17,000 in the ledger" in lines
     row = "  1      1,234  5,678  1,000  2026-01-31 23:00  2026-03-02 23:00"
     assert lines.count(row) == 20

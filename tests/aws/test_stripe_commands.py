@@ -110,15 +110,16 @@ def test_who_sits_at_a_terminal_types_the_secret_unseen_and_it_is_that_of_the_st
     shop: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = reach.Reach("prod", shop.services, {}, {}, client)
-    monkeypatch.setattr(reach, "reach", lambda *_: found)
+    monkeypatch.setattr(reach, "reach", lambda *where: {("prod", "eu-west-3"): found}[where])
+    words = ["--stage", "prod", "--region", "eu-west-3"]
     monkeypatch.setattr(sys, "stdin", keyboard := io.StringIO("seen by all\n"))
     monkeypatch.setattr(keyboard, "isatty", lambda: True)
     monkeypatch.setattr("getpass.getpass", lambda prompt: SECRET if "whsec_" in prompt else "")
-    assert stripe_secret.main([]) == 1
+    assert stripe_secret.main(words) == 1
     said = capsys.readouterr()
     assert (said.out, said.err.startswith("error: ")) == ("", True), "there is no such secret yet"
     client("secretsmanager").create_secret(Name=NAME.replace("dev", "prod"), SecretString="old")
-    assert stripe_secret.main([]) == 0
+    assert stripe_secret.main(words) == 0
     said = capsys.readouterr()
     assert said.out == "The webhook of stage prod checks with this secret in five seconds.\n"
 

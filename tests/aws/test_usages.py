@@ -332,3 +332,14 @@ def test_a_stage_that_is_no_shadow_spends_nothing_of_a_file(
     assert "Rows that cannot be imported" not in ran.said
     assert "Stage local is no shadow: what another system let users spend would be" in ran.said
     assert lines(month) == [FEBRUARY]
+
+
+def test_a_usage_that_was_posted_late_is_compared_by_when_it_was(
+    month: World, spend: Spend
+) -> None:
+    month.expire_at(EXPIRY)
+    month.grant("1", 30, "a")
+    assert spend(CLICK).status == 0
+    said = spend(CLICK.replace("Click", "Clack")).said
+    assert "│ description │ 'Clack' │" in said
+    assert "2026-02-03T10:00:00Z, 'Click'" in " ".join(said.split())

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from chalicelib.domain.anchors import user_digest
+from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.jobs import audits
 from chalicelib.services import Services
 from infra import reach
-from infra.commands.verify import main
+from infra.commands.verify import _show, main
 from tests.aws.damage import damage_subscription, without
 from tests.aws.world import World, client
 
@@ -110,6 +111,11 @@ def test_machines_are_told_the_same_as_json(
     (wrong,) = json.loads(capsys.readouterr().out)["wrong"]
     assert (wrong["user_id"], wrong["number"]) == ("1", 1)
     assert wrong["reason"].startswith("the hash does not match")
+
+
+def test_thousands_are_grouped(capsys: pytest.CaptureFixture[str]) -> None:
+    _show(dict.fromkeys(map(str, range(2_000)), LedgerCorrupt("1", 1, "no")), [], names_all=False)
+    assert capsys.readouterr().out.endswith("\n2,000 ledgers verified, 2,000 of them wrong\n")
 
 
 def test_a_user_id_that_cannot_be_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,13 +250,20 @@ def test_earlier_anchors_can_be_asked_for(world: World, capsys: pytest.CaptureFi
     cut_off(world, "1", 2)
     world.grant("1", -1, "forged")
     world.grant("1", -1, "more")
+    world.subscribe("late")
+    world.grant("late", 1, "d")
     world.watch()
+    world.services.subscriptions.remove("late")
+    cut_off(world, "late", 1)
     world.services.anchors.fold(world.now + timedelta(hours=1))
     world.now += timedelta(hours=2)
     assert main(["1"]) == 0
     assert main(["1", "--anchors", "2026-01-15T14:00:00Z"]) == 1
     assert main(["1", "--anchors", "2026-01-15T13:00:00Z"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == NO_ANCHORS
+    for words, gone in ([], [user_digest("late")]), (["--anchors", "2026-01-15T14:00:00Z"], []):
+        status = main(["--all", "--json", *words])
+        assert (status, json.loads(capsys.readouterr().out)["gone"]) == (1, gone)
     assert main(["1", "--anchors", "yesterday"]) == 1
     assert "ANCHORS: " in capsys.readouterr().err
 

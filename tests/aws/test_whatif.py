@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
+from rich.progress import Progress
 
 from chalicelib.domain.errors import CreditsError
 from chalicelib.operations import on_request, purchases
@@ -226,6 +227,7 @@ def test_a_month_that_is_not_over_everywhere_is_refused(ask: Asked, spring: Worl
 
 # --- From exports ---------------------------------------------------------------------------------
 
+DAY = "2026-05-20T12:00:00Z"
 TABLES = {"export": "ledger", "subscriptions": "subscriptions", "edits": "edits"}
 
 
@@ -233,7 +235,7 @@ def exported(folder: Path, **when: str) -> list[str]:
     """Exports of the three tables, in new folders, and the words that name them."""
     words = []
     for name, table in TABLES.items():
-        files = export_of(table, when.get(name, "2026-05-20T12:00:00Z"))
+        files = export_of(table, when.get(name, DAY))
         words += [f"--{name}", write(files, folder / name)]
     return words
 
@@ -249,6 +251,24 @@ def test_exports_are_answered_as_the_tables_are_and_take_no_units(
     answer, said = ask(lower(60), "--json", "--users", "all", *words)
     assert answer == whole
     assert "Each 3 times: 0 read units." in said
+
+
+def test_a_past_is_the_same_from_the_tables_and_from_exports(spring: World, tmp_path: Path) -> None:
+    number = spring.services.ledger.account("1").next_number - 2
+    ask = ("1", f"1-{number}", 7, "Failed")
+    on_request.reverse_usage(spring.services, *ask, caller="shop", key="c")
+    here = reach.Reach(spring.stage, spring.services, {}, {}, client)
+    places = exported(tmp_path / "exports")[1::2]
+    exports = sources.find_exports(here, (places[0], places[1], places[2]), at(DAY), is_sample=True)
+    for source in (sources.Tables(here, is_sample=False), exports):
+        found = dict(source.pasts(["3", "1"], Progress(disable=True)))
+        one, three = found["1"], found["3"]
+        assert isinstance(one, Past)
+        assert isinstance(three, Past)
+        assert [entry.number for entry in one.entries] == [*range(1, number + 3)]
+        assert one.given_back == {number: [5, 12]}, "in all, also of what had expired"
+        assert three.subscription.status.value == "cancelled"
+        assert {edit.version for edit in three.edits} == {1, 2}
 
 
 def test_what_reading_takes_is_said_by_the_sizes_of_the_tables(
@@ -316,4 +336,6 @@ def test_an_export_that_does_not_reach_so_far_is_refused(
     ask: Asked, tmp_path: Path, name: str, when: str, least: str
 ) -> None:
     _, said = ask(TODAY, *exported(tmp_path / "exports", **{name: when}), status=1)
-    assert f"has what was written until {when}: name one of {least} or later" in said
+    place = tmp_path / "exports" / name
+    assert f"error: {name.upper()}: {place}" in said
+    assert f"{place} has what was written until {when}: name one of {least} or later" in said

@@ -190,22 +190,45 @@ def test_a_package_that_is_not_whole_is_refused(
         ) else handover.load(folder, "0" * 64, "dev", REGION)
 
 
+@pytest.mark.parametrize(
+    ("words", "region"),
+    [
+        (["--stage", "dev"], REGION),
+        (["--stage", "prod", "--region", "eu-west-3"], "eu-west-3"),
+    ],
+)
 def test_the_command_packages_without_credentials_and_prints_the_digest_alone(
+    words: list[str],
+    region: str,
     package: Package,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    asked: list[str] = []
+
     def packaged(stage: str, _output: Path, /, *, region: str) -> Package:
-        assert (stage, region) == ("dev", REGION)
+        asked[:] = stage, region
         return package
 
     monkeypatch.setattr(packaging, "package", packaged)
     monkeypatch.setenv("AWS_REGION", REGION)
-    assert main(["--stage", "dev", "--out", str(tmp_path / "out")]) == 0
-    printed = capsys.readouterr().out
-    assert printed == f"{handover.digest(package, 'dev', REGION)}\n"
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert asked == [words[1], region]
+    assert capsys.readouterr() == (f"{handover.digest(package, words[1], region)}\n", "")
     assert json.loads((tmp_path / "out" / handover.TEMPLATE).read_text()) == package.template
+
+
+def test_what_cannot_be_packaged_for_elsewhere_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["--stage", "dev", "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("error: Which region?")
+    with pytest.raises(SystemExit):
+        main(["--stage", "local", "--out", str(tmp_path)])
+    assert "invalid choice: 'local'" in capsys.readouterr().err
 
 
 def deploying(

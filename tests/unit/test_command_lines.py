@@ -1,5 +1,6 @@
 """Commands with all that is beneath them replaced: words in; out come a status and two streams."""
 
+import io
 import json
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,17 +17,29 @@ from chalicelib.domain.errors import InvalidInput
 from infra import reach, session, terminal
 from infra.commands import (
     clock,
+    completeness,
     dashboard,
     deploy,
     deploy_policy,
     doctor,
     events,
+    grant,
+    import_balances,
+    import_subscriptions,
+    liability,
     lock,
     mails,
     reference,
     run,
     security,
+    shadow,
+    show,
+    stripe,
+    stripe_secret,
     up,
+    usages,
+    verify,
+    whatif,
 )
 from infra.deployment import packaging
 from infra.deployment.deploy_policy import EXAMPLE, text_of
@@ -102,6 +115,7 @@ def test_the_clock_is_moved_to_the_midnight_of_a_zone_and_says_where_it_stands(r
     status, printed, said = ran(clock.main, "--to", "next midnight")
     assert (status, printed) == (0, "2026-05-19T00:00:00Z\n")
     assert "Moving the clock" in said
+    assert "3/3" in ran(clock.main, "--to", "+2 days")[2], "the bar is not of the days to go"
     words = ("--to", "next 1st", "--zone", "America/New_York")
     assert ran(clock.main, *words)[:2] == (0, "2026-06-01T04:00:00Z\n")
 
@@ -115,6 +129,7 @@ def test_a_clock_that_cannot_be_moved_is_an_error(
     assert said.endswith("error: tick: failed\n")
     monkeypatch.setattr(stacks, "running_stack", raising(stacks.NotRunningError("make up")))
     assert ran(clock.main) == (1, "", "error: make up\n")
+    assert "error: to: must be 'next" in ran(clock.main, "--to", "soon")[2], "found without a stack"
 
 
 # --- The doctor -----------------------------------------------------------------------------------
@@ -170,7 +185,10 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str
     def look(stage: str = "prod", region: str | None = "eu-west-3") -> list[tuple[str, str]]:
         site, findings = doctor.look(stage, region, lambda _: None)
         assert site.stage == stage
-        return [(each.check, each.state.value) for each in findings]
+        here = (site.account, site.region)
+        assert here in {("", ""), ("123456789012", "eu-west-3"), ("000000000000", "us-east-1")}
+        assert stage != "local" or site.parameters == stacks.parameters("http://i")
+        return [(each.check, f"{each.state.value}{' and stops' * each.stops}") for each in findings]
 
     return look
 
@@ -203,11 +221,11 @@ def test_what_stands_in_the_way_is_a_finding_and_the_rest_is_looked_at(
     monkeypatch.setattr(doctor, "parameters_of", raising(DeployError("line 3 is wrong")))
     others = [each for each in HERE if each != "parameters"]
     found = looked()
-    assert found[:2] == [("parameters", "bad"), ("account", "fine")]
+    assert found[:2] == [("parameters", "bad and stops"), ("account", "fine")]
     assert [check for check, _ in found[2:]] == [*others, *ACCOUNT]
     monkeypatch.setattr(session, "open_session", raising(AwsError("who are you?")))
     found = looked()
-    assert found[:2] == [("parameters", "bad"), ("account", "bad")]
+    assert found[:2] == [("parameters", "bad and stops"), ("account", "bad")]
     assert [check for check, _ in found[2:-1]] == others
     assert found[-1] == ("AWS", "unknown")
 
@@ -255,9 +273,14 @@ def test_what_a_deployment_needs_is_printed_or_written_a_file_for_each(
         return SimpleNamespace(template_for=lambda code: code)
 
     made = {name: {"Version": "1", "Statement": []} for name in ("credits-1", "credits-2")}
+
+    def policies_of(code: str, of: object) -> object:
+        assert (code, of) == ("s3://bucket/code.zip", names)
+        return made
+
     monkeypatch.setattr(deploy_policy, "parameters_of", lambda stage: {"of": stage})
     monkeypatch.setattr(deploy_policy, "names_of", named)
-    monkeypatch.setattr(deploy_policy, "policies", lambda code, of: made if code and of else {})
+    monkeypatch.setattr(deploy_policy, "policies", policies_of)
     monkeypatch.setattr(deploy_policy, "open_session", lambda region: AWS if not region else None)
     monkeypatch.setattr(packaging, "package", package)
     status, printed, said = ran(deploy_policy.main, "--stage", "prod")
@@ -412,24 +435,116 @@ def test_pictures_of_emails_are_of_the_product_of_the_stage(
     monkeypatch.setattr(mails, "PICTURES", tmp_path / "pictures")
     monkeypatch.setattr(mails, "take_pictures", take)
     monkeypatch.setattr(mails, "parameters_of", lambda stage: {"of": stage})
-    monkeypatch.setattr(mails, "missing", lambda given: ["ProductName"] if given["of"] else [])
+    monkeypatch.setattr(
+        mails, "missing", lambda given: ["ProductName", "ReplyTo"] if given["of"] else []
+    )
     monkeypatch.setattr(mails, "product_of", lambda given: f"product of {given['of']}")
-    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}" if name == "chromium" else None)
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}" if name == "chrome" else None)
     assert ran(mails.main) == (0, "one.png\ntwo.png\n", "")
     assert ran(mails.main, "--stage", "dev")[0] == 0
     assert ran(mails.main, "--stage", "dev", "--to", str(tmp_path / "a" / "b"))[0] == 0
     assert taken == [
-        ("/bin/chromium", tmp_path / "pictures", LIGHTHOUSE),
-        ("/bin/chromium", tmp_path / "previews", "product of dev"),
-        ("/bin/chromium", tmp_path / "a" / "b", "product of dev"),
+        ("/bin/chrome", tmp_path / "pictures", LIGHTHOUSE),
+        ("/bin/chrome", tmp_path / "previews", "product of dev"),
+        ("/bin/chrome", tmp_path / "a" / "b", "product of dev"),
     ]
     assert (tmp_path / "a" / "b").is_dir()
     status, _, said = ran(mails.main, "--stage", "prod")
-    assert (status, "Set ProductName under [prod]" in said) == (1, True)
+    assert (status, "Set ProductName, ReplyTo under [prod]" in said) == (1, True)
+    (tmp_path / "file").touch()
+    no_folder = f"error: --to: {tmp_path}/file/of/mine cannot be made: Not a directory\n"
+    assert ran(mails.main, "--to", str(tmp_path / "file" / "of" / "mine")) == (1, "", no_folder)
     monkeypatch.setattr("shutil.which", lambda _: None)
     status, _, said = ran(mails.main)
     assert (status, "there is no Chromium or Chrome here" in said) == (1, True)
     assert len(taken) == 3
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [
+        (grant.main, ["--approved-by", "Ada"]),
+        (import_balances.main, []),
+        (import_subscriptions.main, []),
+        (shadow.main, []),
+        (usages.main, []),
+    ],
+)
+def test_a_stage_that_is_none_is_named_before_the_file_is_read_and_then_the_file_is(
+    main: Callable[[list[str]], int], words: list[str], ran: Run, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "[b]none.csv")
+    status, printed, said = ran(main, file, "--stage", "prood", *words)
+    assert (status, printed) == (1, "")
+    assert said.startswith("error: There is no stage 'prood'")
+    status, printed, said = ran(main, file, *words)
+    assert (status, printed) == (1, "")
+    assert said == f"error: {file}: cannot be read: No such file or directory\n"
+
+
+def test_a_time_that_is_none_is_named_without_a_stage(
+    ran: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "reach", raising(stacks.NotRunningError("make up")))
+    file = tmp_path / "old.csv"
+    file.write_text("reference,user_id,at,kind,amount\n")
+    for words, problem in (
+        (["--from", "may"], "FROM: "),
+        (["--until", "may"], "UNTIL: "),
+        ([], ""),
+    ):
+        status, _, said = ran(shadow.main, str(file), *words)
+        assert (status, said.startswith(f"error: {problem or 'make up'}")) == (1, True), said
+
+
+# --- The stage ------------------------------------------------------------------------------------
+
+BALANCES = "reference,user_id,amount,granted_at\n"
+GRANTS = "user_id,amount,description,expires_in_days\n"
+MOVEMENTS = "reference,user_id,at,kind,amount\n"
+SUBSCRIPTIONS = "user_id,timezone,plan,billing_interval,status,started_at\n"
+PLANS = (packaging.ROOT / packaging.PLANS).read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "text"),
+    [
+        (completeness.main, ["2026-07"], ""),
+        (grant.main, ["FILE", "--approved-by", "Ada"], GRANTS),
+        (import_balances.main, ["FILE"], BALANCES),
+        (import_subscriptions.main, ["FILE"], SUBSCRIPTIONS),
+        (liability.main, ["2026-07-01T00:00Z"], ""),
+        (shadow.main, ["FILE"], MOVEMENTS),
+        (show.main, ["42"], ""),
+        (stripe.main, [], ""),
+        (stripe_secret.main, [], ""),
+        (usages.main, ["FILE"], MOVEMENTS),
+        (verify.main, ["42"], ""),
+        (whatif.main, ["--plans", "FILE", "--from", "2026-01", "--to", "2026-01"], PLANS),
+    ],
+)
+def test_the_stage_and_region_that_are_named_are_the_ones_that_are_reached(
+    main: Callable[[list[str]], int],
+    words: list[str],
+    text: str,
+    ran: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def reached(*where: object) -> object:
+        raise AwsError(f"{where} is far")
+
+    monkeypatch.setattr(reach, "reach", reached)
+    monkeypatch.setattr(reach, "services_of", reached)
+    file = tmp_path / "given"
+    file.write_text(text)
+    given = [str(file) if word == "FILE" else word for word in words]
+    said = "error: ('prod', 'eu-west-3') is far\n"
+    assert ran(main, *given, "--stage", "prod", "--region", "eu-west-3") == (1, "", said)
+    assert ran(main, *given) == (1, "", "error: ('local', None) is far\n")
 
 
 # --- Known weaknesses -----------------------------------------------------------------------------
@@ -521,6 +636,41 @@ def test_the_events_of_the_local_stack_are_followed_until_ctrl_c(
     assert ran(events.main) == (1, "", "error: make up\n")
 
 
+def test_what_a_reader_waits_for_is_not_kept_back(
+    local: SimpleNamespace, deploying: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = io.BytesIO()
+    arrived: list[str] = []
+
+    def look(*_: object, **__: object) -> None:
+        arrived.append(pipe.getvalue().decode())
+        pipe.seek(0)
+        pipe.truncate()
+
+    def heard() -> Iterator[Any]:
+        for number in range(2):
+            look()
+            yield {"detail": number}
+
+    @contextmanager
+    def following(_: object) -> Iterator[Iterator[Any]]:
+        yield heard()
+
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(pipe, "utf-8"))
+    monkeypatch.setattr(deploy, "before", SimpleNamespace(look=look))
+    monkeypatch.setattr(stacks, "stay", look)
+    monkeypatch.setattr(reach, "running_stack", lambda _: None)
+    monkeypatch.setattr(local_events, "following", following)
+    deployed(monkeypatch, "--stage", "dev")
+    up.main([])
+    events.main(["--json"])
+    stage, stack, nothing, event = arrived
+    assert stage.startswith("Stage dev in ")
+    assert stack.endswith('{"stage": "local"}\n')
+    assert (nothing, event) == ("", '{"detail": 0}\n')
+    assert (deploying["stage"], local.happened[-1]) == ("dev", "end of console")
+
+
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """In place of a stack and its console: how they were started, and what happened."""
@@ -586,6 +736,13 @@ def test_the_story_ends_as_what_it_checked_and_stays_unless_told_to_end(
     assert "emails" in local.happened
     assert "stay" not in local.happened
     assert local.started["schedules"] is False, "it turns the month itself"
+    assert (local.started["publish_at"], local.started["origins"]) == ("http://console", ("o",))
+    nowhere = tmp_path / "[bold].csv"
+    status, printed, _ = ran(run.main, "--csv", str(nowhere))
+    assert (status, printed.replace("\n", "")) == (
+        1,
+        f"error: {nowhere}: cannot be read: No such file or directory",
+    )
     holds[0] = False
     mine = tmp_path / "mine.csv"
     mine.write_bytes(run.SAMPLE.read_bytes())
@@ -611,7 +768,7 @@ def test_a_story_is_told_to_its_end_unless_its_users_could_not_be_imported(
 
     class Turning:
         def __init__(self, *of: object) -> None:
-            happened.append(of[2])
+            happened.append((of[2], of[4]))
 
         def allocate(self) -> None:
             happened.append("allocated")
@@ -628,8 +785,9 @@ def test_a_story_is_told_to_its_end_unless_its_users_could_not_be_imported(
     monkeypatch.setattr(importing, "show_problems", lambda *_: None)
     monkeypatch.setattr(turn, "Turning", Turning)
     stack = cast("stacks.LocalStack", None)
-    assert run.story(stack, run.SAMPLE, Console(quiet=True)) is (not fails)
-    assert happened == ([] if fails == "import" else [["ada", "b"], "allocated", "expired"])
+    assert run.story(stack, run.SAMPLE, Console(quiet=True), ["UTC"]) is (not fails)
+    whole = [(["ada", "b"], ["UTC"]), "allocated", "expired"]
+    assert happened == ([] if fails == "import" else whole)
 
 
 def test_how_to_call_the_stack_is_said_for_one_of_its_users(

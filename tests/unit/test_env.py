@@ -101,6 +101,7 @@ def test_an_issuer_that_gives_no_token_is_an_error(
     ("words", "message"),
     [
         ([], "name a user: make token USER_ID=42"),
+        (["--user-id", "42", "--seconds", "0"], "from 1 to 31,"),
         (["--user-id", "a/b"], "user_id: must be 1 to 128"),
         (["--user-id", "42", "--scope", "credits:read root sudo"], "there is no scope root, sudo;"),
     ],

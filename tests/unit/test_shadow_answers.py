@@ -227,7 +227,7 @@ def test_the_latest_nights_are_shown_and_of_many_not_each_day_is_named() -> None
 def test_who_differs_is_in_one_file_and_who_would_have_less_in_the_promotion(
     tmp_path: Path,
 ) -> None:
-    differences, grants = tmp_path / "shadow" / "d.csv", tmp_path / "shadow" / "g.csv"
+    differences, grants = (tmp_path / "build" / "shadow" / name for name in ("d.csv", "g.csv"))
     with files.writing(differences, grants) as written:
         for each in COMPARED:
             written.add(replace(each, user_id=f"é{each.user_id}"), "31")

@@ -173,6 +173,17 @@ FINDINGS: dict[str, tuple[list[Row], list[str]]] = {
             "granted though nothing was due: 100 (line 5) [+100]",
         ],
     ),
+    "a grant that is 27 hours early is for its month": (
+        [APRIL, JOB, late(MAY, -27 * HOUR), GONE],
+        ["granted early: 100 for 2026-05 early by 1 day 3 h (line 4, entry 4) [+0]"],
+    ),
+    "a grant that is 29 hours early is for none": (
+        [APRIL, JOB, late(MAY, -29 * HOUR), GONE],
+        [
+            "granted though nothing was due: 100 (line 4) [+100]",
+            "not granted: 100 for 2026-05 (entry 4) [-100]",
+        ],
+    ),
     "granted twice, the second late, and expired as much later": (
         [
             *SAME,
@@ -212,6 +223,13 @@ FINDINGS: dict[str, tuple[list[Row], list[str]]] = {
     "expired late": (
         [APRIL, JOB, late(GONE, 5 * HOUR), MAY],
         ["expired late: 70 late by 5 h (line 4) [+0]"],
+    ),
+    "expired late in two parts": (
+        [
+            *(APRIL, JOB, MAY, late((*GONE[:2], -40, "expiry-1"), 3 * HOUR)),
+            late((*GONE[:2], -30, "expiry-2"), 5 * HOUR),
+        ],
+        ["expired late: 70 late by 3 h (line 5) [+0]"],
     ),
     "expired at midnight in UTC": (
         [APRIL, JOB, late(GONE, 2 * HOUR), MAY],
@@ -418,6 +436,44 @@ def test_a_reference_is_all_that_follows_the_caller_whatever_is_in_it() -> None:
     assert said(compared(*SAME, bought, *them, book=book)) == []
 
 
+def test_a_purchase_that_is_only_here_is_named() -> None:
+    book = spring()
+    book.buy(40, at("2026-05-02T12:00:00Z"), 10)
+    key = book.entries[-1].payment_id
+    assert said(compared(*SAME, book=book, until="2026-05-10T00:00:00Z")) == [
+        f"told to Credits, not in the old table: purchase {key}, +40 (entry 5) [-40]"
+    ]
+
+
+def test_what_has_expired_could_not_be_spent_though_no_sweep_has_booked_it_out() -> None:
+    book = Book()
+    book.edit(at("2026-03-10T12:00:00Z"), timezone=PARIS, plan="starter")
+    book.allocate(at("2026-03-31T22:00:00Z"))
+    row = ("2026-05-02T12:00:00Z", Kind.USAGE, -60, "job-2")
+    found = compared(APRIL, (*GONE[:2], -100, "expiry-1"), row, book=book)
+    assert said(found) == [
+        "used there, refused by Credits: usage job-2, -60; 0 could be spent here (line 4) [-60]"
+    ]
+
+
+def test_in_one_instant_the_old_system_moves_in_the_order_of_its_lines() -> None:
+    book = spring()
+    use(book, 10, "2026-05-01T00:00:00Z", "job-2")
+    used = (GONE[0], Kind.USAGE, -10, "job-2")
+    assert said(compared(APRIL, JOB, GONE, used, MAY, book=book)) == []
+    booked = (*GONE[:2], -60, "expiry-1")
+    assert said(compared(APRIL, JOB, used, booked, MAY, book=book)) == [
+        "expired late: 60, and something came between (line 5) [+10]"
+    ]
+
+
+def test_a_ledger_that_is_not_played_to_its_balance_is_never_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(books, "balance", lambda *_: 93)
+    assert said(compared(*SAME))[0].startswith("unexplained difference: 7 more there")
+
+
 def test_two_callers_may_use_one_reference_and_both_are_told_of_under_it() -> None:
     book = spring()
     for caller, amount in (("shop", 5), ("web", 7)):
@@ -438,6 +494,16 @@ def test_a_purchase_of_another_amount_expires_as_ours_does() -> None:
     ]
     assert said(compared(*SAME, *them, book=book)) == [
         ("told to Credits with another amount: pi_1, +60 there and +40 here (line 6, entry 5) [+0]")
+    ]
+
+
+def test_what_never_expires_here_and_did_there_is_not_explained() -> None:
+    book = spring()
+    book.buy(40, at("2026-05-02T12:00:00Z"), None)
+    bought = ("2026-05-02T12:00:00Z", Kind.PURCHASE, 40, str(book.entries[-1].payment_id))
+    gone = ("2026-05-12T22:00:00Z", Kind.EXPIRATION, -40, "expiry-2")
+    assert said(compared(*SAME, bought, gone, book=book)) == [
+        "unexplained difference: 40 less there (since line 7, entry 5) [-40]"
     ]
 
 
@@ -508,7 +574,15 @@ def test_a_hold_is_found_in_the_old_table_by_its_key() -> None:
     book.post(ledger.hold(book.account, 50, 3600, asked, now, zone))
     end = Request(f"end#{USER}-5", "shop", "")
     book.post(ledger.capture(book.account, 5, 30, end, now + MINUTE, zone))
-    assert compared(*SAME, ("2026-05-10T12:01:00Z", Kind.USAGE, -30, "job-2"), book=book).is_same
+    captured = ("2026-05-10T12:01:00Z", Kind.USAGE, -30, "job-2")
+    assert compared(*SAME, captured, book=book).is_same
+    # A hold that was released has moved nothing, so nothing was told of under its key.
+    book.post(ledger.hold(book.account, 20, 3600, asked, now + MINUTE, zone))
+    book.post(ledger.capture(book.account, 7, 0, end, now + 2 * MINUTE, zone))
+    fix = ("2026-05-10T12:02:00Z", Kind.ADJUSTMENT, 5, "job-2")
+    assert said(compared(*SAME, captured, fix, book=book)) == [
+        "in the old table, not told to Credits: adjustment job-2, +5 (line 7) [+5]"
+    ]
 
 
 def test_a_hold_that_outlives_its_credits_is_named_beside_a_table_that_has_no_holds() -> None:
@@ -600,6 +674,14 @@ def test_what_was_spent_without_being_there_is_made_up_for_by_the_next_grant() -
     spent = Life({"1": Take(NOON - HOUR, 1, 30), "2": lot})
     assert spent.left(NOON, 9) == {"2": 70}
     assert spent.balances([NOON - HOUR, NOON, NOON + HOUR]) == [-30, 70, 0]
+    twice = Life({"1": Take(NOON - HOUR, 1, 130), "2": lot, "3": lot._replace(number=3)})
+    assert twice.balances([NOON - HOUR, NOON]) == [-130, 70]
+
+
+def test_of_each_batch_no_more_is_taken_than_was_named() -> None:
+    lots = {"1": granted(1, 50, DAY), "2": granted(2, 50, HOUR)}
+    taken = Life({**lots, "3": Take(NOON, 3, 45, (("2", 10), ("1", 20)))})
+    assert taken.left(NOON, 9) == {"1": 15, "2": 40}, "the rest is burnt down in order"
 
 
 def test_without_holds_what_was_captured_was_taken_all_the_same() -> None:

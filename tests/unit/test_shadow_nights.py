@@ -62,7 +62,7 @@ def test_only_the_latest_nights_are_read(reports: Reports) -> None:
     assert (len(found), found[-1].day, found[0].day) == (MOST_READ, TODAY, TODAY - 99 * DAY)
 
 
-@pytest.mark.parametrize("body", ["{", "[]", "{}", night().body().replace("10,", "-1,", 1)])
+@pytest.mark.parametrize("body", ["{", "[]", "7", "{}", night().body().replace("10,", "-1,", 1)])
 def test_a_night_that_cannot_be_read_is_named_with_what_to_do(reports: Reports, body: str) -> None:
     reports.put(night().key, body)
     with pytest.raises(InvalidInput, match=r"s3://reports/shadow/2026-12-01.json.* again, or del"):

@@ -94,6 +94,7 @@ def test_what_is_wrong_with_a_strangers_token_is_said_beyond_its_key() -> None:
     assert found(report, "expiry").fix.startswith("Get a new token.")
     said = token_check.show(report, "dev", settings())
     assert "  -       signature  cannot be checked without the ones before\n" in said
+    assert not re.search(r"->\s*$", said, re.MULTILINE), "advice without words"
     (clock,) = re.findall(r"It is (\S+) on this machine", said)
     assert abs(parse_instant("clock", clock).timestamp() - time.time()) < 60
     assert said.endswith("\nRefused, for its key.")

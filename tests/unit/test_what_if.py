@@ -154,13 +154,15 @@ class Book:
         why = asked("purchase", self)
         self.post(ledger.purchase(self.account, amount, None, why, now, self.zone, days))
 
-    def refund(self, purchase: int, in_all: int, now: datetime) -> None:
+    def refund(
+        self, purchase: int, in_all: int, now: datetime, observed_at: datetime | None = None
+    ) -> None:
         (batch,) = [e.granted_batch for e in self.entries if e.number == purchase]
         latest = [e.refund for e in self.entries if e.refund and e.refund.purchase == purchase]
         assert batch is not None
         before = latest[-1] if latest else None
         why = asked("refund", self)
-        refunded = ledger.refund(self.account, batch, before, in_all, None, why, now)
+        refunded = ledger.refund(self.account, batch, before, in_all, observed_at, why, now)
         self.post(refunded and refunded.entry)
 
     @property
@@ -518,6 +520,37 @@ def test_a_usage_of_the_time_before_is_given_back_to_the_batch_it_came_from() ->
     assert replay.not_repeated == []
 
 
+def test_what_a_request_names_is_found_though_here_it_has_another_number() -> None:
+    book = quiet(("2025-12-10T12:00:00Z", 30))
+    usage, now = book.entries[-1].number, at("2025-12-11T12:00:00Z")
+    refunded_at = [now - HOUR, now - MILLISECOND]
+    book.reverse(usage, 10, now)
+    book.reverse(usage, 5, now)
+    book.buy(40, now)
+    purchase = book.entries[-1].number
+    for more, observed_at in zip((10, 25), refunded_at, strict=True):
+        book.refund(purchase, more, now, observed_at)
+    book.buy(20, now)
+    batch = book.entries[-1].number
+    why = replace(asked("manual", book), operation=f"void#{batch}")
+    book.post(ledger.void(book.account, batch, why, now, including_held=False))
+    for seconds, captured in ((60, 8), (7_200, 5)):
+        why = asked("hold", book)
+        held = book.post(ledger.hold(book.account, 15, seconds, why, now, lambda: "UTC"))
+        assert held is not None
+        why, now = asked("end", book), now + (seconds - 1) * SECOND
+        book.post(ledger.capture(book.account, held.number, captured, why, now, lambda: "UTC"))
+    replay = book.replay(YEAR, other("credit_lifetime_days = 30\n", ""))
+    found, was = replay.run()[-1], book.was(YEAR)[-1]
+    assert replay.posted[-1].number != book.entries[-1].number, "nothing expires"
+    assert (found.other, found.spent) == (was.other, was.spent) == (15, 28)
+    assert (replay.refused, replay.not_repeated) == ([], [])
+    kinds = [entry.type for entry in book.entries[usage - 1 :]]
+    assert [entry.type for entry in replay.posted][-len(kinds) :] == kinds
+    refunds = [entry.refund for entry in replay.posted if entry.refund]
+    assert [refund.observed_at for refund in refunds] == refunded_at
+
+
 def test_plans_that_were_changed_in_that_time_are_found_out() -> None:
     december = Period(2025, 12)
     book = quiet()
@@ -617,6 +650,66 @@ def test_a_step_up_that_was_still_owed_at_the_beginning_is_found_again() -> None
     replay = book.replay(december)
     assert replay.run() == book.was(december)
     assert [entry.amount for entry in replay.posted] == [27, 500, -100]  # two of thirty days
+
+
+def test_a_plan_that_is_no_longer_there_brings_nothing_and_does_not_end_the_replay() -> None:
+    book = Book(parse_catalogue(PLANS.replace('id = "team"', 'id = "gone"')))
+    book.edit(YEAR[0], plan="gone")
+    book.edit(YEAR[2], plan="starter")
+    book.catalogue = CATALOGUE
+    del book.edits[0]  # from before there were records
+    found = book.replay(YEAR[1:5]).run()
+    assert (found[0].granted, found[2].granted) == (0, 100)
+
+
+TERMS: dict[str, object] = {
+    "timezone": "Asia/Kolkata",
+    "plan": "team",
+    "billing_interval": "monthly",
+    "status": "paused",
+    "started_at": "2025-01-09T00:00:00Z",
+    "eligible_from": "2025-03-01",
+    "ends_at": "2026-02-10T00:00:00Z",
+    "allocation_amount": 70,
+}
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_each_term_is_that_of_then_at_the_opening_and_after_its_edit(name: str) -> None:
+    book = Book()
+    book.edit(YEAR[0], eligible_from="2025-02-01T00:00:00Z")
+    then = book.subscription
+    book.edit(YEAR[2], **{name: TERMS[name]})
+    book.edit(YEAR[2], email="ada@example.com")
+    since = book.subscription
+    assert then is not None
+    assert since is not None
+    course = course_of(since, book.edits[::-1], YEAR[1], CATALOGUE)
+    assert course.opening is not None
+    first, last = (getattr(step.terms, name) for step in course.steps)
+    assert getattr(course.opening, name) == getattr(then, name) != first
+    assert first == last == getattr(since, name)
+
+
+def test_what_was_edited_twice_in_an_instant_is_undone_in_the_order_of_the_versions() -> None:
+    book = Book()
+    for plan in ("starter", "pro", "team", "starter"):
+        book.edit(YEAR[2], plan=plan)
+    assert book.subscription is not None
+    for edits in (book.edits, book.edits[::-1]):
+        course = course_of(book.subscription, edits, YEAR[2], CATALOGUE)
+        assert [step.terms.plan for step in course.steps] == ["starter", "pro", "team", "starter"]
+        assert course.opening is None
+
+
+def test_who_registered_within_the_time_was_not_there_before_though_no_record_says_so() -> None:
+    book = Book()
+    book.edit(YEAR[2])
+    assert book.subscription is not None
+    for start, is_there, steps in ((YEAR[2], False, 1), (YEAR[2] + MILLISECOND, True, 0)):
+        course = course_of(book.subscription, (), start, CATALOGUE)
+        assert (course.opening is not None, len(course.steps)) == (is_there, steps)
+        assert course.is_known
 
 
 def test_an_edit_at_the_first_instant_and_those_since_it_was_read_are_not_in_the_opening() -> None:
