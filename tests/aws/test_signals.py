@@ -1,6 +1,7 @@
 """What an operation leaves behind for those who watch: metrics, and one id in all of its lines."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -193,6 +194,44 @@ def test_an_invocation_writes_what_it_counted_also_when_it_fails(
     assert json.loads(capsys.readouterr().out)["MailsFailed"] == [2]
 
 
+def test_metrics_that_cannot_be_written_cost_a_line_and_not_the_work_that_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    emitted: Callable[[], Emitted],
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError("of ada@example.com")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("aws_lambda_powertools.metrics.EphemeralMetrics.flush_metrics", fail)
+        metrics.count(metrics.Metric.MAILS_SENT)
+        metrics.flush()
+    (line,) = [vars(record) for record in caplog.records]
+    assert (line["levelname"], line["msg"], line["error"]) == (
+        "WARNING",
+        "metrics not written",
+        "OSError",
+    )
+    assert "@" not in str(line)
+    assert emitted() == {}, "counted twice by the next invocation"
+
+
+def test_a_line_says_when_in_utc_and_of_which_operation(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for operation in ("request-é", "request-1", None):
+        with correlated(operation):
+            observability.logger().info("done", user_id="ä")
+    lines = [
+        json.loads(observability.logger().registered_formatter.format(record))
+        for record in caplog.records
+    ]
+    assert [line.get("correlation_id") for line in lines] == [None, "request-1", None]
+    for line in lines:
+        assert (line["service"], line["level"], line["message"]) == ("credits", "INFO", "done")
+        assert line["user_id"] == "ä"
+        assert re.fullmatch(r"[-0-9]{10}T[:0-9]{8}\.[0-9]{3}\+00:00", line["timestamp"])
+
+
 def test_one_id_goes_from_the_tick_to_the_mail_in_every_line(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -328,7 +367,7 @@ def test_movements_and_mails_are_told_of_once_sqs_has_the_messages_and_not_befor
     assert "emails queued" not in caplog.messages, "none was queued yet"
     world.queue_mails()
     assert emitted() == {"Allocations": [2], "CreditsAllocated": [600]}
-    assert caplog.messages.count("emails queued") == 1
+    assert [vars(each)["mails"] for each in caplog.records if each.msg == "emails queued"] == [2]
 
 
 def test_usages_and_reversals_are_counted_by_their_amounts(

@@ -9,6 +9,7 @@ from email.header import decode_header, make_header
 from email.utils import parseaddr
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from botocore import exceptions
@@ -21,9 +22,10 @@ from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.forecasts import NoRate, Spending
 from chalicelib.domain.languages import Language
-from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.ledger import Account, AllocationTerms, Request
 from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind
+from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import SubscriptionStatus
 from chalicelib.mails import facts
 from chalicelib.mails.errors import MailInDoubt, MailPostponed, MailRefused
@@ -178,6 +180,10 @@ def test_a_web_address_for_support_is_a_link_and_takes_no_replies() -> None:
     assert product.replies_to is None
     assert Product(support="help@example.com").replies_to == "help@example.com"
     assert Product().replies_to is None
+    # A policy names the origin alone: with its port, and without a path.
+    logo = Product(logo_url="https://static.example.com:8443/a/logo.png?v=2")
+    assert logo.logo_origin == "https://static.example.com:8443"
+    assert (Product().logo_origin, Product().name) == ("", "Credits")
 
 
 def test_a_name_of_a_product_is_text_in_the_page_and_in_the_email() -> None:
@@ -366,6 +372,19 @@ def mailer(wire: Wire) -> Mailer:
     return made
 
 
+def test_a_connection_that_was_idle_is_dropped_and_one_that_was_used_just_now_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ses = Mock(**{"send_email.return_value": {"MessageId": "m1"}})
+    made = Mailer(SETTINGS, client=ses)
+    for now, closed in ((1_000.0, 0), (1_005.0, 0), (1_005.1, 1)):
+        monkeypatch.setattr("time.monotonic", lambda now=now: now)
+        if now == 1_000:
+            made.send("1", "ada@example.com", MAIL)
+        made.drop_old_connections()
+        assert ses.close.call_count == closed
+
+
 def test_what_is_asked_of_ses_is_complete() -> None:
     wire = Wire()
     assert mailer(wire).send("user|1", "ada@example.com", MAIL) == "m1"
@@ -474,6 +493,59 @@ def granted(
     return ledger.grant(
         Account("42", before), amount, GOODWILL, now, zone, Days(days) if days else None
     )
+
+
+def test_the_facts_of_an_email_are_those_of_its_entry() -> None:
+    gift = replace(GOODWILL, metadata=(("why", "é"),))
+    entry = ledger.grant(Account("42", None), 60, gift, JANUARY, "Asia/Tokyo", Days(5))
+    shared = {"told_on": date(2026, 1, 10), "metadata": {"why": "é"}}
+    assert facts.of_manual_change(entry) == shared | {
+        "amount": 60,
+        "is_grant": True,
+        "reason": "Goodwill",
+        "balance": 60,
+        "expiry": {"last_day": date(2026, 1, 15)},
+    }
+    back = ledger.claw_back(Account("42", entry), 20, GOODWILL, JANUARY)
+    assert facts.of_manual_change(back) == shared | {
+        "metadata": {},
+        "amount": 20,
+        "is_grant": False,
+        "reason": "Goodwill",
+        "balance": 40,
+        "expiry": None,
+    }
+    till = Request("purchase#pi_1", "till", "Pack", metadata=gift.metadata)
+    bought = ledger.purchase(Account("42", back), 500, None, till, JANUARY, "UTC", None)
+    assert facts.of_purchase(bought) == shared | {
+        "amount": 500,
+        "description": "Pack",
+        "payment_id": "pi_1",
+        "balance": 540,
+        "expiry": None,
+    }
+    first = AllocationTerms(balance_cap=600, signed_up_at=JANUARY)
+    of_month = (Period(2026, 1), 100, "UTC", None, JANUARY)
+    allocated = ledger.allocate(Account("42", bought), *of_month, first)
+    assert facts.of_allocation(allocated) == {
+        "told_on": date(2026, 1, 10),
+        "amount": 60,
+        "period": Period(2026, 1),
+        "is_first": True,
+        "balance": 600,
+        "expiry": None,
+        "left_out": 40,
+        "balance_cap": 600,
+    }
+    assert not facts.of_allocation(ledger.allocate(Account("7", None), *of_month))["is_first"]
+
+
+def test_what_comes_next_may_be_less_where_a_plan_is_capped() -> None:
+    usage = low_on_the_25th(7)
+    for cap, is_capped in ((900, True), (None, False)):
+        plans = tuple(replace(plan, balance_cap=cap) for plan in CATALOGUE.plans)
+        told = facts.of_low_balance(usage, NEWCOMER, PlanCatalogue(plans), JANUARY)
+        assert told["next"] == {"amount": 500, "on": date(2026, 2, 1), "is_capped": is_capped}
 
 
 def test_what_expired_is_told_batch_by_batch_in_the_local_dates_of_each() -> None:
