@@ -69,8 +69,8 @@ def capture(api: Api, hold_id: str, amount: int, caller: Caller = BACKEND, **mor
     return api.post(f"{HOLDS}/{hold_id}/capture", caller, {"amount": amount, **more})
 
 
-def release(api: Api, hold_id: str, caller: Caller = BACKEND) -> Reply:
-    return api.post(f"{HOLDS}/{hold_id}/release", caller, {})
+def release(api: Api, hold_id: str, caller: Caller = BACKEND, **more: object) -> Reply:
+    return api.post(f"{HOLDS}/{hold_id}/release", caller, more)
 
 
 def has(api: Api) -> tuple[int, int, int]:
@@ -257,7 +257,7 @@ def test_a_capture_uses_what_the_job_came_to_and_frees_the_rest_in_one_line(
 
 
 def test_a_release_frees_everything_and_uses_nothing(hundred: World, api: Api) -> None:
-    reply = release(api, hold(api), ADMIN)
+    reply = release(api, hold(api), ADMIN, dry_run=False)
     assert reply.json == {
         "success": True,
         "new_balance": 100,
@@ -312,9 +312,10 @@ def test_no_more_than_is_held_is_captured_unless_the_caller_says_so(
     hundred: World, api: Api
 ) -> None:
     hold_id = hold(api)
-    reply = capture(api, hold_id, 41)
-    assert (reply.status, reply.json["code"]) == (422, "not_allowed")
-    assert "beyond_hold" in reply.json["detail"]
+    for more in ({}, {"beyond_hold": False}):
+        reply = capture(api, hold_id, 41, **more)
+        assert (reply.status, reply.json["code"]) == (422, "not_allowed")
+        assert "beyond_hold" in reply.json["detail"]
     assert has(api) == (60, 40, 100)
     beyond = capture(api, hold_id, 41, beyond_hold=True)
     assert (beyond.json["captured"], beyond.json["released"]) == (41, 0)

@@ -151,6 +151,7 @@ def test_a_date_says_its_year_only_where_people_would_not_know_it() -> None:
     assert month_in_words(Period(2027, 1), told_on) == "January"
     assert month_in_words(Period(2026, 3), told_on, Language.GERMAN) == "März 2026"
     assert day_in_words(told_on, told_on, space="_") == "20_December"
+    assert day_in_words(date(2026, 3, 1), told_on, space="_") == "1_March_2026"
 
 
 def test_an_email_names_the_product_and_leads_into_it() -> None:
@@ -184,6 +185,12 @@ def test_a_web_address_for_support_is_a_link_and_takes_no_replies() -> None:
     logo = Product(logo_url="https://static.example.com:8443/a/logo.png?v=2")
     assert logo.logo_origin == "https://static.example.com:8443"
     assert (Product().logo_origin, Product().name) == ("", "Credits")
+
+
+def test_a_page_is_in_its_language_down_to_its_foot() -> None:
+    page = render_page(Product(support="help@example.com"), Language.GERMAN, "Fertig", "Ende")
+    assert '<html lang="de"' in page
+    assert texts_of(Language.GERMAN)["frame"]["support"] in page
 
 
 def test_a_name_of_a_product_is_text_in_the_page_and_in_the_email() -> None:
@@ -524,8 +531,22 @@ def test_the_facts_of_an_email_are_those_of_its_entry() -> None:
         "balance": 540,
         "expiry": None,
     }
+    assert bought.granted_batch
+    why = Request("refund#pi_1", "till", "Asked for it")
+    refunded = ledger.refund(
+        Account("42", bought), bought.granted_batch, None, 30, None, why, JANUARY
+    )
+    assert refunded
+    assert facts.of_refund(refunded.entry) == {
+        "told_on": date(2026, 1, 10),
+        "amount": 30,
+        "is_given_back": False,
+        "reason": "Asked for it",
+        "payment_id": "pi_1",
+        "balance": 510,
+    }
     first = AllocationTerms(balance_cap=600, signed_up_at=JANUARY)
-    of_month = (Period(2026, 1), 100, "UTC", None, JANUARY)
+    of_month = (Period(2026, 1), 100, "UTC", Days(3), JANUARY)
     allocated = ledger.allocate(Account("42", bought), *of_month, first)
     assert facts.of_allocation(allocated) == {
         "told_on": date(2026, 1, 10),
@@ -533,11 +554,18 @@ def test_the_facts_of_an_email_are_those_of_its_entry() -> None:
         "period": Period(2026, 1),
         "is_first": True,
         "balance": 600,
-        "expiry": None,
+        "expiry": {"last_day": date(2026, 1, 13)},
         "left_out": 40,
         "balance_cap": 600,
     }
     assert not facts.of_allocation(ledger.allocate(Account("7", None), *of_month))["is_first"]
+
+
+def test_what_comes_next_comes_after_the_month_that_was_allocated() -> None:
+    month = ledger.allocate(Account("42"), Period(2026, 2), 500, "UTC", None, JANUARY)
+    usage = ledger.use(Account("42", month), 490, GOODWILL, JANUARY)
+    told = facts.of_low_balance(usage, ADA, CATALOGUE, JANUARY)
+    assert told["next"]["on"] == date(2026, 3, 1)
 
 
 def test_what_comes_next_may_be_less_where_a_plan_is_capped() -> None:
