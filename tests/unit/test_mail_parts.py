@@ -185,6 +185,7 @@ def test_a_web_address_for_support_is_a_link_and_takes_no_replies() -> None:
     logo = Product(logo_url="https://static.example.com:8443/a/logo.png?v=2")
     assert logo.logo_origin == "https://static.example.com:8443"
     assert (Product().logo_origin, Product().name) == ("", "Credits")
+    assert Product(support="https@example.com").replies_to == "https@example.com"
 
 
 def test_a_page_is_in_its_language_down_to_its_foot() -> None:
@@ -392,6 +393,19 @@ def test_a_connection_that_was_idle_is_dropped_and_one_that_was_used_just_now_is
         assert ses.close.call_count == closed
 
 
+def test_a_mail_waits_for_its_turn_at_the_rate_of_the_settings_before_it_is_sent() -> None:
+    happened: list[str] = []
+    ses = Mock(**{"send_email.return_value": {"MessageId": "m1"}})
+    ses.send_email.side_effect = lambda **_: happened.append("sent") or {"MessageId": "m1"}
+    pace = Pace(1, clock=lambda: 0.0, sleep=lambda seconds: happened.append(f"{seconds} s"))
+    made = Mailer(SETTINGS, client=ses, pace=pace)
+    assert [made.send("1", "ada@example.com", MAIL) for _ in range(2)] == ["m1", "m1"]
+    assert happened == ["sent", "1.0 s", "sent"]
+    assert Mailer(SETTINGS._replace(mails_a_second=4), client=ses)._pace._interval == 0.25
+    config = mailer(Wire())._client.meta.config
+    assert (config.read_timeout, config.retries["total_max_attempts"]) == (10, 1)
+
+
 def test_what_is_asked_of_ses_is_complete() -> None:
     wire = Wire()
     assert mailer(wire).send("user|1", "ada@example.com", MAIL) == "m1"
@@ -483,7 +497,10 @@ def test_a_fault_on_the_way_to_ses_postpones_a_mail_only_where_none_can_have_bee
     with pytest.raises(expected) as raised:
         Mailer(SETTINGS, client=ses).send("1", "ada@example.com", MAIL)
     assert type(raised.value) is expected
-    assert "@" not in str(raised.value)
+    # Of the words of others, which can quote an address, nothing is left.
+    assert str(error) not in str(raised.value)
+    assert raised.value.__suppress_context__
+    assert raised.value.__cause__ is None
 
 
 # --- Facts --------------------------------------------------------------------------------------
@@ -554,7 +571,7 @@ def test_the_facts_of_an_email_are_those_of_its_entry() -> None:
         "period": Period(2026, 1),
         "is_first": True,
         "balance": 600,
-        "expiry": {"last_day": date(2026, 1, 13)},
+        "expiry": {"last_day": date(2026, 1, 12)},
         "left_out": 40,
         "balance_cap": 600,
     }

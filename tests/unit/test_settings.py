@@ -1,5 +1,6 @@
 """What a function reads from its environment: every variable is its own setting, within bounds."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -107,6 +108,35 @@ def test_a_setting_that_is_not_given_has_its_default() -> None:
 
 
 @pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        *((Settings.read, name) for name in NEEDED),
+        *((TokenSettings.read, name) for name in ("STAGE", "TOKEN_ISSUER", "TOKEN_AUDIENCE")),
+    ],
+)
+def test_a_setting_that_every_stage_needs_is_missed_by_its_name(
+    read: Callable[[dict[str, str]], object], name: str
+) -> None:
+    there = NEEDED | {"TOKEN_ISSUER": "https://i", "TOKEN_AUDIENCE": "a"}
+    assert read(there)
+    with pytest.raises(KeyError, match=f"^'{name}'$"):
+        read({other: text for other, text in there.items() if other != name})
+
+
+def test_what_is_empty_is_as_what_is_not_given() -> None:
+    numbers = ("MAILS_A_SECOND", "MAIL_SENDERS", "RETRY_SECONDS", "LOW_BALANCE", "SHADOW_UNTIL")
+    assert Settings.read(NEEDED | dict.fromkeys(numbers, "")) == Settings.read(NEEDED)
+    tokens = NEEDED | {"TOKEN_ISSUER": "https://i", "TOKEN_AUDIENCE": "a"}
+    claims = ("TOKEN_AUDIENCE_CLAIM", "TOKEN_USER_CLAIM", "TOKEN_SCOPE_CLAIMS")
+    empty = dict.fromkeys((*claims, "TOKEN_JWKS_URL", "TOKEN_SCOPE_NAMES"), "")
+    found = TokenSettings.read(tokens | empty)
+    assert found == TokenSettings.read(tokens)
+    assert (found.audience_claim, found.user_claim) == ("aud", "sub")
+    console = {"CONSOLE_CLIENT_ID": "c", "TOKEN_AUDIENCE": "a"}
+    assert ConsoleSettings.read(console | empty) == ConsoleSettings.read(console)
+
+
+@pytest.mark.parametrize(
     ("shadow", "quiet", "loud"),
     [
         ("", None, datetime(1970, 1, 1, tzinfo=UTC)),
@@ -116,6 +146,11 @@ def test_a_setting_that_is_not_given_has_its_default() -> None:
             "2026-12-31T10:00:00Z",
             datetime(2026, 12, 31, 10, tzinfo=UTC) - timedelta(milliseconds=1),
             datetime(2026, 12, 31, 10, tzinfo=UTC),
+        ),
+        (
+            "2026-12-31T10:00:00.500+02:00",
+            datetime(2026, 12, 31, 8, tzinfo=UTC),
+            datetime(2026, 12, 31, 8, 0, 0, 500_000, tzinfo=UTC),
         ),
     ],
 )
@@ -153,6 +188,13 @@ def test_a_number_is_within_its_bounds_and_these_are_allowed(
     for wrong in (least - 1, most + 1, "many", "nan"):
         with pytest.raises(ValueError, match=f"^{name} must be a number from {least}"):
             Settings.read(NEEDED | {name: str(wrong)})
+
+
+@pytest.mark.parametrize("senders", ["0", "1001", "1.5"])
+def test_there_are_some_senders_of_mails(senders: str) -> None:
+    assert Settings.read(NEEDED | {"MAILS_A_SECOND": "5", "MAIL_SENDERS": "1000"})
+    with pytest.raises(ValueError, match=f"^MAIL_SENDERS must be .* from 1 to 1000; is {senders}$"):
+        Settings.read(NEEDED | {"MAIL_SENDERS": senders})
 
 
 def test_on_the_emulator_links_in_mails_lead_to_it() -> None:
@@ -197,6 +239,7 @@ def test_every_service_is_made_of_its_own_settings(monkeypatch: pytest.MonkeyPat
     assert links.link("1", None).startswith("https://end.example.com?token=")
     given: Any = object()
     assert Services(found, dynamodb=given).dynamodb is given
+    assert (services.threads, Services(found).threads) == (3, 8)
 
 
 def test_metrics_and_origins_are_lists_and_none_of_metrics_is_all(
