@@ -312,7 +312,8 @@ def test_no_more_than_is_held_is_captured_unless_the_caller_says_so(
     hundred: World, api: Api
 ) -> None:
     hold_id = hold(api)
-    for more in ({}, {"beyond_hold": False}):
+    no_more: tuple[dict[str, Any], ...] = ({}, {"beyond_hold": False})
+    for more in no_more:
         reply = capture(api, hold_id, 41, **more)
         assert (reply.status, reply.json["code"]) == (422, "not_allowed")
         assert "beyond_hold" in reply.json["detail"]

@@ -395,8 +395,12 @@ def test_a_connection_that_was_idle_is_dropped_and_one_that_was_used_just_now_is
 
 def test_a_mail_waits_for_its_turn_at_the_rate_of_the_settings_before_it_is_sent() -> None:
     happened: list[str] = []
-    ses = Mock(**{"send_email.return_value": {"MessageId": "m1"}})
-    ses.send_email.side_effect = lambda **_: happened.append("sent") or {"MessageId": "m1"}
+
+    def send_email(**_: object) -> dict[str, str]:
+        happened.append("sent")
+        return {"MessageId": "m1"}
+
+    ses = SimpleNamespace(send_email=send_email)
     pace = Pace(1, clock=lambda: 0.0, sleep=lambda seconds: happened.append(f"{seconds} s"))
     made = Mailer(SETTINGS, client=ses, pace=pace)
     assert [made.send("1", "ada@example.com", MAIL) for _ in range(2)] == ["m1", "m1"]
