@@ -167,6 +167,9 @@ def test_a_wrong_purchase_is_told_every_field_and_changes_nothing(sold: World, a
     for payment_id in ("", "pi 1", "pi\n", "ä", "p" * 256, 5):
         assert fields(buy(api, payment_id=payment_id)) == ["payment_id"]
     assert refused(buy(api, user_id="nobody", payment_id="pi_2")) == (404, "not_found")
+    for caller in (BACKEND, user()):
+        assert refused(buy(api, caller, payment_id="pi_2")) == (403, "forbidden")
+        assert refused(refund(api, 1, caller)) == (403, "forbidden")
     assert sold.lines() == before
 
 

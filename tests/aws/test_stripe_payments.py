@@ -456,6 +456,7 @@ def test_a_body_in_base64_is_decoded_before_its_signature_is_checked(sold: Strip
 
 
 def test_a_body_that_is_too_large_is_not_even_checked(sold: Stripe) -> None:
+    assert LARGEST_BODY == 262_144, "events of twenty prices have 30 KB, and some grow"
     fits = b" " * (LARGEST_BODY - 2) + b"{}"
     assert answer(sold, request(fits.decode(), fits)) == (400, "invalid_input")
     large = fits + b" "

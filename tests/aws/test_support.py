@@ -512,7 +512,7 @@ def test_messages_that_are_delayed_wait_and_those_that_are_handled_do_not(world:
 
 
 def test_alarms_that_ring_are_named_without_the_stage_and_stand_in_the_order_of_their_names(
-    world: World,
+    world: World, api: Api
 ) -> None:
     ringing = [
         {
@@ -523,9 +523,18 @@ def test_alarms_that_ring_are_named_without_the_stage_and_stand_in_the_order_of_
         for name, since in (("ticks-missing", world.now), ("api-5xx", at("2026-01-15T12:30:00Z")))
     ]
     cloudwatch = Mock(**{"describe_alarms.return_value": {"MetricAlarms": ringing}})
-    assert Upkeep(world.settings, Mock(), cloudwatch).ringing() == [
-        ("api-5xx", "It rings.", at("2026-01-15T12:30:00Z"), "docs/operating.md#api-5xx"),
-        ("ticks-missing", "It rings.", world.now, "docs/operating.md#ticks-missing"),
+    world.services.upkeep = Upkeep(world.settings, client("sqs"), cloudwatch)
+    assert api.get("/api/operations", ADMIN).json["alarms"] == [
+        {
+            "name": name,
+            "meaning": "It rings.",
+            "since": since,
+            "runbook": f"docs/operating.md#{name}",
+        }
+        for name, since in (
+            ("api-5xx", "2026-01-15T12:30:00Z"),
+            ("ticks-missing", "2026-01-15T12:00:00Z"),
+        )
     ]
 
 
