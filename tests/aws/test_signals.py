@@ -387,6 +387,11 @@ def test_usages_and_reversals_are_counted_by_their_amounts(
         "CreditsUsed": [67],
         "CreditsReversed": [20],
     }
+    # What moves nothing is no point of a graph either: each costs money.
+    world.subscribe("3")
+    world.grant("3", -5, "nothing", up_to_available=True)
+    world.queue_mails(world.stream()[-1:])
+    assert emitted() == {}
 
 
 def test_each_message_tells_how_late_its_latest_user_was_and_lateness_is_not_added_up(
@@ -472,3 +477,10 @@ def test_a_mail_belongs_to_the_operation_of_its_entry_whatever_queues_it(
     ids = {json.loads(body)["correlation_id"] for body in world.take("notifications")}
     assert ids == {"request-1", "request-2", "request-3"}
     assert ids == {vars(record)["correlation_id"] for record in caplog.records}
+    # An entry of an operation without an id is told of under that of the invocation.
+    world.subscribe("4")
+    world.grant("4", 5, "none")
+    with observability.correlated("invocation"):
+        world.queue_mails(world.stream()[-1:])
+    (body,) = world.take("notifications")
+    assert json.loads(body)["correlation_id"] == "invocation"

@@ -374,6 +374,10 @@ def test_the_events_of_an_entry_are_those_that_are_published(world: World, api: 
     assert [each["detail"] for each in seen] == [dict(each.detail) for each in published]
     assert {each["at"] for each in seen} == {"2026-01-15T12:00:00Z"}
     assert api.get("/api/credits/transactions/1-4/events", ADMIN).status == 404
+    world.subscribe("auth0|ann", email="ann@example.com")
+    world.grant("auth0|ann", 60, "ann")
+    of_ann, _ = api.get("/api/credits/transactions/auth0%7Cann-1/events", ADMIN).json["events"]
+    assert of_ann["detail"]["user_id"] == "auth0|ann"
 
 
 # --- Months -------------------------------------------------------------------------------------
@@ -425,6 +429,7 @@ def test_users_of_zones_that_nobody_knows_come_last(world: World, api: Api) -> N
     world.services.reports.put(key, json.dumps(report))
     month = api.get("/api/months/2026-02", ADMIN).json
     assert (month["complete"], month["unchecked_users"]) == (False, ["9"])
+    assert month["counted_at"] == "2026-02-02T13:30:00Z", "whenever it is read"
     assert [each["starts_at"] for each in month["instants"]] == ["2026-01-31T23:00:00Z", None]
 
 
