@@ -289,6 +289,9 @@ def test_a_link_of_another_key_is_refused() -> None:
     other = UnsubscribeLinks(b"j" * 32, "https://api.example.com")
     with pytest.raises(InvalidInput, match="token"):
         LINKS.read(other.token("42", None))
+    # One that is longer than any of ours is not even decoded.
+    with pytest.raises(InvalidInput, match="token"):
+        LINKS.read(LINKS.token("x" * 300, None))
 
 
 def test_changing_any_character_of_a_token_breaks_it() -> None:
