@@ -431,6 +431,15 @@ def test_a_field_that_is_given_twice_is_refused(two_users: World, api: Api) -> N
     reply = api.post(USE, user("1"), key="a", raw=raw)
     assert reply.status == 400
     assert "'amount' is given more than once" in reply.json["detail"]
+    twice = f'"{"é" * 101}": 1'
+    reply = api.post(USE, user("1"), key="a", raw=f"{{{twice}, {twice}}}".encode())
+    in_short = r"\xe9" * 100
+    assert f"(the field '{in_short}' is given more than once)" in reply.json["detail"]
+    name = "x" * 101
+    reply = api.get(f"/api/credits/history?{name}=1&{name}=1&limit=1&type=usage&limit=2", user("1"))
+    assert reply.json["errors"] == [
+        {"field": field, "message": "must be given only once"} for field in (name[:100], "limit")
+    ]
     assert two_users.balance() == 1000
 
 

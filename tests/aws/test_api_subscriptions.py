@@ -176,7 +176,7 @@ def test_an_eligible_from_that_is_set_back_in_mid_month_is_posted_by_the_edit(
 
 
 def test_an_edit_stands_though_what_it_makes_due_cannot_be_posted_and_the_next_one_posts_it(
-    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.put(PATH, ADMIN, ADA)
     with monkeypatch.context() as broken:
@@ -188,6 +188,8 @@ def test_an_edit_stands_though_what_it_makes_due_cannot_be_posted_and_the_next_o
         reply = api.patch(PATH, ADMIN, {"eligible_from": "2026-01-01"})
     assert (reply.status, reply.json["eligible_from"]) == (200, "2026-01-01")
     assert world.history("42") == []
+    (line,) = [vars(each) for each in caplog.records if each.msg == "due allocation not posted"]
+    assert (line["user_id"], line["error"]) == ("42", "somebody writes all the time")
     api.patch(PATH, ADMIN, {})
     assert [str(entry.allocated_through) for entry in world.history("42")] == ["2026-01"]
 

@@ -104,11 +104,13 @@ def test_a_zone_that_takes_too_long_goes_on_after_the_last_user(world: World, au
     ],
 )
 def test_what_cannot_be_audited_is_refused_by_name(
-    audit: Audit, event: dict[str, Any], field: str
+    audit: Audit, event: dict[str, Any], field: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = audit(**event)
     assert not answer["success"]
     assert [error["field"] for error in answer["error"]["errors"]] == [field]
+    (line,) = [vars(record) for record in caplog.records if record.msg == "audit refused"]
+    assert (line["code"], line["detail"].partition(":")[0]) == ("invalid_input", field)
 
 
 def test_a_ledger_of_nobody_is_not_verified(world: World, audit: Audit) -> None:
@@ -239,17 +241,31 @@ def broken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("broken")
 def test_what_was_found_is_counted_whatever_happens_to_one_and_the_audit_fails_at_the_end(
-    world: World, audit: Audit, capsys: pytest.CaptureFixture[str]
+    world: World,
+    audit: Audit,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     for user_id in ("1", "5"):
         alter(world, user_id, 1, "Monthly", "Weekly")
     capsys.readouterr()
+    caplog.set_level("INFO")
+    caplog.clear()
     with pytest.raises(SomeUsersFailed, match=r"^1 users failed, .*'3': 'ZeroDivisionError'"):
         audit(**DAY_EVENT)
     metrics.flush()
     written = capsys.readouterr().out
     assert written.count('"LedgersCorrupt":[1.0]') == 2
     assert '"LedgersVerified":[4.0]' in written
+    lines = {record.msg: vars(record) for record in caplog.records}
+    failed, said = lines["audit failed"], lines["audit"]
+    # Whatever the words of an unknown failure are, they are not logged.
+    assert (failed["of"], failed["error"], failed["levelname"]) == (
+        "3",
+        "ZeroDivisionError",
+        "ERROR",
+    )
+    assert (said["verified"], said["corrupt"]) == (4, 2)
 
 
 def test_an_answer_names_some_of_the_wrong_ledgers_and_the_log_all(

@@ -266,18 +266,34 @@ def test_a_record_that_cannot_be_read_becomes_a_dead_letter_that_names_it(
 def test_what_the_log_says_names_no_metadata(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.grant("1", 50, "a", metadata={"customer": "Ada Lovelace"})
+    with correlated("grant"):
+        world.grant("1", 50, "a", metadata={"customer": "Ada Lovelace"})
+    with correlated("use"):
+        use(world, 1, "b")
     world.queue_mails()
     world.bus.refuse = lambda _: THROTTLED
-    bodies = world.take("events")
-    failed = world.deliver_events([(body, 1) for body in bodies])
+    caplog.set_level("INFO")
+    caplog.clear()
+    failed = world.deliver_events([(body, 3) for body in (*world.take("events"), "{}")])
+    assert len(failed) == 4
+    delays = [*world.delays.values()]
     world.bus.refuse = lambda _: None
     world.deliver_events(failed)
     lines = [vars(record) for record in caplog.records if record.name == SERVICE]
-    told = [line for line in lines if line["msg"] in ("event not published", "events published")]
-    assert [line["msg"] for line in told] == ["event not published"] * 2 + ["events published"]
-    assert "Contention: EventBridge did not take it: ThrottlingException" in str(told[0])
-    assert told[-1]["events"] == 2
+    told = [line for line in lines if line["msg"] == "event not published"]
+    names = ("message_id", "correlation_id", "receives")
+    refused = [("m0", "grant", 3), ("m1", "grant", 3), ("m2", "use", 3)]
+    torn = ("m3", "m3", 3)
+    assert [tuple(line[name] for name in names) for line in told] == [torn, *refused, torn]
+    assert [line["again_in_seconds"] for line in told[:4]] == delays
+    assert {line["error"] for line in told[1:4]} == {
+        "Contention: EventBridge did not take it: ThrottlingException"
+    }
+    published = [line for line in lines if line["msg"] == "events published"]
+    assert [(line["correlation_id"], line["events"]) for line in published] == [
+        ("grant", 2),
+        ("use", 1),
+    ]
     assert "Lovelace" not in str(lines)
     assert world.bus.published[0].detail["metadata"] == {"customer": "Ada Lovelace"}
 

@@ -7,6 +7,7 @@ import pytest
 
 from chalicelib.jobs.errors import SomeEventsFailed
 from chalicelib.jobs.mail_events import FIRST_MESSAGE, suppress_addresses
+from chalicelib.store.wire.errors import NoAnswer
 from tests.aws.world import World
 
 
@@ -129,7 +130,10 @@ def test_an_event_that_cannot_be_read_fails_after_the_others_and_is_not_quoted(
         with pytest.raises(SomeEventsFailed, match="1 of 2"):
             suppress_addresses(world.services, event(broken, bounce()), world.context)
     assert suppressed(world) == "bounce"
-    assert "@" not in json.dumps([vars(record) for record in caplog.records], default=str)
+    lines = [vars(record) for record in caplog.records]
+    unreadable = [line["error"] for line in lines if line["msg"] == "mail event unreadable"]
+    assert unreadable == ["JSONDecodeError", "KeyError", "TypeError"]
+    assert "@" not in json.dumps(lines, default=str)
 
 
 @pytest.mark.parametrize("feedback", ["abuse", "fraud", "virus", "other", "auth-failure", None])
@@ -160,12 +164,45 @@ def test_an_event_belongs_to_the_operation_of_its_mail(
     caplog.set_level("INFO")
     world.subscribe("1")
     world.subscribe("2")
-    events = [bounce("1"), bounce("2", "user2@example.com", kind="Transient")]
+    world.subscribe("3")
+    spam = complaint()
+    spam["mail"]["tags"]["user"] = [b"3".hex()]
+    events = [bounce("1"), bounce("2", "user2@example.com", kind="Transient"), spam]
     for number, each in enumerate(events):
         each["mail"]["tags"]["correlation"] = [f"operation-{number}"]
     suppress_addresses(world.services, event(*events), world.context)
     lines = [vars(record) for record in caplog.records if record.msg == "mail came back"]
-    told = [(line["correlation_id"], line["user_id"], line["is_final"]) for line in lines]
-    assert told == [("operation-0", "1", True), ("operation-1", "2", False)]
+    names = ("correlation_id", "user_id", "because", "is_final")
+    assert [tuple(line[name] for name in names) for line in lines] == [
+        ("operation-0", "1", "bounce", True),
+        ("operation-1", "2", "bounce", False),
+        ("operation-2", "3", "complaint", True),
+    ]
     assert (suppressed(world, "1"), suppressed(world, "2")) == ("bounce", None)
     assert "@" not in json.dumps([vars(record) for record in caplog.records], default=str)
+
+
+def test_events_that_fail_are_counted_and_told_of_without_an_address_and_the_others_are_done(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for user_id in ("1", "2", "3"):
+        world.subscribe(user_id)
+    find = world.services.subscriptions.find
+    faults = {"1": NoAnswer("DynamoDB is away"), "2": ZeroDivisionError("user2@example.com")}
+
+    def failing(user_id: str) -> Any:
+        if error := faults.get(user_id):
+            raise error
+        return find(user_id)
+
+    monkeypatch.setattr(world.services.subscriptions, "find", failing)
+    events = event(*(bounce(each, f"user{each}@example.com") for each in ("1", "2", "3")))
+    with pytest.raises(SomeEventsFailed, match=r"^2 of 3 events failed$"):
+        suppress_addresses(world.services, events, world.context)
+    assert suppressed(world, "3") == "bounce"
+    lines = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+    assert [(line["msg"], line.get("error"), line.get("kind")) for line in lines] == [
+        ("mail event failed", "NoAnswer: DynamoDB is away", None),
+        ("unexpected failure", None, "ZeroDivisionError"),
+    ]
+    assert "@" not in json.dumps(lines, default=str)

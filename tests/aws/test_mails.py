@@ -838,9 +838,10 @@ def test_every_character_of_a_reason_arrives(world: World) -> None:
 
 
 def test_each_mail_that_failed_comes_back_by_its_own_receipt_after_its_own_delay(
-    world: World,
+    world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fates = {"1": None, "2": ses_error("MessageRejected", 400), "3": ses_error(*THROTTLED)}
+    refusal = ses_error("MessageRejected", 400, "user2@example.com is no address")
+    fates = {"1": None, "2": refusal, "3": ses_error(*THROTTLED), "4": None}
     for user_id in fates:
         world.subscribe(user_id)
         world.grant(user_id, 5, user_id)
@@ -850,13 +851,29 @@ def test_each_mail_that_failed_comes_back_by_its_own_receipt_after_its_own_delay
             raise error
 
     world.outbox.before = meet
-    sent, refused, postponed = (EntryPosted(user_id, 1).body() for user_id in fates)
-    batch = [(postponed, 5), (sent, 1), (refused, 1)]
-    assert world.deliver_mails(batch) == [(postponed, 5), (refused, 1)]
+    sent, refused, postponed, another = (
+        EntryPosted(user_id, 1, "late" if user_id == "3" else "first").body() for user_id in fates
+    )
+    torn = "{}"
+    batch = [(postponed, 5), (sent, 1), (refused, 1), (another, 1), (torn, 2)]
+    caplog.set_level("INFO")
+    caplog.clear()
+    assert world.deliver_mails(batch) == [(postponed, 5), (refused, 1), (torn, 2)]
     unit = world.settings.mail_retry_seconds
-    assert world.delays.keys() == {f"handle 0 of {postponed}", f"handle 2 of {refused}"}
-    assert world.delays[f"handle 2 of {refused}"] == unit
-    assert 16 * unit <= world.delays[f"handle 0 of {postponed}"] <= 32 * unit
+    late = world.delays.pop(f"handle 0 of {postponed}")
+    assert 16 * unit <= late <= 32 * unit
+    assert world.delays == {f"handle 2 of {refused}": unit, f"handle 4 of {torn}": unit}
+    lines = [vars(record) for record in caplog.records]
+    told = {each["message_id"]: each for each in lines if each["msg"] == "mail not sent"}
+    names = ("correlation_id", "user_id", "number", "error", "receives", "again_in_seconds")
+    assert told["m4"].pop("error").startswith("InvalidInput: user_id: is required")
+    assert {key: tuple(line.get(name) for name in names) for key, line in told.items()} == {
+        "m0": ("late", "3", 1, "MailPostponed: SES answered 429 TooManyRequestsException", 5, late),
+        "m2": ("first", "2", 1, "MailRefused: SES answered 400 MessageRejected", 1, unit),
+        "m4": ("m4", None, None, None, 2, unit),
+    }
+    mails = [(each["correlation_id"], each["outcomes"]) for each in lines if each["msg"] == "mails"]
+    assert mails == [("late", {"failed": 1}), ("first", {"sent": 2, "failed": 1})]
 
 
 def test_a_reminder_of_credits_from_two_places_bears_the_date_of_the_oldest(world: World) -> None:

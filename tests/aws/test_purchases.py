@@ -83,6 +83,7 @@ def test_a_payment_buys_credits_that_never_expire_whatever_the_plan_says(
         "transaction_id": "1-1",
         "batch_id": "1-1",
     }
+    assert world.history()[0].description == "Credits bought"
     assert buy(api, payment_id="pi_2", expires_in_days=None, priority=0).status == 200
     assert buy(api, payment_id="pi_3", expires_in_days=30).status == 200
     batches = api.get("/api/credits/balance?user_id=1", BILLING).json["batches"]
@@ -166,6 +167,9 @@ def test_a_wrong_purchase_is_told_every_field_and_changes_nothing(sold: World, a
     for payment_id in ("", "pi 1", "pi\n", "ä", "p" * 256, 5):
         assert fields(buy(api, payment_id=payment_id)) == ["payment_id"]
     assert refused(buy(api, user_id="nobody", payment_id="pi_2")) == (404, "not_found")
+    for caller in (BACKEND, user()):
+        assert refused(buy(api, caller, payment_id="pi_2")) == (403, "forbidden")
+        assert refused(refund(api, 1, caller)) == (403, "forbidden")
     assert sold.lines() == before
 
 
@@ -226,8 +230,9 @@ def test_a_refund_takes_what_is_left_and_a_won_dispute_gives_back_what_was_taken
         "unrecovered": 250,
         "new_balance": 0,
     }
-    assert_replayed(refund(api, 300, description="Another word"), first)
-    assert came_to(refund(api, 0, ADMIN)) == (0, 50, 0, 50)
+    again = {"payment_id": "pi_1", "amount": 300, "reason": "In another word"}
+    assert_replayed(api.post(REFUNDS, BILLING, again), first)
+    assert came_to(refund(api, 0, ADMIN, dry_run=False)) == (0, 50, 0, 50)
     assert sold.summary() == [
         ("purchase", 500, 500),
         ("usage", -450, 50),
@@ -341,7 +346,9 @@ def test_a_wrong_refund_is_told_every_field_and_changes_nothing(sold: World, api
     reply = refund(api, 501)
     assert refused(reply) == (422, "not_allowed")
     assert reply.json["detail"] == "the payment bought 500 credits; 501 of them cannot be refunded"
-    assert refused(refund(api, 1, payment_id="pi_2")) == (404, "not_found")
+    unknown = refund(api, 1, payment_id="pi_2")
+    assert refused(unknown) == (404, "not_found")
+    assert unknown.json["detail"] == "there is no purchase of payment 'pi_2'"
     assert sold.lines() == before
 
 

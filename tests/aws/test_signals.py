@@ -1,6 +1,7 @@
 """What an operation leaves behind for those who watch: metrics, and one id in all of its lines."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -193,6 +194,44 @@ def test_an_invocation_writes_what_it_counted_also_when_it_fails(
     assert json.loads(capsys.readouterr().out)["MailsFailed"] == [2]
 
 
+def test_metrics_that_cannot_be_written_cost_a_line_and_not_the_work_that_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    emitted: Callable[[], Emitted],
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError("of ada@example.com")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("aws_lambda_powertools.metrics.EphemeralMetrics.flush_metrics", fail)
+        metrics.count(metrics.Metric.MAILS_SENT)
+        metrics.flush()
+    (line,) = [vars(record) for record in caplog.records]
+    assert (line["levelname"], line["msg"], line["error"]) == (
+        "WARNING",
+        "metrics not written",
+        "OSError",
+    )
+    assert "@" not in str(line)
+    assert emitted() == {}, "counted twice by the next invocation"
+
+
+def test_a_line_says_when_in_utc_and_of_which_operation(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for operation in ("request-é", "request-1", None):
+        with correlated(operation):
+            observability.logger().info("done", user_id="ä")
+    lines = [
+        json.loads(observability.logger().registered_formatter.format(record))
+        for record in caplog.records
+    ]
+    assert [line.get("correlation_id") for line in lines] == [None, "request-1", None]
+    for line in lines:
+        assert (line["service"], line["level"], line["message"]) == ("credits", "INFO", "done")
+        assert line["user_id"] == "ä"
+        assert re.fullmatch(r"[-0-9]{10}T[:0-9]{8}\.[0-9]{3}\+00:00", line["timestamp"])
+
+
 def test_one_id_goes_from_the_tick_to_the_mail_in_every_line(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -328,7 +367,7 @@ def test_movements_and_mails_are_told_of_once_sqs_has_the_messages_and_not_befor
     assert "emails queued" not in caplog.messages, "none was queued yet"
     world.queue_mails()
     assert emitted() == {"Allocations": [2], "CreditsAllocated": [600]}
-    assert caplog.messages.count("emails queued") == 1
+    assert [vars(each)["mails"] for each in caplog.records if each.msg == "emails queued"] == [2]
 
 
 def test_usages_and_reversals_are_counted_by_their_amounts(
@@ -348,6 +387,11 @@ def test_usages_and_reversals_are_counted_by_their_amounts(
         "CreditsUsed": [67],
         "CreditsReversed": [20],
     }
+    # What moves nothing is no point of a graph either: each costs money.
+    world.subscribe("3")
+    world.grant("3", -5, "nothing", up_to_available=True)
+    world.queue_mails(world.stream()[-1:])
+    assert emitted() == {}
 
 
 def test_each_message_tells_how_late_its_latest_user_was_and_lateness_is_not_added_up(
@@ -433,3 +477,10 @@ def test_a_mail_belongs_to_the_operation_of_its_entry_whatever_queues_it(
     ids = {json.loads(body)["correlation_id"] for body in world.take("notifications")}
     assert ids == {"request-1", "request-2", "request-3"}
     assert ids == {vars(record)["correlation_id"] for record in caplog.records}
+    # An entry of an operation without an id is told of under that of the invocation.
+    world.subscribe("4")
+    world.grant("4", 5, "none")
+    with observability.correlated("invocation"):
+        world.queue_mails(world.stream()[-1:])
+    (body,) = world.take("notifications")
+    assert json.loads(body)["correlation_id"] == "invocation"

@@ -200,8 +200,31 @@ def test_a_request_that_stripe_did_not_sign_touches_nothing(shop: World) -> None
     assert came_to(deliver_text(shop, b"{}", late)) == (400, "wrong_signature")
 
 
+def test_what_waits_is_told_of_with_the_reason_and_what_is_done_with_what_it_came_to(
+    shop: World, events: Events, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.subscribe()
+    caplog.set_level("INFO")
+    unknown = payment(metadata={"user_id": "1", "price_id": "price_new"})
+    waits = deliver(shop, events.of("payment_intent.succeeded", unknown))
+    assert came_to(waits) == (409, "waiting")
+    deliver(shop, events.of("checkout.session.completed", checkout()))
+    lines = [vars(record) for record in caplog.records]
+    names = ("levelname", "msg", "event", "type")
+    assert [tuple(line[name] for name in names) for line in lines] == [
+        ("WARNING", "Stripe event waits", "evt_1", "payment_intent.succeeded"),
+        ("INFO", "Stripe event", "evt_2", "checkout.session.completed"),
+    ]
+    assert (lines[0]["why"], lines[1]["did"]) == (waits.body["detail"], "purchase")
+    assert {line["correlation_id"] for line in lines} == {"request-1"}
+    assert "@" not in str(lines)
+
+
 def test_an_outage_of_aws_is_told_to_stripe_with_the_requests_id(
-    shop: World, events: Events, monkeypatch: pytest.MonkeyPatch
+    shop: World,
+    events: Events,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def away(*_: object, **__: object) -> None:
         raise NoAnswer("DynamoDB is away")
@@ -209,6 +232,10 @@ def test_an_outage_of_aws_is_told_to_stripe_with_the_requests_id(
     monkeypatch.setattr(shop.services.stripe, "note", away)
     reply = deliver(shop, events.of("charge.refunded", charge(490)))
     assert (came_to(reply), reply.body["request_id"]) == ((503, "unavailable"), "request-1")
+    (line,) = [vars(record) for record in caplog.records]
+    assert (line["levelname"], line["msg"]) == ("ERROR", "AWS did not answer")
+    assert line["correlation_id"] == "request-1"
+    assert "NoAnswer" in str(line["exc_info"])
 
 
 def test_stripe_waits_for_dynamodb_for_five_seconds_and_is_then_told_to_come_back(

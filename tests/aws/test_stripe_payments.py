@@ -438,6 +438,9 @@ def answer(stripe: Stripe, given: Mapping[str, Any]) -> tuple[int, object]:
     body = json.loads(found["body"])
     assert found["headers"]["X-Request-Id"] == "request-1"
     assert found["headers"]["Cache-Control"] == "no-store"
+    refused = "" if found["statusCode"] == 200 else "problem+"
+    assert found["headers"]["Content-Type"] == f"application/{refused}json"
+    assert found["headers"].get("Retry-After") == ("1" if found["statusCode"] == 409 else None)
     return found["statusCode"], body.get("did") or body["code"]
 
 
@@ -455,7 +458,14 @@ def test_a_body_in_base64_is_decoded_before_its_signature_is_checked(sold: Strip
     assert answer(sold, request("\udcff", body)) == (400, "invalid_input")
 
 
+def test_what_waits_is_asked_for_again_by_a_header(sold: Stripe) -> None:
+    event = sold.event(PAID, payment(metadata=PACK | {"price_id": "price_new"}), seen=START)
+    body = json.dumps(event).encode()
+    assert answer(sold, request(body.decode(), body)) == WAITS
+
+
 def test_a_body_that_is_too_large_is_not_even_checked(sold: Stripe) -> None:
+    assert LARGEST_BODY == 262_144, "events of twenty prices have 30 KB, and some grow"
     fits = b" " * (LARGEST_BODY - 2) + b"{}"
     assert answer(sold, request(fits.decode(), fits)) == (400, "invalid_input")
     large = fits + b" "
@@ -482,6 +492,8 @@ def test_a_request_has_one_signature_whatever_the_case_of_its_name(
     right = request(body.decode(), body)
     assert answer(sold, right | {"headers": headers}) == (400, "wrong_signature")
     signature = right["headers"]["stripe-signature"]
+    twice = {"Stripe-Signature": signature, "stripe-signature": "y"}
+    assert answer(sold, right | {"headers": twice}) == (400, "wrong_signature")
     assert answer(sold, right | {"headers": {"STRIPE-SIGNATURE": signature}}) == BOUGHT
 
 

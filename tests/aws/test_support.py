@@ -374,6 +374,10 @@ def test_the_events_of_an_entry_are_those_that_are_published(world: World, api: 
     assert [each["detail"] for each in seen] == [dict(each.detail) for each in published]
     assert {each["at"] for each in seen} == {"2026-01-15T12:00:00Z"}
     assert api.get("/api/credits/transactions/1-4/events", ADMIN).status == 404
+    world.subscribe("auth0|ann", email="ann@example.com")
+    world.grant("auth0|ann", 60, "ann")
+    of_ann, _ = api.get("/api/credits/transactions/auth0%7Cann-1/events", ADMIN).json["events"]
+    assert of_ann["detail"]["user_id"] == "auth0|ann"
 
 
 # --- Months -------------------------------------------------------------------------------------
@@ -425,6 +429,7 @@ def test_users_of_zones_that_nobody_knows_come_last(world: World, api: Api) -> N
     world.services.reports.put(key, json.dumps(report))
     month = api.get("/api/months/2026-02", ADMIN).json
     assert (month["complete"], month["unchecked_users"]) == (False, ["9"])
+    assert month["counted_at"] == "2026-02-02T13:30:00Z", "whenever it is read"
     assert [each["starts_at"] for each in month["instants"]] == ["2026-01-31T23:00:00Z", None]
 
 
@@ -512,7 +517,7 @@ def test_messages_that_are_delayed_wait_and_those_that_are_handled_do_not(world:
 
 
 def test_alarms_that_ring_are_named_without_the_stage_and_stand_in_the_order_of_their_names(
-    world: World,
+    world: World, api: Api
 ) -> None:
     ringing = [
         {
@@ -523,9 +528,18 @@ def test_alarms_that_ring_are_named_without_the_stage_and_stand_in_the_order_of_
         for name, since in (("ticks-missing", world.now), ("api-5xx", at("2026-01-15T12:30:00Z")))
     ]
     cloudwatch = Mock(**{"describe_alarms.return_value": {"MetricAlarms": ringing}})
-    assert Upkeep(world.settings, Mock(), cloudwatch).ringing() == [
-        ("api-5xx", "It rings.", at("2026-01-15T12:30:00Z"), "docs/operating.md#api-5xx"),
-        ("ticks-missing", "It rings.", world.now, "docs/operating.md#ticks-missing"),
+    world.services.upkeep = Upkeep(world.settings, client("sqs"), cloudwatch)
+    assert api.get("/api/operations", ADMIN).json["alarms"] == [
+        {
+            "name": name,
+            "meaning": "It rings.",
+            "since": since,
+            "runbook": f"docs/operating.md#{name}",
+        }
+        for name, since in (
+            ("api-5xx", "2026-01-15T12:30:00Z"),
+            ("ticks-missing", "2026-01-15T12:00:00Z"),
+        )
     ]
 
 

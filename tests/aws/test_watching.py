@@ -99,17 +99,21 @@ def test_a_batch_that_is_delivered_again_changes_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "problem"),
     [
-        lambda item: item.pop("hash"),
-        lambda item: item.pop("body"),
-        lambda item: item.update(hash={"N": "1"}),
-        lambda item: item.update(hash={"S": "0" * 63}),
-        lambda item: item.update(hash={"S": "0" * 64 + "\n"}),
+        (lambda item: item.pop("hash"), "hash is missing"),
+        (lambda item: item.pop("body"), "body is missing"),
+        (lambda item: item.update(hash={"N": "1"}), "hash is not of type S"),
+        (lambda item: item.update(hash={"S": "0" * 63}), "it is no head of a ledger"),
+        (lambda item: item.update(hash={"S": "0" * 64 + "\n"}), "it is no head of a ledger"),
     ],
 )
 def test_an_invalid_entry_is_reported_and_holds_up_no_other(
-    damage: Any, world: World, capsys: pytest.CaptureFixture[str]
+    damage: Any,
+    problem: str,
+    world: World,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     records = world.stream()
     damage(records[0]["dynamodb"]["NewImage"])
@@ -117,6 +121,10 @@ def test_an_invalid_entry_is_reported_and_holds_up_no_other(
     world.watch(records)
     assert '"LedgersCorrupt":[1.0]' in written(capsys)
     assert [head.number for head in kept(world)] in ([1, 2], [2, 1])
+    (line,) = [vars(record) for record in caplog.records if record.msg == "ledger corrupt"]
+    keys = records[0]["dynamodb"]["Keys"]
+    assert (line["user_id"], line["item"]) == (keys["user_id"]["S"], keys["entry"]["S"])
+    assert (line["levelname"], line["problem"]) == ("ERROR", problem)
 
 
 def test_what_s3_does_not_take_is_delivered_again(

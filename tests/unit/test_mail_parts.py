@@ -9,6 +9,7 @@ from email.header import decode_header, make_header
 from email.utils import parseaddr
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from botocore import exceptions
@@ -21,9 +22,10 @@ from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.forecasts import NoRate, Spending
 from chalicelib.domain.languages import Language
-from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.ledger import Account, AllocationTerms, Request
 from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind
+from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import SubscriptionStatus
 from chalicelib.mails import facts
 from chalicelib.mails.errors import MailInDoubt, MailPostponed, MailRefused
@@ -149,6 +151,7 @@ def test_a_date_says_its_year_only_where_people_would_not_know_it() -> None:
     assert month_in_words(Period(2027, 1), told_on) == "January"
     assert month_in_words(Period(2026, 3), told_on, Language.GERMAN) == "März 2026"
     assert day_in_words(told_on, told_on, space="_") == "20_December"
+    assert day_in_words(date(2026, 3, 1), told_on, space="_") == "1_March_2026"
 
 
 def test_an_email_names_the_product_and_leads_into_it() -> None:
@@ -178,6 +181,17 @@ def test_a_web_address_for_support_is_a_link_and_takes_no_replies() -> None:
     assert product.replies_to is None
     assert Product(support="help@example.com").replies_to == "help@example.com"
     assert Product().replies_to is None
+    # A policy names the origin alone: with its port, and without a path.
+    logo = Product(logo_url="https://static.example.com:8443/a/logo.png?v=2")
+    assert logo.logo_origin == "https://static.example.com:8443"
+    assert (Product().logo_origin, Product().name) == ("", "Credits")
+    assert Product(support="https@example.com").replies_to == "https@example.com"
+
+
+def test_a_page_is_in_its_language_down_to_its_foot() -> None:
+    page = render_page(Product(support="help@example.com"), Language.GERMAN, "Fertig", "Ende")
+    assert '<html lang="de"' in page
+    assert texts_of(Language.GERMAN)["frame"]["support"] in page
 
 
 def test_a_name_of_a_product_is_text_in_the_page_and_in_the_email() -> None:
@@ -275,6 +289,9 @@ def test_a_link_of_another_key_is_refused() -> None:
     other = UnsubscribeLinks(b"j" * 32, "https://api.example.com")
     with pytest.raises(InvalidInput, match="token"):
         LINKS.read(other.token("42", None))
+    # One that is longer than any of ours is not even decoded.
+    with pytest.raises(InvalidInput, match="token"):
+        LINKS.read(LINKS.token("x" * 300, None))
 
 
 def test_changing_any_character_of_a_token_breaks_it() -> None:
@@ -364,6 +381,36 @@ def mailer(wire: Wire) -> Mailer:
         made = Mailer(SETTINGS)
     made._client.meta.events.register("before-send.sesv2.SendEmail", wire)
     return made
+
+
+def test_a_connection_that_was_idle_is_dropped_and_one_that_was_used_just_now_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ses = Mock(**{"send_email.return_value": {"MessageId": "m1"}})
+    made = Mailer(SETTINGS, client=ses)
+    for now, closed in ((1_000.0, 0), (1_005.0, 0), (1_005.1, 1)):
+        monkeypatch.setattr("time.monotonic", lambda now=now: now)
+        if now == 1_000:
+            made.send("1", "ada@example.com", MAIL)
+        made.drop_old_connections()
+        assert ses.close.call_count == closed
+
+
+def test_a_mail_waits_for_its_turn_at_the_rate_of_the_settings_before_it_is_sent() -> None:
+    happened: list[str] = []
+
+    def send_email(**_: object) -> dict[str, str]:
+        happened.append("sent")
+        return {"MessageId": "m1"}
+
+    ses = SimpleNamespace(send_email=send_email)
+    pace = Pace(1, clock=lambda: 0.0, sleep=lambda seconds: happened.append(f"{seconds} s"))
+    made = Mailer(SETTINGS, client=ses, pace=pace)
+    assert [made.send("1", "ada@example.com", MAIL) for _ in range(2)] == ["m1", "m1"]
+    assert happened == ["sent", "1.0 s", "sent"]
+    assert Mailer(SETTINGS._replace(mails_a_second=4), client=ses)._pace._interval == 0.25
+    config = mailer(Wire())._client.meta.config
+    assert (config.read_timeout, config.retries["total_max_attempts"]) == (10, 1)
 
 
 def test_what_is_asked_of_ses_is_complete() -> None:
@@ -457,7 +504,10 @@ def test_a_fault_on_the_way_to_ses_postpones_a_mail_only_where_none_can_have_bee
     with pytest.raises(expected) as raised:
         Mailer(SETTINGS, client=ses).send("1", "ada@example.com", MAIL)
     assert type(raised.value) is expected
-    assert "@" not in str(raised.value)
+    # Of the words of others, which can quote an address, nothing is left.
+    assert str(error) not in str(raised.value)
+    assert raised.value.__suppress_context__
+    assert raised.value.__cause__ is None
 
 
 # --- Facts --------------------------------------------------------------------------------------
@@ -474,6 +524,80 @@ def granted(
     return ledger.grant(
         Account("42", before), amount, GOODWILL, now, zone, Days(days) if days else None
     )
+
+
+def test_the_facts_of_an_email_are_those_of_its_entry() -> None:
+    gift = replace(GOODWILL, metadata=(("why", "é"),))
+    entry = ledger.grant(Account("42", None), 60, gift, JANUARY, "Asia/Tokyo", Days(5))
+    shared = {"told_on": date(2026, 1, 10), "metadata": {"why": "é"}}
+    assert facts.of_manual_change(entry) == shared | {
+        "amount": 60,
+        "is_grant": True,
+        "reason": "Goodwill",
+        "balance": 60,
+        "expiry": {"last_day": date(2026, 1, 15)},
+    }
+    back = ledger.claw_back(Account("42", entry), 20, GOODWILL, JANUARY)
+    assert facts.of_manual_change(back) == shared | {
+        "metadata": {},
+        "amount": 20,
+        "is_grant": False,
+        "reason": "Goodwill",
+        "balance": 40,
+        "expiry": None,
+    }
+    till = Request("purchase#pi_1", "till", "Pack", metadata=gift.metadata)
+    bought = ledger.purchase(Account("42", back), 500, None, till, JANUARY, "UTC", None)
+    assert facts.of_purchase(bought) == shared | {
+        "amount": 500,
+        "description": "Pack",
+        "payment_id": "pi_1",
+        "balance": 540,
+        "expiry": None,
+    }
+    assert bought.granted_batch
+    why = Request("refund#pi_1", "till", "Asked for it")
+    refunded = ledger.refund(
+        Account("42", bought), bought.granted_batch, None, 30, None, why, JANUARY
+    )
+    assert refunded
+    assert facts.of_refund(refunded.entry) == {
+        "told_on": date(2026, 1, 10),
+        "amount": 30,
+        "is_given_back": False,
+        "reason": "Asked for it",
+        "payment_id": "pi_1",
+        "balance": 510,
+    }
+    first = AllocationTerms(balance_cap=600, signed_up_at=JANUARY)
+    of_month = (Period(2026, 1), 100, "UTC", Days(3), JANUARY)
+    allocated = ledger.allocate(Account("42", bought), *of_month, first)
+    assert facts.of_allocation(allocated) == {
+        "told_on": date(2026, 1, 10),
+        "amount": 60,
+        "period": Period(2026, 1),
+        "is_first": True,
+        "balance": 600,
+        "expiry": {"last_day": date(2026, 1, 12)},
+        "left_out": 40,
+        "balance_cap": 600,
+    }
+    assert not facts.of_allocation(ledger.allocate(Account("7", None), *of_month))["is_first"]
+
+
+def test_what_comes_next_comes_after_the_month_that_was_allocated() -> None:
+    month = ledger.allocate(Account("42"), Period(2026, 2), 500, "UTC", None, JANUARY)
+    usage = ledger.use(Account("42", month), 490, GOODWILL, JANUARY)
+    told = facts.of_low_balance(usage, ADA, CATALOGUE, JANUARY)
+    assert told["next"]["on"] == date(2026, 3, 1)
+
+
+def test_what_comes_next_may_be_less_where_a_plan_is_capped() -> None:
+    usage = low_on_the_25th(7)
+    for cap, is_capped in ((900, True), (None, False)):
+        plans = tuple(replace(plan, balance_cap=cap) for plan in CATALOGUE.plans)
+        told = facts.of_low_balance(usage, NEWCOMER, PlanCatalogue(plans), JANUARY)
+        assert told["next"] == {"amount": 500, "on": date(2026, 2, 1), "is_capped": is_capped}
 
 
 def test_what_expired_is_told_batch_by_batch_in_the_local_dates_of_each() -> None:

@@ -1,11 +1,20 @@
 """What a function reads from its environment: every variable is its own setting, within bounds."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from chalicelib.product import Product
-from chalicelib.settings import ConsoleSettings, Settings, TokenSettings
+from chalicelib.services import Services
+from chalicelib.settings import (
+    ConsoleSettings,
+    Settings,
+    TokenSettings,
+    allowed_origins,
+    written_metrics,
+)
 
 NEEDED = {"STAGE": "prod", "AWS_REGION": "eu-west-1"}
 
@@ -94,6 +103,37 @@ def test_a_setting_that_is_not_given_has_its_default() -> None:
     assert (found.mails_a_second, found.mail_retry_seconds) == (0, 10)
     assert (found.retry_seconds, found.expiring_soon_days) == (90, 3)
     assert (found.unsubscribe_url, found.clock_file, found.is_local) == ("", "", False)
+    assert (found.product, found.low_balance, found.queue_urls) == (Product(), 0, ())
+    assert not found._replace(stage="other").is_quiet(datetime.min.replace(tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        *((Settings.read, name) for name in NEEDED),
+        *((TokenSettings.read, name) for name in ("STAGE", "TOKEN_ISSUER", "TOKEN_AUDIENCE")),
+    ],
+)
+def test_a_setting_that_every_stage_needs_is_missed_by_its_name(
+    read: Callable[[dict[str, str]], object], name: str
+) -> None:
+    there = NEEDED | {"TOKEN_ISSUER": "https://i", "TOKEN_AUDIENCE": "a"}
+    assert read(there)
+    with pytest.raises(KeyError, match=f"^'{name}'$"):
+        read({other: text for other, text in there.items() if other != name})
+
+
+def test_what_is_empty_is_as_what_is_not_given() -> None:
+    numbers = ("MAILS_A_SECOND", "MAIL_SENDERS", "RETRY_SECONDS", "LOW_BALANCE", "SHADOW_UNTIL")
+    assert Settings.read(NEEDED | dict.fromkeys(numbers, "")) == Settings.read(NEEDED)
+    tokens = NEEDED | {"TOKEN_ISSUER": "https://i", "TOKEN_AUDIENCE": "a"}
+    claims = ("TOKEN_AUDIENCE_CLAIM", "TOKEN_USER_CLAIM", "TOKEN_SCOPE_CLAIMS")
+    empty = dict.fromkeys((*claims, "TOKEN_JWKS_URL", "TOKEN_SCOPE_NAMES"), "")
+    found = TokenSettings.read(tokens | empty)
+    assert found == TokenSettings.read(tokens)
+    assert (found.audience_claim, found.user_claim) == ("aud", "sub")
+    console = {"CONSOLE_CLIENT_ID": "c", "TOKEN_AUDIENCE": "a"}
+    assert ConsoleSettings.read(console | empty) == ConsoleSettings.read(console)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +146,11 @@ def test_a_setting_that_is_not_given_has_its_default() -> None:
             "2026-12-31T10:00:00Z",
             datetime(2026, 12, 31, 10, tzinfo=UTC) - timedelta(milliseconds=1),
             datetime(2026, 12, 31, 10, tzinfo=UTC),
+        ),
+        (
+            "2026-12-31T10:00:00.500+02:00",
+            datetime(2026, 12, 31, 8, tzinfo=UTC),
+            datetime(2026, 12, 31, 8, 0, 0, 500_000, tzinfo=UTC),
         ),
     ],
 )
@@ -145,6 +190,13 @@ def test_a_number_is_within_its_bounds_and_these_are_allowed(
             Settings.read(NEEDED | {name: str(wrong)})
 
 
+@pytest.mark.parametrize("senders", ["0", "1001", "1.5"])
+def test_there_are_some_senders_of_mails(senders: str) -> None:
+    assert Settings.read(NEEDED | {"MAILS_A_SECOND": "5", "MAIL_SENDERS": "1000"})
+    with pytest.raises(ValueError, match=f"^MAIL_SENDERS must be .* from 1 to 1000; is {senders}$"):
+        Settings.read(NEEDED | {"MAIL_SENDERS": senders})
+
+
 def test_on_the_emulator_links_in_mails_lead_to_it() -> None:
     found = Settings.read(
         NEEDED
@@ -158,6 +210,76 @@ def test_on_the_emulator_links_in_mails_lead_to_it() -> None:
         "http://localhost:4566/restapis/1/local/_user_request_/api/unsubscribe"
     )
     assert found.is_local
+
+
+def test_every_service_is_made_of_its_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = {
+        "ledger": "LEDGER_TABLE",
+        "subscriptions": "SUBSCRIPTIONS_TABLE",
+        "edits": "EDITS_TABLE",
+        "stripe": "STRIPE_TABLE",
+        "mail_records": "MAILS_TABLE",
+    }
+    others = {
+        "STRIPE_SECRET": "s" * 32,
+        "UNSUBSCRIBE_SECRET": "u" * 32,
+        "UNSUBSCRIBE_URL": "https://end.example.com",
+    }
+    found = Settings.read(NEEDED | others | {name: name for name in tables.values()})
+    connected: list[tuple[object, ...]] = []
+    monkeypatch.setattr("chalicelib.store.database.connect", lambda *of: connected.append(of))
+    monkeypatch.setattr("chalicelib.aws.read_secret", lambda region, name: f"{region} {name}")
+    services = Services(found, threads=3)
+    assert {name: getattr(services, name)._table for name in tables} == tables
+    assert connected == [("eu-west-1", 3)], "all share one client"
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert next(services.stripe_secret.values(now)) == f"eu-west-1 {'s' * 32}"
+    links = services.unsubscribe_links
+    assert links._key.decode() == f"eu-west-1 {'u' * 32}"
+    assert links.link("1", None).startswith("https://end.example.com?token=")
+    given: Any = object()
+    assert Services(found, dynamodb=given).dynamodb is given
+    assert (services.threads, Services(found).threads) == (3, 8)
+
+
+def test_metrics_and_origins_are_lists_and_none_of_metrics_is_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for text, metrics, origins in (
+        ("", None, set()),
+        ("a b,c", {"a", "b", "c"}, {"a", "b", "c"}),
+    ):
+        monkeypatch.setenv("METRICS", text)
+        monkeypatch.setenv("ALLOWED_ORIGINS", text)
+        # Not as the process has them: as it reads them.
+        assert written_metrics.__wrapped__() == metrics
+        assert allowed_origins.__wrapped__() == origins
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"TOKEN_ISSUER": f"http://{'i' * 90}"}, f"TOKEN_ISSUER .*; is http://{'i' * 73}"),
+        (
+            {"TOKEN_JWKS_URL": "http://keys"},
+            "TOKEN_JWKS_URL must be an https:// .*; is http://keys",
+        ),
+        ({"TOKEN_ISSUER": ""}, "TOKEN_ISSUER and TOKEN_AUDIENCE must be set"),
+        ({"TOKEN_AUDIENCE": " , "}, "TOKEN_ISSUER and TOKEN_AUDIENCE must be set"),
+        (
+            {"TOKEN_SCOPE_NAMES": f"a=b {'x' * 90}"},
+            f"TOKEN_SCOPE_NAMES .* pairs; {'x' * 80} is not",
+        ),
+        ({"TOKEN_SCOPE_NAMES": "a="}, "TOKEN_SCOPE_NAMES .* pairs; a= is not"),
+    ],
+)
+def test_a_setting_of_tokens_that_is_wrong_is_named_and_quoted_in_short(
+    wrong: dict[str, str], said: str
+) -> None:
+    right = {"STAGE": "prod", "TOKEN_ISSUER": "https://i", "TOKEN_AUDIENCE": "a"}
+    assert TokenSettings.read(right).scope_claims == ("scope", "scp")
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        TokenSettings.read(right | wrong)
 
 
 def test_every_setting_of_tokens_comes_from_its_own_variable() -> None:
