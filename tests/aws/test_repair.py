@@ -1,6 +1,9 @@
 """Repair by hand: each command does its one thing, once, and only when somebody says so."""
 
+import io
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 from botocore.exceptions import ClientError
+from rich.console import Console
 
 from chalicelib.api.principal import caller_of
 from chalicelib.domain.calendar import Period
@@ -22,9 +26,10 @@ from chalicelib.operations.adjustments import Adjustment, adjust
 from chalicelib.operations.holds import End, end_hold, hold_credits
 from chalicelib.operations.on_request import CarryOver, Void, void_batch
 from chalicelib.store.ledger import Outcome
-from infra.repair import allocate, erase, export, redrive, replay, void
-from infra.repair.command import Repair
-from tests.aws.damage import damage_subscription, without
+from infra import reach
+from infra.repair import allocate, command, erase, export, redrive, replay, void
+from infra.repair.command import Repair, RepairError
+from tests.aws.damage import damage_entry, damage_subscription, without
 from tests.aws.repair import Main, Terminal
 from tests.aws.world import BY_TEST, World, at, client, resources_document
 
@@ -64,7 +69,8 @@ def test_a_redriven_message_is_done_and_redriving_it_twice_changes_nothing(
 ) -> None:
     world.subscribe()
     body = dead_allocation(world, "1")
-    ran = terminal.run(redrive.main, "--queue", "allocations", "--yes", "--json")
+    words = ("--queue", "allocations-dlq", "--limit", "99", "--yes", "--json")
+    ran = terminal.run(redrive.main, *words)
     assert (ran.status, ran.facts["moved"], ran.facts["waiting"]) == (0, 1, 0)
     world.drain()
     world.put_back("allocations-dlq", [body])
@@ -79,6 +85,7 @@ def test_a_limit_moves_that_many_and_leaves_the_rest(world: World, terminal: Ter
     bodies = {dead_allocation(world, str(number)) for number in range(1, 14)}
     ran = terminal.run(redrive.main, "--queue", "allocations", "--limit", "11", "--yes", "--json")
     assert (ran.status, ran.facts["moved"], ran.facts["waiting"]) == (0, 11, 2)
+    assert (len(ran.facts["messages"]), "3 of about 13 messages" in ran.said) == (3, True)
     moved = world.take("allocations")
     assert len(moved) == 11
     assert {*moved, *world.take("allocations-dlq")} == bodies
@@ -109,9 +116,9 @@ def test_stream_ranges_cannot_be_moved_back_and_it_says_what_to_do(
     world: World, terminal: Terminal
 ) -> None:
     world.put_back("ledger-stream-dlq", ["{}"])
-    ran = terminal.run(redrive.main, "--queue", "ledger-stream", "--yes")
-    assert ran.status == 1
-    assert "docs/mail.md" in ran.said
+    for how in ("--dry-run", "--yes"):
+        ran = terminal.run(redrive.main, "--queue", "ledger-stream", how)
+        assert (ran.status, "docs/mail.md" in ran.said) == (1, True), how
     assert world.take("ledger-stream-dlq") == ["{}"]
 
 
@@ -146,13 +153,14 @@ def test_a_range_replays_only_the_ticks_that_start_something(
         MIDNIGHT,
         "2026-01-31T23:15:00Z",
     ]
+    assert "replay 2 ticks, which sweep 2 zones" in ran.said
     assert all(event["zones"] == ["Europe/Paris"] for event in terminal.functions.events)
 
 
 def test_the_expiry_is_replayed_by_the_tick_of_its_own(world: World, terminal: Terminal) -> None:
     world.subscribe(plan="starter")
     world.allocate_at(MIDNIGHT)
-    world.now = at("2026-03-03T12:00:00Z")
+    world.now = at("2026-03-02T23:00:00Z")
     ran = terminal.run(
         replay.main,
         "--from",
@@ -176,6 +184,7 @@ def test_a_tick_that_is_refused_is_reported_and_the_exit_status_says_so(
     ran = terminal.run(replay.main, "--from", "2026-01-31T23:00Z", *REPLAY, "--yes", "--json")
     assert ran.status == 1
     assert "no allocation today" in ran.facts["failed"][0]["why"]
+    assert "FAILED: allocation-tick" in ran.said
 
 
 @pytest.mark.parametrize(
@@ -186,6 +195,10 @@ def test_a_tick_that_is_refused_is_reported_and_the_exit_status_says_so(
         (("--from", "2026-01-10T00:00Z", "--to", "2026-01-09T00:00Z"), "--to: must not be before"),
         (("--from", "2026-01-01T00:00Z", "--to", "2026-01-09T00:00Z"), "at most 7 days"),
         (("--from", "2026-03-01T00:00Z"), "--from: must not be ahead of the clock"),
+        (
+            ("--from", "2026-01-15T00:00Z", "--to", "2026-01-16T00:00Z"),
+            "--to: must not be ahead of the clock",
+        ),
         (("--from", "2026-01-01T00:00Z", "--zones", "Mars/Base"), "--zones"),
     ],
 )
@@ -196,6 +209,18 @@ def test_a_moment_that_cannot_be_replayed_is_refused_by_the_name_of_its_option(
     assert ran.status == 1
     assert said in ran.said
     assert terminal.functions.events == []
+
+
+def test_a_range_of_a_week_in_two_zones_has_both_of_its_ends(
+    world: World, terminal: Terminal
+) -> None:
+    world.now = at("2026-02-07T23:00:00Z")
+    span = ("--from", MIDNIGHT, "--to", "2026-02-07T23:00Z", "--kind", "allocation")
+    ran = terminal.run(
+        replay.main, *span, "--zones", " Europe/Paris, Asia/Tokyo ", "--dry-run", "--json"
+    )
+    assert (ran.status, ran.facts["ticks"]) == (0, 7 * 96 + 1)
+    assert "Would replay" in ran.said
 
 
 # Allocate -----------------------------------------------------------------------------------------
@@ -256,8 +281,10 @@ def test_a_file_says_of_each_user_what_was_granted_or_why_not(
     assert users["1"]["granted"][0]["amount"] == 500
     assert users["2"]["because"]["code"]
     assert users["3"]["because"]["code"] == "no_such_user"
-    assert "to 1 of 3 users" in ran.said
+    assert "to 1 of 3 users. Nothing: 1 no_such_user, 1 subscription_paused." in ran.said
     assert len(world.lines()) == 1
+    again = terminal.run(allocate.main, *FEBRUARY, "--file", str(file))
+    assert (again.status, "Due: 0 credits" in again.said) == (0, True), "it asks about nothing"
 
 
 def test_a_zone_is_all_who_live_there_and_nobody_else(world: World, terminal: Terminal) -> None:
@@ -301,7 +328,12 @@ def test_the_local_stage_does_not_grant_a_period_ahead_of_its_clock_either(
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("1\na#b\n", "line 2"), ("\n", "names nobody"), (None, "cannot be read")],
+    [
+        ("1\na#b\n", "line 2"),
+        ("1\na#b\n \nc#d\n", "line 4"),
+        ("\n", "names nobody"),
+        (None, "cannot be read"),
+    ],
 )
 def test_a_file_that_cannot_be_used_allocates_nothing(
     world: World, terminal: Terminal, tmp_path: Path, content: str | None, said: str
@@ -341,7 +373,8 @@ def test_a_voided_batch_is_gone_the_others_are_not_and_again_changes_nothing(
     ran = terminal.run(void.main, *VOID, "--batch", "1-1", "--yes", "--json")
     assert ran.status == 0
     assert (ran.facts["voided"], ran.facts["new_balance"]) == (30, 50)
-    assert "30 credits remain of 30" in ran.said
+    assert "30 credits remain of 30 granted 2026-01-15T12:00:00Z, never expires;" in ran.said
+    assert "the user gets an email" in ran.said
     again = terminal.run(void.main, *VOID, "--batch", "1", "--yes", "--json")
     assert again.status == 0
     assert again.facts["replayed"] is True
@@ -386,10 +419,12 @@ def test_a_void_leaves_what_is_held_and_says_so_and_another_one_takes_it(
     assert "30 credits remain of 30" in ran.said
     assert "20 of them held, which stay: 10 are taken" in ran.said
     assert "becomes 20" in ran.said
+    assert ran.facts["new_balance"] == 0, "what is held cannot be spent"
     again = terminal.run(void.main, *batch)
     assert (again.status, again.facts["replayed"], again.facts["returned_since"]) == (0, True, 0)
     taken = terminal.run(void.main, *batch, "--including-held")
     assert (taken.status, taken.facts["voided"], taken.facts["held"]) == (0, 20, 20)
+    assert "20 credits remain of 30" in taken.said
     assert "20 of them held, which their holds lose" in taken.said
     assert "becomes 0" in taken.said
     assert terminal.run(void.main, *batch, "--including-held").facts["replayed"] is True
@@ -443,7 +478,7 @@ def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another
     world.grant("2", 99, "b")
     world.queue_mails()
     assert world.send_mails() == []
-    ran = terminal.run(export.main, "--user-id", "1")
+    ran = terminal.run(export.main, "--stage", "dev", "--user-id", "1")
     assert ran.status == 0
     assert ran.facts["user_id"] == "1"
     assert ran.facts["subscription"]["email"] == "user1@example.com"
@@ -453,6 +488,7 @@ def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another
     (mail,) = ran.facts["mails"]
     assert (mail["identity"], mail["status"]) == ("manual 1-1", "COMPLETED")
     assert "user2@" not in ran.printed
+    assert ran.facts["stage"] == "dev"
     assert "1 ledger entries and 1 emails" in ran.said
 
 
@@ -460,7 +496,7 @@ def test_an_export_has_a_form_for_every_field_of_a_subscription(
     world: World, terminal: Terminal
 ) -> None:
     world.with_plans(on_signup=OnSignup.FULL, on_plan_change=OnPlanChange.DIFFERENCE)
-    world.subscribe("1", started_at="2026-01-10T00:00:00Z", notifications=["manual"])
+    world.subscribe("1", started_at="2026-01-10T00:00:00Z", notifications=["manual", "allocation"])
     world.subscribe("1", plan="business")
     world.subscribe("1", eligible_from="2026-02-01", status="paused")
     bounced = suppress(
@@ -488,6 +524,7 @@ def test_an_export_has_a_form_for_every_field_of_a_subscription(
     assert found["raised"] == {"period": "2026-01", "level": 2_000, "top_ups": [top_up]}
     assert found["eligible_from"] == "2026-02-01"
     assert found["ends_at"] == "2027-01-01T00:00:00Z"
+    assert found["notifications"] == ["allocation", "manual"]
     unset = {name for name, value in found.items() if value is None}
     assert unset <= {"suppressed", "resumed_at"}
 
@@ -627,6 +664,7 @@ def test_a_user_erased_without_the_name_in_their_tokens_can_be_erased_by_it_late
     for words, entries in (((), 6), (("--subject", "auth0|1"), 3)):
         ran = terminal.run(erase.main, "--user-id", "1", *words, "--yes", "--json")
         assert (ran.status, ran.facts["texts_erased"]) == (0, entries)
+        assert f"the texts of {entries} of 7 ledger entries of user 1" in ran.said
     assert "auth0|1" not in str(everything_kept())
     world.services.ledger.verify("1")
 
@@ -673,6 +711,8 @@ def test_an_export_has_the_markers_and_the_reversals_of_the_user_before_and_afte
         (link,) = exported["reversals"]
         assert (link["user_id"], link["reversed_in_all"]) == ("1", 3)
         assert len(exported["mails"]) == 4
+    erased = [["erased" in line for line in exported["ledger"]] for exported in exports]
+    assert erased == [[False] * 7, [False, *[True] * 6]]
     of_another = terminal.run(export.main, "--user-id", "2").facts
     assert (len(of_another["markers"]), of_another["reversals"]) == (1, [])
 
@@ -714,6 +754,7 @@ def test_an_erasure_that_was_interrupted_after_the_subscription_removes_its_edit
     world.subscribe("2")
     world.services.subscriptions.remove("1")
     assert next(world.services.edits.erase("1"))
+    assert len(terminal.run(export.main, "--user-id", "1").facts["edits"]) == 1
     ran = terminal.run(erase.main, "--user-id", "1", "--yes", "--json")
     assert (ran.status, ran.facts["edits_removed"]) == (0, 1)
     assert list(world.services.edits.items("1")) == []
@@ -771,6 +812,7 @@ def test_nothing_changes_in_a_dry_run_when_nobody_is_there_or_when_the_person_sa
         assert dry.status == 0, dry.said
         assert dry.facts["dry_run"] is True
         assert "Would " in dry.said
+        assert dry.facts.get("voided", 0) == 0
         terminal.answer = None
         unasked = terminal.run(main, *words)
         assert unasked.status == 1
@@ -803,6 +845,10 @@ def refuses(*_: object, **__: object) -> Any:
     raise BUSY
 
 
+def may_not(*_: object, **__: object) -> Any:
+    raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no right"}}, "Request")
+
+
 def in_queue(world: World, name: str) -> int:
     """How many messages a queue has, hidden ones among them."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
@@ -816,14 +862,19 @@ def test_a_redrive_that_cannot_send_deletes_nothing(
 ) -> None:
     for user_id in ("1", "2", "3"):
         dead_allocation(world, user_id)
-    monkeypatch.setattr(world.sqs, "send_message_batch", refuses)
+    monkeypatch.setattr(world.sqs, "send_message_batch", may_not)
     ran = terminal.run(redrive.main, "--queue", "allocations", "--yes")
-    assert (ran.status, "ServiceUnavailable" in ran.said) == (1, True)
+    assert (ran.status, "Ask the administrator of the account" in ran.said) == (1, True)
     assert in_queue(world, "allocations-dlq") == 3, "messages were deleted that were never sent"
 
 
+@pytest.mark.parametrize(("limit", "status"), [((), 1), (("--limit", "2"), 0)], ids=["all", "two"])
 def test_what_sqs_does_not_take_stays_a_dead_letter_and_is_not_counted_as_moved(
-    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    world: World,
+    terminal: Terminal,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: tuple[str, ...],
+    status: int,
 ) -> None:
     bodies = [dead_allocation(world, user_id) for user_id in ("1", "2", "3")]
     send = world.sqs.send_message_batch
@@ -839,9 +890,9 @@ def test_what_sqs_does_not_take_stays_a_dead_letter_and_is_not_counted_as_moved(
         return {**answer, "Failed": [failed]}
 
     monkeypatch.setattr(world.sqs, "send_message_batch", takes_all_but_the_second)
-    ran = terminal.run(redrive.main, "--queue", "allocations", "--yes", "--json")
+    ran = terminal.run(redrive.main, "--queue", "allocations", *limit, "--yes", "--json")
     assert in_queue(world, "allocations-dlq") == 1, "what SQS did not take was deleted"
-    assert (ran.status, ran.facts["moved"], ran.facts["waiting"]) == (1, 2, 1), ran.said
+    assert (ran.status, ran.facts["moved"], ran.facts["waiting"]) == (status, 2, 1), ran.said
     assert sorted([*world.take("allocations"), *refused]) == sorted(bodies)
 
 
@@ -867,6 +918,8 @@ def test_a_redriven_message_keeps_its_attributes_and_is_asked_of_all_of_sqs(
         assert terminal.run(redrive.main, "--queue", "allocations", "--yes").status == 0
     # Less than a second asks some of SQS's servers, which may have none of a queue's few messages.
     assert {request["WaitTimeSeconds"] for request in asked} == {1}
+    # Shown ones stay visible; what is moved is hidden from whoever else moves messages.
+    assert [*dict.fromkeys(request["VisibilityTimeout"] for request in asked)] == [0, 60]
     assert max(request["MaxNumberOfMessages"] for request in asked) == 10
     moved = receive(
         QueueUrl=world.queue_url("allocations"),
@@ -880,15 +933,20 @@ def test_a_redriven_message_keeps_its_attributes_and_is_asked_of_all_of_sqs(
 def test_each_message_is_shown_once_however_often_sqs_gives_it(
     world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bodies = [dead_allocation(world, user_id) for user_id in ("1", "2")]
+    for user_id in ("1", "2"):
+        dead_allocation(world, user_id)
     url = world.queue_url("allocations-dlq")
     one, two = world.sqs.receive_message(
         QueueUrl=url, MaxNumberOfMessages=2, VisibilityTimeout=0, AttributeNames=["All"]
     )["Messages"]
+    one["Attributes"]["SentTimestamp"] = "1767225600123"
+    one["Body"], two["Body"] = bodies = ["a" * 300, "b" * 301]
     answers = iter([[one], [one], [two, one]])
     monkeypatch.setattr(world.sqs, "receive_message", lambda **_: {"Messages": next(answers)})
     ran = terminal.run(redrive.main, "--queue", "allocations", "--dry-run", "--json")
-    assert sorted(message["body"] for message in ran.facts["messages"]) == sorted(bodies)
+    shown = [message["body"] for message in ran.facts["messages"]]
+    assert shown == [bodies[0], f"{'b' * 300}..."]
+    assert ran.facts["messages"][0]["sent_at"] == "2026-01-01T00:00:00.123Z"
 
 
 class Logs:
@@ -923,6 +981,12 @@ def test_why_a_message_failed_is_the_last_its_own_reader_says_of_it(queue: str) 
     dead = redrive.DeadLetters(cast("Repair", SimpleNamespace(reach=reach)), queue)
     message = {"MessageId": "m-1", "Attributes": {"SentTimestamp": "1767225600123"}}
     assert dead.why(message) == "it was throttled"
+    for said, why in {
+        "Task timed out\n": "Task timed out",
+        '{"message":"not taken"}': "not taken",
+        '{"level":"ERROR"}': '{"level":"ERROR"}',
+    }.items():
+        assert redrive._error_in(said) == why
     asked = {
         "logGroupName": f"/aws/lambda/credits-prod-{reader}",
         "filterPattern": '"m-1"',
@@ -930,6 +994,17 @@ def test_why_a_message_failed_is_the_last_its_own_reader_says_of_it(queue: str) 
     }
     assert logs.asked[0].items() >= asked.items()
     assert [request.get("nextToken") for request in logs.asked][1:] == ["page 1"]
+    logs.asked, logs.pages = [], tuple(f"page {number}" for number in range(1, 12))
+    assert dead.why(message) == "page 10"
+    setattr(logs, "filter_log_events", refuses)  # noqa: B010 - in place of the method
+    assert dead.why(message).startswith("its log could not be read: ")
+
+
+def test_what_a_webhook_refused_is_explained_by_the_page_about_events() -> None:
+    reach = SimpleNamespace(queues={"webhook-dlq": "http://dead"}, client=lambda _service: None)
+    dead = redrive.DeadLetters(cast("Repair", SimpleNamespace(reach=reach)), "webhook")
+    with pytest.raises(RepairError, match=r"docs/events\.md says what to do"):
+        _ = dead.target
 
 
 def test_an_allocation_that_fails_for_one_is_told_and_the_others_are_granted(
@@ -945,7 +1020,7 @@ def test_an_allocation_that_fails_for_one_is_told_and_the_others_are_granted(
 
     monkeypatch.setattr(world.services.ledger, "post", fails_for_the_second)
     file = tmp_path / "users.txt"
-    file.write_bytes("\ufeff1\r\n2\r\n3\r\n".encode())
+    file.write_bytes("\ufeff1\r\n 2 \r\n3\r\n".encode())
     ran = terminal.run(allocate.main, *FEBRUARY, "--file", str(file), "--yes", "--json")
     assert (ran.status, "1 failed: run it again" in ran.said) == (1, True), ran.said
     one, two, three = ran.facts["users"]
@@ -954,6 +1029,35 @@ def test_an_allocation_that_fails_for_one_is_told_and_the_others_are_granted(
     assert one["granted"] == [{"period": "2026-02", "amount": 500, "transaction_id": "1-1"}]
     assert three["granted"] == [{"period": "2026-02", "amount": 500, "transaction_id": "3-1"}]
     assert [world.balance(user_id) for user_id in ("1", "2", "3")] == [500, 0, 500]
+
+
+def test_of_many_users_those_who_get_something_or_failed_are_shown_and_the_rest_counted(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(allocate, "MOST_SHOWN", 2)
+    file = tmp_path / "users.txt"
+    file.write_text("1\n2\n3\n4\n")
+    for user_id, status in (("1", "paused"), ("2", "paused"), ("3", "active"), ("4", "active")):
+        world.subscribe(user_id, status=status)
+    world.now = at("2026-02-03T12:00:00Z")
+    ledger, failures = world.services.ledger, ["4", "3", "3"]
+    account, post = ledger.account, ledger.post
+
+    def fails(user_id: str, known: Any, *more: Any) -> Any:
+        if user_id in failures:
+            failures.remove(user_id)
+            may_not()
+        return known(user_id, *more)
+
+    monkeypatch.setattr(ledger, "account", lambda user_id: fails(user_id, account))
+    monkeypatch.setattr(ledger, "post", lambda user_id, decide: fails(user_id, post, decide))
+    ran = terminal.run(allocate.main, *FEBRUARY, "--file", str(file), "--yes", "--json")
+    assert "... and 2 more; --json has all of them" in ran.said
+    assert ("FAILED: AWS refuses" in ran.said, "500 for 2026-02" in ran.said) == (True, True)
+    assert "nothing:" not in ran.said
+    # What failed when it was looked at is tried all the same.
+    assert [world.balance(user_id) for user_id in ("3", "4")] == [0, 500]
+    assert [user["user_id"] for user in ran.facts["users"]] == ["1", "2", "3", "4"]
 
 
 def test_everybody_in_a_zone_of_many_pages_is_granted_all_that_the_question_says(
@@ -1041,9 +1145,18 @@ def test_an_export_has_all_mails_however_many_and_says_what_it_cannot_read(
     assert found == [f"manual 1-{number}" for number in range(1, 6)]
     assert ran.status == 0
     damage_subscription(without("plan"), "1")
+    later: dict[str, dict[str, Any]] = {
+        "number": {"N": "-5"},
+        "part": {"N": "1.5"},
+        "is_so": {"BOOL": True},
+    }
+    damage_subscription(lambda item: item.update(later), "1")
+    damage_entry(without("hash"), "1", 2)
     ran = terminal.run(export.main, "--user-id", "1")
-    assert (ran.status, "1 items cannot be read" in ran.said) == (1, True), ran.said
-    assert ran.facts["subscription"]["stored"]["timezone"] == "Europe/Paris"
+    assert (ran.status, "2 items cannot be read" in ran.said) == (1, True), ran.said
+    stored = ran.facts["subscription"]["stored"]
+    assert stored["timezone"] == "Europe/Paris"
+    assert stored.items() >= {"number": -5, "part": {"N": "1.5"}, "is_so": {"BOOL": "True"}}.items()
 
 
 @pytest.mark.parametrize(
@@ -1092,6 +1205,112 @@ def test_every_subject_of_a_person_is_erased(world: World, terminal: Terminal) -
     world.subscribe()
     for number, actor in enumerate(("grace", "hopper", "ada")):
         world.grant("1", 10, f"key-{number}", actor=actor)
-    words = ("--user-id", "1", "--subject", "grace", "--subject", "hopper", "--yes")
+    too_long = ("--subject", "x" * 300)  # for a token: then nobody has it, and nothing is lost
+    words = ("--user-id", "1", "--subject", "grace", *too_long, "--subject", "hopper", "--yes")
     assert terminal.run(erase.main, *words).status == 0
     assert [entry.actor for entry in world.history()] == [ERASED, ERASED, "ada"]
+
+
+def test_a_subscription_that_was_written_just_now_is_exported_and_erased(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe()
+    get_many = world.services.subscriptions.get_many
+
+    def stale(user_ids: Any, *, consistent: bool = False) -> Any:
+        return get_many(user_ids, consistent=True) if consistent else {}
+
+    monkeypatch.setattr(world.services.subscriptions, "get_many", stale)
+    assert terminal.run(export.main, "--user-id", "1").facts["subscription"]["user_id"] == "1"
+    assert (
+        "the subscription, with its address"
+        in terminal.run(erase.main, "--user-id", "1", "--dry-run").said
+    )
+
+
+# What they share ----------------------------------------------------------------------------------
+
+
+def repair_of(file: io.StringIO, threads: int = 2) -> Repair:
+    """At a terminal of 40 columns."""
+    repair = Repair("dev", Console(file=file, width=40, force_terminal=False))
+    repair.__dict__["reach"] = SimpleNamespace(services=SimpleNamespace(threads=threads))
+    return repair
+
+
+def test_a_stage_is_looked_up_once_where_it_was_said_to_be(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+    reached = reach.reach
+
+    def reaches(stage: str, region: str | None) -> Any:
+        asked.append((stage, region))
+        return reached(stage, region)
+
+    monkeypatch.setattr(reach, "reach", reaches)
+    there = ("--stage", "prod", "--region", "eu-west-1")
+    assert terminal.run(redrive.main, *there).status == 0
+    assert asked == [("prod", "eu-west-1")]
+    nowhere = terminal.run(redrive.main, "--stage", "nowhere")
+    assert (nowhere.status, "There is no stage 'nowhere'" in nowhere.said) == (1, True)
+    monkeypatch.setattr(redrive, "list_all", interrupts)
+    ran = terminal.run(redrive.main, "--json")
+    assert (ran.status, ran.printed) == (130, "")
+    assert "Interrupted. Run the same command again" in ran.said
+
+
+def interrupts(*_: object, **__: object) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_what_is_said_and_shown_is_unchanged_whatever_it_contains() -> None:
+    file = io.StringIO()
+    repair = repair_of(file)
+    long = f"[red]{'word ' * 12}[/red]"
+    repair.say(long)
+    repair.show("A table", ("name", "#count"), [("[red]x[/]", 1_234), ("y", 5)])
+    said, *table = file.getvalue().splitlines()
+    assert said == long
+    assert [line.strip("│") for line in table if "│" in line] == [
+        " [red]x[/] │ 1,234 ",
+        " y         │     5 ",
+    ]
+
+
+def test_results_are_in_the_order_of_the_elements_and_a_failure_is_its_own_elements() -> None:
+    has_second = threading.Event()
+
+    def do(element: int) -> int:
+        if element == 1:
+            assert has_second.wait(5)
+        if element == 2:
+            has_second.set()
+            raise ZeroDivisionError
+        return element * 10
+
+    results = repair_of(io.StringIO()).each("Work", [1, 2, 3], do)
+    assert [*results] == [1, 2, 3]
+    assert (results[1], type(results[2]), results[3]) == (10, ZeroDivisionError, 30)
+
+
+def test_after_ctrl_c_what_has_not_begun_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_told, done = threading.Event(), []
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - its form
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            is_told.set()
+            super().shutdown(wait=wait)
+
+    def do(element: int) -> None:
+        done.append(element)
+        if element > 1:
+            assert is_told.wait(5)
+
+    repair = repair_of(io.StringIO(), threads=1)
+    monkeypatch.setattr(command, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(repair, "follow", lambda _what, futures, _total: interrupts(next(futures)))
+    with pytest.raises(KeyboardInterrupt):
+        repair.each("Work", [1, 2, 3, 4], do)
+    assert max(done) <= 2
