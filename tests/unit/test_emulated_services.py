@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import json
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -367,6 +368,17 @@ def test_functions_share_one_copy_of_the_same_code_and_none_of_another(
 ) -> None:
     replace(lambda_runtime, zipfile=zipfile)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    lock, fails = threading.Lock(), ["at first"]
+
+    class Archive(zipfile.ZipFile):
+        def extractall(self, *asked: Any) -> None:
+            assert lock.locked(), "two unpack it at once"
+            if fails:
+                raise OSError(fails.pop())
+            super().extractall(*asked)
+
+    replace(unpacking, threading=SimpleNamespace(Lock=lambda: lock))
+    replace(zipfile, ZipFile=Archive)
     unpacking.unpack_once()
     assert isinstance(lambda_runtime.zipfile, SimpleNamespace)
     for name, text in (("a", "1"), ("b", "1"), ("c", "2")):
@@ -374,6 +386,9 @@ def test_functions_share_one_copy_of_the_same_code_and_none_of_another(
             archive.writestr(zipfile.ZipInfo("app.py"), text)
         (tmp_path / name).mkdir()
         with lambda_runtime.zipfile.ZipFile(tmp_path / f"{name}.zip") as archive:
+            if fails:
+                with pytest.raises(OSError, match="at first"):
+                    archive.extractall(tmp_path / name)
             archive.extractall(tmp_path / name)
     assert [(tmp_path / name / "app.py").read_text() for name in "abc"] == ["1", "1", "2"]
     a, b, c = ((tmp_path / name).readlink() for name in "abc")

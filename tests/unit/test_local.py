@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import infra.local
 from chalicelib.settings import Settings
 from infra import terminal
 from infra.commands import run, up
@@ -422,6 +423,59 @@ def test_an_emulator_ends_with_the_functions_that_it_started_and_may_have_ended(
     with subprocess.Popen([sys.executable, "-c", ""], start_new_session=True) as ended:
         ended.wait()
         emulator._stop(ended)
+
+
+def test_the_emulators_process_is_made_strict_and_guarded_before_it_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[Any] = []
+    ministack = SimpleNamespace(app="bare")
+    setattr(ministack, "main", lambda: events.append((ministack.app, sys.argv, sys.path[:2])))  # noqa: B010
+    monkeypatch.setitem(sys.modules, "ministack.app", ministack)
+    monkeypatch.setattr("ministack.app", ministack, raising=False)
+    monkeypatch.setattr(sys, "argv", ["emulator.py", "--port", "1"])
+    monkeypatch.setattr(sys, "path", ["installed"])
+    pages = ["http://localhost:1", "http://localhost:2"]
+    monkeypatch.setenv("GATEWAY_PORT", "4566")
+    monkeypatch.setenv("ALLOWED_PAGES", ",".join(pages))
+    strict = [f"emulated_{name}" for name in ("deployments", "rights", "services", "statements")]
+    for name in strict:
+        module = SimpleNamespace(
+            make_strict=lambda name=name: events.append(name), as_over_tls=lambda app: ("tls", app)
+        )
+        monkeypatch.setattr(infra.local, name, module, raising=False)
+    monkeypatch.setattr("infra.local.guard.guarded", lambda *asked: ("guarded", *asked))
+    monkeypatch.setattr("infra.local.unpacking.unpack_once", lambda: events.append("unpacking"))
+    threads = SimpleNamespace(
+        Thread=lambda **how: SimpleNamespace(start=lambda: events.append(how))
+    )
+    monkeypatch.setattr(emulator, "threading", threads)
+    emulator._main()
+    watch, *made, served = events
+    assert watch == {
+        "target": emulator._die_with_starter,
+        "daemon": True,
+        "name": "die-with-starter",
+    }
+    assert sorted(made) == [*strict, "unpacking"]
+    app = ("guarded", ("tls", "bare"), 4566, pages)
+    # The checkout comes first: another package there may be called infra, too.
+    assert served == (app, ["emulator.py"], [str(emulator.WORKSPACE.parent), "installed"])
+
+
+def test_when_its_starter_is_gone_the_emulator_cleans_up_and_ends_with_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = tmp_path / "files"
+    (files / "code").mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(files))
+    heard = iter([b"x", b"x", b""])
+    monkeypatch.setattr(os, "read", lambda _number, _most: next(heard))
+    killed: list[Any] = []
+    monkeypatch.setattr(os, "killpg", lambda *asked: killed.append((*asked, files.exists())))
+    emulator._die_with_starter()
+    assert killed == [(0, signal.SIGKILL, False)]
+    assert next(heard, None) is None, "it ended before its starter did"
 
 
 # --- A stack, and who finds it --------------------------------------------------------------------
