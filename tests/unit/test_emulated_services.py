@@ -350,14 +350,15 @@ def test_every_request_is_one_over_tls_unless_it_says_otherwise(replace: Replace
     over_tls = emulated_services.as_over_tls(app)
     assert iam_evaluator._request_origin.get() == ("127.0.0.1", True), "what no request asks for"
     host, plain = (b"host", b"x"), (HTTP.encode(), b"http")
-    given = [host]
+    other = (b"x-forwarded-protocol", b"http")
+    given = [host, other]
     for kind, headers in (("http", given), ("http", [host, plain]), ("lifespan", None)):
         scope = {"type": kind} | ({} if headers is None else {"headers": headers})
         asyncio.run(over_tls(scope, "receive", "send"))
     secure = (HTTP.encode(), b"https")
-    assert given == [host], "what the server has of the request is as it was"
+    assert given == [host, other], "what the server has of the request is as it was"
     assert seen == [
-        ({"type": "http", "headers": [host, secure]}, "receive", "send"),
+        ({"type": "http", "headers": [host, other, secure]}, "receive", "send"),
         ({"type": "http", "headers": [host, plain]}, "receive", "send"),
         ({"type": "lifespan"}, "receive", "send"),
     ]

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -402,8 +403,11 @@ def test_an_emulator_is_waited_for_and_its_last_lines_are_shown_if_in_vain(
 
 
 def test_an_emulator_ends_with_the_functions_that_it_started_and_may_have_ended() -> None:
-    starter = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'input()'], "
-    starter += "stdin=subprocess.PIPE).pid, flush=True); sys.stdin.read()"
+    # A function that hangs: it does not notice that its input has closed.
+    hangs = "import time; time.sleep(9)"
+    starter = f"import subprocess, sys; child = [sys.executable, '-c', {hangs!r}]; "
+    starter += "print(subprocess.Popen(child, stdin=subprocess.PIPE).pid, flush=True); "
+    starter += "sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", starter],
         stdin=subprocess.PIPE,
@@ -417,6 +421,7 @@ def test_an_emulator_ends_with_the_functions_that_it_started_and_may_have_ended(
         assert process.stdin is not None
         assert process.stdin.closed
         # Its end of the pipe has closed, so it is gone: nobody else has it.
+        assert select.select([process.stdout], [], [], 5)[0], "a function lives on"
         assert process.stdout.read() == b""
         with suppress(FileNotFoundError):  # until somebody reaps it, a dead process is a zombie
             assert Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"

@@ -376,13 +376,23 @@ def test_a_browser_that_went_away_is_no_news_and_another_error_is(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with server.Console() as running:
-        for error in (ConnectionResetError("reset"), BrokenPipeError("broken"), ValueError("told")):
+        for error in (
+            ConnectionResetError("reset"),
+            BrokenPipeError("broken"),
+            ValueError("told"),
+            OSError("disk"),
+        ):
             try:
                 raise error
             except (OSError, ValueError):
                 running.handle_error(None, ("127.0.0.1", 1))
     said = capfd.readouterr()
-    assert [word in said.err for word in ("reset", "broken", "told")] == [False, False, True]
+    assert [word in said.err for word in ("reset", "broken", "told", "disk")] == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 # --- What is read of a stack ----------------------------------------------------------------------
