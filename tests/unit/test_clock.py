@@ -201,7 +201,7 @@ def test_a_midnight_between_two_ticks_is_swept_for_by_the_later_one() -> None:
 class SlowClock(LocalClock):
     """Stands still until it may go on, and then may fail."""
 
-    def __init__(self, failure: TickFailedError | None = None) -> None:
+    def __init__(self, failure: Exception | None = None) -> None:
         self.may_go_on = threading.Event()
         self.failure = failure
         self.at = NOW
@@ -264,6 +264,11 @@ def test_a_clock_that_is_stopped_says_why_until_it_is_moved_again() -> None:
     assert mover.start(NOW + timedelta(days=10))
     arrive(clock)
     assert mover.state()["failure"] is None
+    clock.failure = ZeroDivisionError("a mistake of ours")
+    mover._way = (clock.at, clock.at + timedelta(days=1))
+    with pytest.raises(ZeroDivisionError):
+        mover._arrive(clock.at + timedelta(days=1))
+    assert mover.state()["moving"] is None, "nobody could move it any more"
 
 
 # --- The mails on the way -------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -415,16 +415,14 @@ def test_an_emulator_ends_with_the_functions_that_it_started_and_may_have_ended(
         start_new_session=True,
     ) as process:
         assert process.stdout is not None
-        child = int(process.stdout.readline())
+        assert int(process.stdout.readline()), "a function runs"
         emulator._stop(process)
         assert process.returncode == -signal.SIGKILL
         assert process.stdin is not None
         assert process.stdin.closed
-        # Its end of the pipe has closed, so it is gone: nobody else has it.
+        # Nobody has the other end of the pipe any more, so all are gone.
         assert select.select([process.stdout], [], [], 5)[0], "a function lives on"
         assert process.stdout.read() == b""
-        with suppress(FileNotFoundError):  # until somebody reaps it, a dead process is a zombie
-            assert Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     with subprocess.Popen([sys.executable, "-c", ""], start_new_session=True) as ended:
         ended.wait()
         emulator._stop(ended)
