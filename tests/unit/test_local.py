@@ -500,7 +500,7 @@ DEPLOYED = Deployment(
 class Making:
     """In place of all that a stack is made of: what was asked, in order."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
         self.events: list[Any] = []
         self.asked: dict[str, Any] = {}
         self.disabled: list[str] = []
@@ -515,6 +515,7 @@ class Making:
         def emulated(pages: list[str]) -> Iterator[emulator.Emulator]:
             self.events.append(("emulator", pages))
             yield emulator.Emulator("http://emulator", Path("/tmp/the-clock"))  # noqa: S108
+            assert not state.exists(), "it is found, and does not answer"
             self.events.append("no emulator")
 
         def deploy(stage: str, client: Callable[[str], Any], **asked: Any) -> Deployment:
@@ -548,11 +549,10 @@ class Making:
 
 
 @pytest.fixture
-def making(monkeypatch: pytest.MonkeyPatch) -> Making:
-    return Making(monkeypatch)
+def making(monkeypatch: pytest.MonkeyPatch, state: Path) -> Making:
+    return Making(monkeypatch, state)
 
 
-@pytest.mark.usefixtures("state")
 def test_a_stack_is_made_of_what_was_deployed_and_is_found_as_long_as_it_is_there(
     making: Making, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -632,6 +632,11 @@ def test_a_stack_of_a_test_is_found_by_nobody_and_ticks_only_when_told(
         assert not state.exists()
         assert making.disabled == ["credits-local-expiry", "credits-local-allocation"]
         assert making.asked["parameters"]["Shadow"] == "on"
+    with stacks.local_stack(publish_at=ADDRESS):
+        state.unlink()  # somebody tidied up
+    with pytest.raises(ZeroDivisionError), stacks.local_stack(publish_at=ADDRESS):
+        assert 1 / 0
+    assert not state.exists()
     assert stacks.parameters("http://i", "dev")["MailDomain"] == "dev.example.com"
 
 
