@@ -24,7 +24,6 @@ from chalicelib.store.database import Item
 from chalicelib.store.ledger_items import number_of, read_entry
 from infra.deployment import shadows
 from infra.repair.command import Repair, RepairError, Summary, parsed
-from infra.session import told
 
 READER = "queue-notifications"
 """The function that sends the events the first time; we use its settings."""
@@ -72,10 +71,9 @@ def send_again(repair: Repair, arguments: argparse.Namespace) -> Summary:
 
 def _settings(repair: Repair) -> Settings:
     """The queue of the stage's events, and its low balance."""
-    with told():
-        function = repair.reach.client("lambda").get_function_configuration(
-            FunctionName=repair.reach.functions[READER]
-        )
+    function = repair.reach.client("lambda").get_function_configuration(
+        FunctionName=repair.reach.functions[READER]
+    )
     variables = function["Environment"]["Variables"]
     if variables.get("SHADOW_UNTIL") == shadows.ON:
         raise RepairError(f"Stage {repair.reach.stage} is a shadow: {shadows.IS_ONE}")

@@ -12,6 +12,7 @@ from chalicelib.event_bus import EventBus
 from chalicelib.observability import SERVICE
 from chalicelib.operations import on_request
 from infra.commands import events
+from infra.repair.command import Repair
 from tests.aws.bus import Published
 from tests.aws.outbox import ses_error
 from tests.aws.repair import Terminal
@@ -339,18 +340,41 @@ def test_an_erased_entry_is_told_of_without_metadata_and_with_its_first_hash(
     assert again == {name: value for name, value in heard.items() if name != "metadata"}
 
 
+@pytest.mark.parametrize("start", ["1", "2026-01-15T12:00:00Z"])
 def test_an_entry_that_cannot_be_read_is_named_and_the_others_are_sent(
-    of_three: World, terminal: Terminal
+    start: str, of_three: World, terminal: Terminal
 ) -> None:
     key = {"user_id": {"S": "1"}, "entry": {"S": "entry#000000000002"}}
     item = client("dynamodb").get_item(TableName=of_three.settings.ledger_table, Key=key)["Item"]
     damaged_item = {**item, "body": {"S": "{}"}}
     client("dynamodb").put_item(TableName=of_three.settings.ledger_table, Item=damaged_item)
-    ran = terminal.run(events.main, "--user-id", "1", "--from", "1", "--yes", "--json")
+    ran = terminal.run(events.main, "--user-id", "1", "--from", start, "--yes", "--json")
     assert ran.status == 1
     assert ran.facts["unreadable"] == [2]
     assert ran.facts["sent"] == 3
     assert "Entries [2] cannot be read" in ran.said
+
+
+def test_what_is_posted_after_the_question_is_left_to_the_stream(
+    of_three: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def agrees(_: Repair, what: str) -> bool:
+        of_three.grant("1", 10, "d")
+        return "entries 2 to 3" in what
+
+    monkeypatch.setattr(Repair, "is_agreed", agrees)
+    ran = terminal.run(events.main, "--user-id", "1", "--from", "2", "--json")
+    assert (ran.status, ran.facts["sent"]) == (0, 3)
+
+
+def test_a_stage_of_an_earlier_release_is_no_shadow_and_knows_no_low_balance(
+    of_three: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = {"EVENTS_QUEUE_URL": of_three.settings.events_queue_url}
+    answer = {"Environment": {"Variables": variables}}
+    monkeypatch.setattr(terminal.functions, "get_function_configuration", lambda **_: answer)
+    ran = terminal.run(events.main, "--user-id", "1", "--from", "1", "--yes", "--json")
+    assert (ran.status, ran.facts["sent"]) == (0, 3)
 
 
 @pytest.mark.parametrize("start", ["0", "-1", "yesterday", "2026-01-15", "1.5"])
