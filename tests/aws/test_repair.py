@@ -1203,10 +1203,10 @@ def test_an_erasure_that_damaged_the_ledger_says_so(
 
 def test_every_subject_of_a_person_is_erased(world: World, terminal: Terminal) -> None:
     world.subscribe()
-    for number, actor in enumerate(("grace", "hopper", "ada")):
+    for number, actor in enumerate(("grace", "team#hopper", "ada")):
         world.grant("1", 10, f"key-{number}", actor=actor)
     too_long = ("--subject", "x" * 300)  # for a token: then nobody has it, and nothing is lost
-    words = ("--user-id", "1", "--subject", "grace", *too_long, "--subject", "hopper", "--yes")
+    words = ("--user-id", "1", "--subject", "grace", *too_long, "--subject", "team#hopper", "--yes")
     assert terminal.run(erase.main, *words).status == 0
     assert [entry.actor for entry in world.history()] == [ERASED, ERASED, "ada"]
 
