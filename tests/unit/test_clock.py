@@ -353,8 +353,10 @@ class Counts:
         self.waiting = (queue, f"ApproximateNumberOfMessages{kind}")
         self.looks = looks
         self.events: list[dict[str, Any]] = []
+        self.settings: dict[str, object] = {}
 
-    def client(self, _service: str, **_: object) -> Any:
+    def client(self, service: str, **settings: object) -> Any:
+        self.settings[service] = settings
         return self
 
     def invoke(self, FunctionName: str, Payload: bytes) -> Any:  # noqa: N803
@@ -408,6 +410,8 @@ def test_a_tick_is_for_all_zones_that_are_due_or_for_some_or_for_none() -> None:
     for zones in (None, [], ["b", "a"]):
         ticks.Ticks(cast("LocalStack", stack)).invoke("expiry-tick", NOW, zones)
     assert [event.get("zones") for event in stack.events] == [None, [], ["a", "b"]]
+    # A tick may run for a minute, for which the SDK waits: then it would send it again.
+    assert stack.settings == {"lambda": {"read_timeout": 120}, "sqs": {}}
     assert "zones" not in stack.events[0]
 
 
