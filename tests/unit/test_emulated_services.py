@@ -116,6 +116,13 @@ def test_an_api_takes_its_keys_from_the_authorizer_only_where_that_is_their_sour
             assert found == ({"x-api-key": named}, [key])
     found = of_request(checked, "of header", {"body": said})
     assert found[0] == {"x-api-key": "own"}
+
+    def check_again() -> Any:
+        for policy in ({"key": "ada's"}, {}):  # the second one names no key
+            apigateway_v1._evaluate_policy(policy, "arn")
+        return apigateway_v1._check_api_key("method", "of authorizer", "v1", {})[-1]
+
+    assert contextvars.copy_context().run(check_again) == {"x-api-key": ""}
     # An authorizer that failed is none of ours.
     for broken in (None, {"body": None}, {"body": "[]"}, {"body": {"policyDocument": "x"}}):
         answers = iter([broken])

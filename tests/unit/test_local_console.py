@@ -439,9 +439,9 @@ class Ledgers:
         self.read.append(user_id)
         self._check(user_id)
         return [
-            SimpleNamespace(begins_period=begins, allocated_through=period, amount=amount)
+            SimpleNamespace(begins_period=begins, allocated_through=period, amount=granted)
             for period, amount in self.grants.get(user_id, [])
-            for begins in (True, False)
+            for begins, granted in ((True, amount), (False, 1))
         ]
 
     def _check(self, user_id: str) -> None:
