@@ -310,7 +310,7 @@ def page(asked: Asked) -> str:
     rows = [
         f'<label><input type="checkbox" name="scope" value="{scope.value}"'
         f"{' checked' if scope.value in asked.scopes else ''}> "
-        f"{escape(scope.value)} <span>{escape(what)}</span></label>"
+        f"{scope.value} <span>{escape(what)}</span></label>"
         for scope, what in _WHAT.items()
     ]
     return _PAGE.format(scopes="\n".join(rows))

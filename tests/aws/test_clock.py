@@ -142,7 +142,7 @@ def test_what_fell_due_while_nobody_moved_the_clock_is_still_to_be_done(
     """The clock runs on between two moves, as the machine's does."""
     assert not clock.is_tick_due()
     Path(stage.clock_file).with_suffix(".done").write_text(
-        format_instant(clock.now() - timedelta(hours=1))
+        format_instant(clock.now() - timedelta(minutes=1))
     )
     assert clock.is_tick_due()
     assert clock_for(stage).is_tick_due(), "another process does not forget it"
@@ -174,7 +174,7 @@ def test_who_watches_is_told_how_long_each_step_took_while_nobody_else_may_move(
         seen.append((step.at, took))
         file = Path(stage.clock_file).with_suffix(".lock")
         with file.open("a") as lock, pytest.raises(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     clock.move(second, watch)
     assert seen == [(first, 2.0), (second, 4.0)]
@@ -282,12 +282,14 @@ def test_a_re_sweep_is_run_by_a_clock_that_is_moved_later_by_somebody_else(
 def test_credits_that_a_sweep_left_are_booked_out_by_the_next_re_sweep(
     stage: Stage, clock: LocalClock
 ) -> None:
-    stage.subscribe(plan="starter")
+    # The credits of others who live there do not expire.
+    for user_id, plan in (("1", "pro"), ("2", "starter"), ("3", "pro")):
+        stage.subscribe(user_id, plan=plan)
     (start,) = stage.months(PARIS, 1)
     end = calendar.expires_at(PARIS, start, 30)
     stage.loses = lambda queue, at: queue == "expiries" and at < end + timedelta(hours=1)
     clock.move(end + timedelta(hours=2))
-    (expired,) = (entry for entry in stage.world.history() if entry.type is EntryType.EXPIRATION)
+    (expired,) = (entry for entry in stage.world.history("2") if entry.type is EntryType.EXPIRATION)
     assert expired.amount == -100
     assert expired.effective_at == end
     assert timedelta(0) <= expired.posted_at - end - timedelta(hours=1) < A_LITTLE
@@ -295,9 +297,11 @@ def test_credits_that_a_sweep_left_are_booked_out_by_the_next_re_sweep(
 
 @pytest.mark.parametrize("age", [timedelta(0), timedelta(hours=1), timedelta(days=1)])
 def test_users_are_reminded_once_three_days_before_or_by_the_next_repetition(
-    stage: Stage, clock: LocalClock, age: timedelta
+    stage: Stage, clock: LocalClock, monkeypatch: pytest.MonkeyPatch, age: timedelta
 ) -> None:
-    stage.subscribe(plan="starter")
+    monkeypatch.setattr("infra.local.clock._ITEMS_A_READ", 1)
+    for user_id in ("1", "2"):
+        stage.subscribe(user_id, plan="starter")
     (start,) = stage.months(PARIS, 1)
     end = calendar.expires_at(PARIS, start, 30)
     reminder = calendar.midnight(PARIS, calendar.local_date(PARIS, end) - timedelta(days=3))
@@ -311,7 +315,7 @@ def test_users_are_reminded_once_three_days_before_or_by_the_next_repetition(
     setattr(stage.world.services.mailer, "send", note)  # noqa: B010
     stage.loses = lambda queue, at: queue == "notifications" and at < reminder + age
     clock.move(end - timedelta(minutes=1))
-    assert [timedelta(0) <= at - reminder - age < A_LITTLE for at in told] == [True]
+    assert [timedelta(0) <= at - reminder - age < A_LITTLE for at in told] == [True] * 2
     tries = [at for name, at, _ in stage.ticks if name == "expiry-tick"]
     assert len(tries) == 1 + sorted(ticks.REMINDER_AGES).index(age), (
         "once they are, nothing is tried again"

@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -83,7 +85,8 @@ def test_a_redriven_message_is_done_and_redriving_it_twice_changes_nothing(
 ) -> None:
     world.subscribe()
     body = dead_allocation(world, "1")
-    ran = terminal.run(redrive.main, "--queue", "allocations", "--yes", "--json")
+    words = ("--queue", "allocations-dlq", "--limit", "99", "--yes", "--json")
+    ran = terminal.run(redrive.main, *words)
     assert (ran.status, ran.facts["moved"], ran.facts["waiting"]) == (0, 1, 0)
     world.drain()
     world.put_back("allocations-dlq", [body])
@@ -165,7 +168,8 @@ def test_replaying_the_tick_of_midnight_allocates_and_again_changes_nothing(
     for _ in range(2):
         ran = terminal.run(replay.main, "--from", "2026-01-31T23:00Z", *REPLAY, "--yes", "--json")
         assert ran.status == 0
-        assert ran.facts["replayed"] == [MIDNIGHT]
+        facts = json.loads(ran.printed.splitlines()[-1])  # after what the tick has logged
+        assert facts["replayed"] == [MIDNIGHT]
         world.drain()
     assert world.summary() == [("allocation", 500, 500)]
 
@@ -182,6 +186,7 @@ def test_a_range_replays_only_the_ticks_that_start_something(
         MIDNIGHT,
         "2026-01-31T23:15:00Z",
     ]
+    assert "replay 2 ticks, which sweep 2 zones" in ran.said
     assert all(event["zones"] == ["Europe/Paris"] for event in terminal.functions.events)
 
 
@@ -218,7 +223,7 @@ def test_a_tick_that_starts_nothing_is_said_and_not_asked_about(
 def test_the_expiry_is_replayed_by_the_tick_of_its_own(world: World, terminal: Terminal) -> None:
     world.subscribe(plan="starter")
     world.allocate_at(MIDNIGHT)
-    world.now = at("2026-03-03T12:00:00Z")
+    world.now = at("2026-03-02T23:00:00Z")
     ran = terminal.run(
         replay.main,
         "--from",
@@ -267,6 +272,10 @@ def test_a_tick_that_is_refused_is_reported_and_the_exit_status_says_so(
             "--to: must not be ahead of the clock: 2026-01-15T12:00:00Z",
         ),
         (("--from", "2026-03-01T00:00Z"), "--from: must not be ahead of the clock"),
+        (
+            ("--from", "2026-01-15T00:00Z", "--to", "2026-01-16T00:00Z"),
+            "--to: must not be ahead of the clock",
+        ),
         (("--from", "2026-01-01T00:00Z", "--zones", "Mars/Base"), "--zones"),
     ],
 )
@@ -277,6 +286,18 @@ def test_a_moment_that_cannot_be_replayed_is_refused_by_the_name_of_its_option(
     assert ran.status == 1
     assert said in ran.said
     assert terminal.functions.events == []
+
+
+def test_a_range_of_a_week_in_two_zones_has_both_of_its_ends(
+    world: World, terminal: Terminal
+) -> None:
+    world.now = at("2026-02-07T23:00:00Z")
+    span = ("--from", MIDNIGHT, "--to", "2026-02-07T23:00Z", "--kind", "allocation")
+    ran = terminal.run(
+        replay.main, *span, "--zones", " Europe/Paris, Asia/Tokyo ", "--dry-run", "--json"
+    )
+    assert (ran.status, ran.facts["ticks"]) == (0, 7 * 96 + 1)
+    assert "Would replay" in ran.said
 
 
 # Allocate -----------------------------------------------------------------------------------------
@@ -351,6 +372,8 @@ def test_a_file_says_of_each_user_what_was_granted_or_why_not(
     assert ran.said.endswith("to 1 of 3 users. Nothing: 1 no_such_user, 1 subscription_paused.\n")
     assert re.search(r"3 +│ nothing: There is no user of this id\. ", ran.said)
     assert len(world.lines()) == 1
+    again = terminal.run(allocate.main, *FEBRUARY, "--file", str(file))
+    assert (again.status, "Due: 0 credits" in again.said) == (0, True), "it asks about nothing"
 
 
 @pytest.mark.parametrize("most", [2, 4])
@@ -576,6 +599,7 @@ def test_a_void_leaves_what_is_held_and_says_so_and_another_one_takes_it(
     assert "30 credits remain of 30" in ran.said
     assert "20 of them held, which stay: 10 are taken" in ran.said
     assert "becomes 20" in ran.said
+    assert ran.facts["new_balance"] == 0, "what is held cannot be spent"
     again = terminal.run(void.main, *batch)
     assert (again.status, again.facts["replayed"], again.facts["returned_since"]) == (0, True, 0)
     assert "20 credits of the batch are held; INCLUDING_HELD=1 takes those, too." in again.said
@@ -657,10 +681,10 @@ def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another
     world.grant("2", 99, "b")
     world.queue_mails()
     assert world.send_mails() == []
-    ran = terminal.run(export.main, "--user-id", "1")
+    ran = terminal.run(export.main, "--stage", "dev", "--user-id", "1")
     assert ran.status == 0
     assert ran.facts["user_id"] == "1"
-    assert (ran.facts["stage"], ran.facts["exported_at"]) == ("local", "2026-01-15T12:00:00Z")
+    assert (ran.facts["stage"], ran.facts["exported_at"]) == ("dev", "2026-01-15T12:00:00Z")
     assert ran.facts["subscription"]["email"] == "user1@example.com"
     assert ran.facts["subscription"]["notifications"] == sorted(MailKind)
     assert ran.facts["stripe_customers"] == []
@@ -678,12 +702,15 @@ def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another
     assert "1 ledger entries and 1 emails" in ran.said
 
 
+TOLD = ["manual", "allocation", "refund", "expiration", "purchase", "low_balance"]
+
+
 def test_an_export_has_a_form_for_every_field_of_a_subscription(
     world: World, terminal: Terminal
 ) -> None:
     world.with_plans(on_signup=OnSignup.FULL, on_plan_change=OnPlanChange.DIFFERENCE)
     start = {"started_at": "2026-01-10T00:00:00Z", "plan": "starter"}
-    world.subscribe("1", **start, notifications=["manual"])
+    world.subscribe("1", **start, notifications=TOLD)
     for plan in ("pro", "business"):
         world.subscribe("1", plan=plan)
     world.subscribe("1", eligible_from="2026-02-01", status="paused")
@@ -718,6 +745,7 @@ def test_an_export_has_a_form_for_every_field_of_a_subscription(
     }
     assert found["eligible_from"] == "2026-02-01"
     assert found["ends_at"] == "2027-01-01T00:00:00Z"
+    assert found["notifications"] == sorted(TOLD)
     unset = {name for name, value in found.items() if value is None}
     assert unset <= {"suppressed", "resumed_at"}
 
@@ -909,6 +937,7 @@ def test_a_user_erased_without_the_name_in_their_tokens_can_be_erased_by_it_late
     for words, entries in (((), 6), (("--subject", "auth0|1"), 3)):
         ran = terminal.run(erase.main, "--user-id", "1", *words, "--yes", "--json")
         assert (ran.status, ran.facts["texts_erased"]) == (0, entries)
+        assert f"the texts of {entries} of 7 ledger entries of user 1" in ran.said
     assert "auth0|1" not in str(everything_kept())
     world.services.ledger.verify("1")
 
@@ -957,6 +986,8 @@ def test_an_export_has_the_markers_and_the_reversals_of_the_user_before_and_afte
         (link,) = exported["reversals"]
         assert (link["user_id"], link["reversed_in_all"]) == ("1", 3)
         assert len(exported["mails"]) == 4
+    erased = [["erased" in line for line in exported["ledger"]] for exported in exports]
+    assert erased == [[False] * 7, [False, *[True] * 6]]
     of_another = terminal.run(export.main, "--user-id", "2").facts
     assert (len(of_another["markers"]), of_another["reversals"]) == (1, [])
 
@@ -1025,6 +1056,7 @@ def test_an_erasure_that_was_interrupted_after_the_subscription_removes_its_edit
     world.subscribe("2")
     world.services.subscriptions.remove("1")
     assert next(world.services.edits.erase("1"))
+    assert len(terminal.run(export.main, "--user-id", "1").facts["edits"]) == 1
     ran = terminal.run(erase.main, "--user-id", "1", "--yes", "--json")
     assert (ran.status, ran.facts["edits_removed"]) == (0, 1)
     assert list(world.services.edits.items("1")) == []
@@ -1082,6 +1114,7 @@ def test_nothing_changes_in_a_dry_run_when_nobody_is_there_or_when_the_person_sa
         assert dry.status == 0, dry.said
         assert dry.facts["dry_run"] is True
         assert "Would " in dry.said
+        assert dry.facts.get("voided", 0) == 0
         terminal.answer = None
         unasked = terminal.run(main, *words)
         assert unasked.status == 1
@@ -1196,6 +1229,10 @@ def test_a_table_shows_texts_as_they_are_and_numbers_on_the_right(terminal: Term
 # When something goes wrong on the way -------------------------------------------------------------
 
 
+def may_not(*_: object, **__: object) -> Any:
+    raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no right"}}, "Request")
+
+
 def in_queue(world: World, name: str) -> int:
     """How many messages a queue has, hidden ones among them."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
@@ -1217,9 +1254,9 @@ def test_a_redrive_that_cannot_send_deletes_nothing(
 ) -> None:
     for user_id in ("1", "2", "3"):
         dead_allocation(world, user_id)
-    monkeypatch.setattr(world.sqs, "send_message_batch", refuses)
+    monkeypatch.setattr(world.sqs, "send_message_batch", may_not)
     ran = terminal.run(redrive.main, "--queue", "allocations", "--yes")
-    assert (ran.status, "ServiceUnavailable" in ran.said) == (1, True)
+    assert (ran.status, "Ask the administrator of the account" in ran.said) == (1, True)
     assert in_queue(world, "allocations-dlq") == 3, "messages were deleted that were never sent"
     none = {"Failed": [{"Id": "0", "Code": "TooMuch", "SenderFault": False}]}
     monkeypatch.setattr(world.sqs, "send_message_batch", lambda **_: none)
@@ -1230,8 +1267,13 @@ def test_a_redrive_that_cannot_send_deletes_nothing(
     assert "2026-01-01T01:00:00.123Z" in ran.said
 
 
+@pytest.mark.parametrize(("limit", "status"), [((), 1), (("--limit", "2"), 0)], ids=["all", "two"])
 def test_what_sqs_does_not_take_stays_a_dead_letter_and_is_not_counted_as_moved(
-    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    world: World,
+    terminal: Terminal,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: tuple[str, ...],
+    status: int,
 ) -> None:
     bodies = [dead_allocation(world, user_id) for user_id in ("1", "2", "3")]
     send = world.sqs.send_message_batch
@@ -1247,9 +1289,9 @@ def test_what_sqs_does_not_take_stays_a_dead_letter_and_is_not_counted_as_moved(
         return {**answer, "Failed": [failed]}
 
     monkeypatch.setattr(world.sqs, "send_message_batch", takes_all_but_the_second)
-    ran = terminal.run(redrive.main, "--queue", "allocations", "--yes", "--json")
+    ran = terminal.run(redrive.main, "--queue", "allocations", *limit, "--yes", "--json")
     assert in_queue(world, "allocations-dlq") == 1, "what SQS did not take was deleted"
-    assert (ran.status, ran.facts["moved"], ran.facts["waiting"]) == (1, 2, 1), ran.said
+    assert (ran.status, ran.facts["moved"], ran.facts["waiting"]) == (status, 2, 1), ran.said
     assert sorted([*world.take("allocations"), *refused]) == sorted(bodies)
 
 
@@ -1275,6 +1317,8 @@ def test_a_redriven_message_keeps_its_attributes_and_is_asked_of_all_of_sqs(
         assert terminal.run(redrive.main, "--queue", "allocations", "--yes").status == 0
     # Less than a second asks some of SQS's servers, which may have none of a queue's few messages.
     assert {request["WaitTimeSeconds"] for request in asked} == {1}
+    # Shown ones stay visible; what is moved is hidden from whoever else moves messages.
+    assert [*dict.fromkeys(request["VisibilityTimeout"] for request in asked)] == [0, 60]
     assert max(request["MaxNumberOfMessages"] for request in asked) == 10
     moved = receive(
         QueueUrl=world.queue_url("allocations"),
@@ -1288,15 +1332,20 @@ def test_a_redriven_message_keeps_its_attributes_and_is_asked_of_all_of_sqs(
 def test_each_message_is_shown_once_however_often_sqs_gives_it(
     world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bodies = [dead_allocation(world, user_id) for user_id in ("1", "2")]
+    for user_id in ("1", "2"):
+        dead_allocation(world, user_id)
     url = world.queue_url("allocations-dlq")
     one, two = world.sqs.receive_message(
         QueueUrl=url, MaxNumberOfMessages=2, VisibilityTimeout=0, AttributeNames=["All"]
     )["Messages"]
+    one["Attributes"]["SentTimestamp"] = "1767225600123"
+    one["Body"], two["Body"] = bodies = ["a" * 300, "b" * 301]
     answers = iter([[one], [one], [two, one]])
     monkeypatch.setattr(world.sqs, "receive_message", lambda **_: {"Messages": next(answers)})
     ran = terminal.run(redrive.main, "--queue", "allocations", "--dry-run", "--json")
-    assert sorted(message["body"] for message in ran.facts["messages"]) == sorted(bodies)
+    shown = [message["body"] for message in ran.facts["messages"]]
+    assert shown == [bodies[0], f"{'b' * 300}..."]
+    assert ran.facts["messages"][0]["sent_at"] == "2026-01-01T00:00:00.123Z"
 
 
 class Sqs:
@@ -1379,6 +1428,13 @@ def test_why_a_message_failed_is_the_last_its_own_reader_says_of_it(queue: str) 
     dead = redrive.DeadLetters(cast("Repair", SimpleNamespace(reach=reach)), queue)
     message = {"MessageId": "m-1", "Attributes": {"SentTimestamp": "1767225600123"}}
     assert dead.why(message) == "it was throttled"
+    for said, why in {
+        "Task timed out\n": "Task timed out",
+        '{"message":"not taken"}': "not taken",
+        '{"level":"ERROR"}': '{"level":"ERROR"}',
+        '{"message":"not taken","error":"no room"}': "no room",
+    }.items():
+        assert redrive._error_in(said) == why
     asked = {
         "logGroupName": f"/aws/lambda/credits-prod-{reader}",
         "filterPattern": '"m-1"',
@@ -1386,6 +1442,17 @@ def test_why_a_message_failed_is_the_last_its_own_reader_says_of_it(queue: str) 
     }
     assert logs.asked[0].items() >= asked.items()
     assert [request.get("nextToken") for request in logs.asked][1:] == ["page 1"]
+    logs.asked, logs.pages = [], tuple(f"page {number}" for number in range(1, 12))
+    assert dead.why(message) == "page 10"
+    setattr(logs, "filter_log_events", refuses)  # noqa: B010 - in place of the method
+    assert dead.why(message).startswith("its log could not be read: ")
+
+
+def test_what_a_webhook_refused_is_explained_by_the_page_about_events() -> None:
+    reach = SimpleNamespace(queues={"webhook-dlq": "http://dead"}, client=lambda _service: None)
+    dead = redrive.DeadLetters(cast("Repair", SimpleNamespace(reach=reach)), "webhook")
+    with pytest.raises(RepairError, match=r"docs/events\.md says what to do"):
+        _ = dead.target
 
 
 @pytest.mark.parametrize(
@@ -1422,7 +1489,7 @@ def test_an_allocation_that_fails_for_one_is_told_and_the_others_are_granted(
 
     monkeypatch.setattr(world.services.ledger, "post", fails_for_the_second)
     file = tmp_path / "users.txt"
-    file.write_bytes("\ufeff1\r\n2\r\n3\r\n".encode())
+    file.write_bytes("\ufeff1\r\n 2 \r\n3\r\n".encode())
     ran = terminal.run(allocate.main, *FEBRUARY, "--file", str(file), "--yes", "--json")
     assert (ran.status, "1 failed: run it again" in ran.said) == (1, True), ran.said
     one, two, three = ran.facts["users"]
@@ -1431,6 +1498,35 @@ def test_an_allocation_that_fails_for_one_is_told_and_the_others_are_granted(
     assert one["granted"] == [{"period": "2026-02", "amount": 500, "transaction_id": "1-1"}]
     assert three["granted"] == [{"period": "2026-02", "amount": 500, "transaction_id": "3-1"}]
     assert [world.balance(user_id) for user_id in ("1", "2", "3")] == [500, 0, 500]
+
+
+def test_of_many_users_those_who_get_something_or_failed_are_shown_and_the_rest_counted(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(allocate, "MOST_SHOWN", 2)
+    file = tmp_path / "users.txt"
+    file.write_text("1\n2\n3\n4\n")
+    for user_id, status in (("1", "paused"), ("2", "paused"), ("3", "active"), ("4", "active")):
+        world.subscribe(user_id, status=status)
+    world.now = at("2026-02-03T12:00:00Z")
+    ledger, failures = world.services.ledger, ["4", "3", "3"]
+    account, post = ledger.account, ledger.post
+
+    def fails(user_id: str, known: Any, *more: Any) -> Any:
+        if user_id in failures:
+            failures.remove(user_id)
+            may_not()
+        return known(user_id, *more)
+
+    monkeypatch.setattr(ledger, "account", lambda user_id: fails(user_id, account))
+    monkeypatch.setattr(ledger, "post", lambda user_id, decide: fails(user_id, post, decide))
+    ran = terminal.run(allocate.main, *FEBRUARY, "--file", str(file), "--yes", "--json")
+    assert "... and 2 more; --json has all of them" in ran.said
+    assert ("FAILED: AWS refuses" in ran.said, "500 for 2026-02" in ran.said) == (True, True)
+    assert "nothing:" not in ran.said
+    # What failed when it was looked at is tried all the same.
+    assert [world.balance(user_id) for user_id in ("3", "4")] == [0, 500]
+    assert [user["user_id"] for user in ran.facts["users"]] == ["1", "2", "3", "4"]
 
 
 def test_everybody_in_a_zone_of_many_pages_is_granted_all_that_the_question_says(
@@ -1606,3 +1702,107 @@ def test_every_subject_of_a_person_is_erased(world: World, terminal: Terminal) -
     words = ("--user-id", "1", "--subject", "grace", "--subject", "hopper#1", "--subject", name)
     assert terminal.run(erase.main, *words, "--yes").status == 0
     assert [entry.actor for entry in world.history()] == [ERASED, ERASED, "ada", ERASED]
+
+
+def test_a_subscription_that_was_written_just_now_is_exported_and_erased(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe()
+    get_many = world.services.subscriptions.get_many
+
+    def stale(user_ids: Any, *, consistent: bool = False) -> Any:
+        return get_many(user_ids, consistent=True) if consistent else {}
+
+    monkeypatch.setattr(world.services.subscriptions, "get_many", stale)
+    assert terminal.run(export.main, "--user-id", "1").facts["subscription"]["user_id"] == "1"
+    assert (
+        "the subscription, with its address"
+        in terminal.run(erase.main, "--user-id", "1", "--dry-run").said
+    )
+
+
+# What they share ----------------------------------------------------------------------------------
+
+
+def repair_of(file: io.StringIO, threads: int = 2) -> Repair:
+    """At a terminal of 40 columns."""
+    repair = Repair("dev", Console(file=file, width=40, force_terminal=False))
+    repair.__dict__["reach"] = SimpleNamespace(services=SimpleNamespace(threads=threads))
+    return repair
+
+
+def test_a_stage_is_looked_up_once_where_it_was_said_to_be(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+    reached = reach.reach
+
+    def reaches(stage: str, region: str | None) -> Any:
+        asked.append((stage, region))
+        return reached(stage, region)
+
+    monkeypatch.setattr(reach, "reach", reaches)
+    there = ("--stage", "prod", "--region", "eu-west-1")
+    assert terminal.run(redrive.main, *there).status == 0
+    assert asked == [("prod", "eu-west-1")]
+    nowhere = terminal.run(redrive.main, "--stage", "nowhere")
+    assert (nowhere.status, "There is no stage 'nowhere'" in nowhere.said) == (1, True)
+    monkeypatch.setattr(redrive, "list_all", interrupts)
+    ran = terminal.run(redrive.main, "--json")
+    assert (ran.status, ran.printed) == (130, "")
+    assert "Interrupted. Run the same command again" in ran.said
+
+
+def interrupts(*_: object, **__: object) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_what_is_said_and_shown_is_unchanged_whatever_it_contains() -> None:
+    file = io.StringIO()
+    repair = repair_of(file)
+    long = f"[red]{'word ' * 12}[/red]"
+    repair.say(long)
+    repair.show("A table", ("name", "#count"), [("[red]x[/]", 1_234), ("y", 5)])
+    said, *table = file.getvalue().splitlines()
+    assert said == long
+    assert [line.strip("│") for line in table if "│" in line] == [
+        " [red]x[/] │ 1,234 ",
+        " y         │     5 ",
+    ]
+
+
+def test_results_are_in_the_order_of_the_elements_and_a_failure_is_its_own_elements(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command, "as_completed", lambda futures: reversed([*futures]))
+
+    def do(element: int) -> int:
+        if element == 2:
+            raise ZeroDivisionError
+        return element * 10
+
+    results = repair_of(io.StringIO()).each("Work", [1, 2, 3], do)
+    assert [*results] == [1, 2, 3]
+    assert (results[1], type(results[2]), results[3]) == (10, ZeroDivisionError, 30)
+
+
+def test_after_ctrl_c_what_has_not_begun_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_told, done = threading.Event(), []
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - its form
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            is_told.set()
+            super().shutdown(wait=wait)
+
+    def do(element: int) -> None:
+        done.append(element)
+        if element > 1:
+            assert is_told.wait(5)
+
+    repair = repair_of(io.StringIO(), threads=1)
+    monkeypatch.setattr(command, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(repair, "follow", lambda _what, futures, _total: interrupts(next(futures)))
+    with pytest.raises(KeyboardInterrupt):
+        repair.each("Work", [1, 2, 3, 4], do)
+    assert max(done) <= 2

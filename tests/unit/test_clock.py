@@ -201,7 +201,7 @@ def test_a_midnight_between_two_ticks_is_swept_for_by_the_later_one() -> None:
 class SlowClock(LocalClock):
     """Stands still until it may go on, and then may fail."""
 
-    def __init__(self, failure: TickFailedError | None = None) -> None:
+    def __init__(self, failure: Exception | None = None) -> None:
         self.may_go_on = threading.Event()
         self.failure = failure
         self.at = NOW
@@ -264,6 +264,11 @@ def test_a_clock_that_is_stopped_says_why_until_it_is_moved_again() -> None:
     assert mover.start(NOW + timedelta(days=10))
     arrive(clock)
     assert mover.state()["failure"] is None
+    clock.failure = ZeroDivisionError("a mistake of ours")
+    mover._way = (clock.at, clock.at + timedelta(days=1))
+    with pytest.raises(ZeroDivisionError):
+        mover._arrive(clock.at + timedelta(days=1))
+    assert mover.state()["moving"] is None, "nobody could move it any more"
 
 
 # --- The mails on the way -------------------------------------------------------------------------
@@ -348,8 +353,10 @@ class Counts:
         self.waiting = (queue, f"ApproximateNumberOfMessages{kind}")
         self.looks = looks
         self.events: list[dict[str, Any]] = []
+        self.settings: dict[str, object] = {}
 
-    def client(self, _service: str, **_: object) -> Any:
+    def client(self, service: str, **settings: object) -> Any:
+        self.settings[service] = settings
         return self
 
     def invoke(self, FunctionName: str, Payload: bytes) -> Any:  # noqa: N803
@@ -403,6 +410,8 @@ def test_a_tick_is_for_all_zones_that_are_due_or_for_some_or_for_none() -> None:
     for zones in (None, [], ["b", "a"]):
         ticks.Ticks(cast("LocalStack", stack)).invoke("expiry-tick", NOW, zones)
     assert [event.get("zones") for event in stack.events] == [None, [], ["a", "b"]]
+    # A tick may run for a minute, for which the SDK waits: then it would send it again.
+    assert stack.settings == {"lambda": {"read_timeout": 120}, "sqs": {}}
     assert "zones" not in stack.events[0]
 
 

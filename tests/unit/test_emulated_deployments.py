@@ -148,7 +148,8 @@ def test_the_name_of_a_queue_rests_for_a_minute_of_the_stacks_own_clock(
     clock = tmp_path / "clock"
     clock.write_text("")
     monkeypatch.setenv("CLOCK_FILE", str(clock))
-    monkeypatch.setattr(time, "time", lambda: 10.0)
+    now = [10.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
     handlers = Handlers(monkeypatch, "AWS::SQS::Queue")
     emulated_deployments._rest_names_of_queues()
     one, two = {"QueueName": "one"}, {"QueueName": "two"}
@@ -162,7 +163,8 @@ def test_the_name_of_a_queue_rests_for_a_minute_of_the_stacks_own_clock(
             create("One", one, "stack")
     create("Two", two, "stack")
     create("Unnamed", {}, "stack")
-    clock.write_text("60")
+    clock.write_text("30")
+    now[0] = 40.0
     assert create("One", one, "stack") == ("id", {"did": "create"})
     assert [asked[:2] for asked in handlers.done] == [
         ("create", "One"),
@@ -191,7 +193,9 @@ def test_a_queue_that_could_not_be_deleted_keeps_its_name_in_use(
     assert handlers.of["create"]("One", {"QueueName": "one"}, "stack")[0] == "id"
 
 
-@pytest.mark.parametrize("status", ["ROLLBACK_FAILED", "ROLLBACK_COMPLETE"])
+@pytest.mark.parametrize(
+    "status", ["ROLLBACK_FAILED", "ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"]
+)
 def test_a_stack_keeps_what_its_rollback_could_not_delete(
     status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,7 +217,7 @@ def test_a_stack_keeps_what_its_rollback_could_not_delete(
     operation = {"template": {"t": 1}, "param_values": {"p": 1}}
     asyncio.run(stacks._roll_back_operation("name", "id", stack, operation, "more"))
     assert seen == [("name", "id", operation, ("more",))]
-    if status == "ROLLBACK_COMPLETE":
+    if status != "ROLLBACK_FAILED":
         assert (stack["_resources"], "_template" in stack) == ({}, False)
         return
     kept = {"PhysicalResourceId": "p", "ResourceStatus": "DELETE_FAILED"}
@@ -234,3 +238,4 @@ def test_a_secret_is_imported_by_its_arn(monkeypatch: pytest.MonkeyPatch) -> Non
     assert handlers.of["import"]({"Id": arn}) == ("b", {"Id": arn, "Arn": arn})
     keys, problem = changesets._IMPORT_LOOKUPS[kind]
     assert (keys, problem(arn), problem("b")) == (("Id",), None, "b was not found.")
+    assert problem("arn:b") == "arn:b was not found.", "a part of an ARN is none"

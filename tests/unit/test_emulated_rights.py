@@ -154,7 +154,11 @@ def test_a_condition_of_a_right_is_asked_of_each_request(rights: Rights) -> None
     rights.allow(
         "iam:PassRole",
         role,
-        StringEquals={"iam:PassedToService": "lambda.amazonaws.com"},
+        StringEquals={
+            "iam:PassedToService": "lambda.amazonaws.com",
+            "aws:PrincipalAccount": ACCOUNT,
+            "aws:RequestedRegion": REGION,
+        },
         **{"ForAnyValue:StringEquals": {"aws:CalledVia": ["cloudformation.amazonaws.com"]}},
     )
     assert stacks._provision_resource("AWS::Lambda::Function", "F", properties, "stack")

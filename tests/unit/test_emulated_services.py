@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import json
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +116,13 @@ def test_an_api_takes_its_keys_from_the_authorizer_only_where_that_is_their_sour
             assert found == ({"x-api-key": named}, [key])
     found = of_request(checked, "of header", {"body": said})
     assert found[0] == {"x-api-key": "own"}
+
+    def check_again() -> Any:
+        for policy in ({"key": "ada's"}, {}):  # the second one names no key
+            apigateway_v1._evaluate_policy(policy, "arn")
+        return apigateway_v1._check_api_key("method", "of authorizer", "v1", {})[-1]
+
+    assert contextvars.copy_context().run(check_again) == {"x-api-key": ""}
     # An authorizer that failed is none of ours.
     for broken in (None, {"body": None}, {"body": "[]"}, {"body": {"policyDocument": "x"}}):
         answers = iter([broken])
@@ -349,14 +357,15 @@ def test_every_request_is_one_over_tls_unless_it_says_otherwise(replace: Replace
     over_tls = emulated_services.as_over_tls(app)
     assert iam_evaluator._request_origin.get() == ("127.0.0.1", True), "what no request asks for"
     host, plain = (b"host", b"x"), (HTTP.encode(), b"http")
-    given = [host]
+    other = (b"x-forwarded-protocol", b"http")
+    given = [host, other]
     for kind, headers in (("http", given), ("http", [host, plain]), ("lifespan", None)):
         scope = {"type": kind} | ({} if headers is None else {"headers": headers})
         asyncio.run(over_tls(scope, "receive", "send"))
     secure = (HTTP.encode(), b"https")
-    assert given == [host], "what the server has of the request is as it was"
+    assert given == [host, other], "what the server has of the request is as it was"
     assert seen == [
-        ({"type": "http", "headers": [host, secure]}, "receive", "send"),
+        ({"type": "http", "headers": [host, other, secure]}, "receive", "send"),
         ({"type": "http", "headers": [host, plain]}, "receive", "send"),
         ({"type": "lifespan"}, "receive", "send"),
     ]
@@ -367,6 +376,17 @@ def test_functions_share_one_copy_of_the_same_code_and_none_of_another(
 ) -> None:
     replace(lambda_runtime, zipfile=zipfile)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    lock, fails = threading.Lock(), ["at first"]
+
+    class Archive(zipfile.ZipFile):
+        def extractall(self, *asked: Any) -> None:
+            assert lock.locked(), "two unpack it at once"
+            if fails:
+                raise OSError(fails.pop())
+            super().extractall(*asked)
+
+    replace(unpacking, threading=SimpleNamespace(Lock=lambda: lock))
+    replace(zipfile, ZipFile=Archive)
     unpacking.unpack_once()
     assert isinstance(lambda_runtime.zipfile, SimpleNamespace)
     for name, text in (("a", "1"), ("b", "1"), ("c", "2")):
@@ -374,6 +394,9 @@ def test_functions_share_one_copy_of_the_same_code_and_none_of_another(
             archive.writestr(zipfile.ZipInfo("app.py"), text)
         (tmp_path / name).mkdir()
         with lambda_runtime.zipfile.ZipFile(tmp_path / f"{name}.zip") as archive:
+            if fails:
+                with pytest.raises(OSError, match="at first"):
+                    archive.extractall(tmp_path / name)
             archive.extractall(tmp_path / name)
     assert [(tmp_path / name / "app.py").read_text() for name in "abc"] == ["1", "1", "2"]
     a, b, c = ((tmp_path / name).readlink() for name in "abc")

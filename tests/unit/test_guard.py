@@ -208,6 +208,8 @@ API = "/_aws/execute-api/ab12/v1/api/plans"
 def test_an_app_is_asked_what_is_let_through(kind: str, path: str) -> None:
     assert run(kind, path, asked()) == ([kind], [])
     assert run(kind, API, asked(origin=APP)) == ([kind], [])
+    relayed = asked("127.0.0.1:1")  # what listens there passes on what was signed for it
+    assert run(kind, path, relayed) == ([kind], [])
 
 
 def test_an_app_starts_and_ends_without_being_asked_for_headers() -> None:
@@ -254,6 +256,7 @@ CONSOLE = "/_aws/execute-api/ab12/v1/console"
         ("POST", CONSOLE, False),
         ("GET", f"{CONSOLE}/main.js", False),
         ("GET", API, False),
+        ("GET", f"{API}/console", False),
         ("GET", "/elsewhere/v1/console", False),
         ("GET", "/_ministack/v1/console", False),
     ],

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import infra.local
 from chalicelib.settings import Settings
 from infra import terminal
 from infra.commands import run, up
@@ -402,8 +403,11 @@ def test_an_emulator_is_waited_for_and_its_last_lines_are_shown_if_in_vain(
 
 
 def test_an_emulator_ends_with_the_functions_that_it_started_and_may_have_ended() -> None:
-    starter = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'input()'], "
-    starter += "stdin=subprocess.PIPE).pid, flush=True); sys.stdin.read()"
+    # A function that hangs: it does not notice that its input has closed.
+    hangs = "import time; time.sleep(9)"
+    starter = f"import subprocess, sys; child = [sys.executable, '-c', {hangs!r}]; "
+    starter += "print(subprocess.Popen(child, stdin=subprocess.PIPE).pid, flush=True); "
+    starter += "sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", starter],
         stdin=subprocess.PIPE,
@@ -422,6 +426,59 @@ def test_an_emulator_ends_with_the_functions_that_it_started_and_may_have_ended(
     with subprocess.Popen([sys.executable, "-c", ""], start_new_session=True) as ended:
         ended.wait()
         emulator._stop(ended)
+
+
+def test_the_emulators_process_is_made_strict_and_guarded_before_it_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[Any] = []
+    ministack = SimpleNamespace(app="bare")
+    setattr(ministack, "main", lambda: events.append((ministack.app, sys.argv, sys.path[:2])))  # noqa: B010
+    monkeypatch.setitem(sys.modules, "ministack.app", ministack)
+    monkeypatch.setattr("ministack.app", ministack, raising=False)
+    monkeypatch.setattr(sys, "argv", ["emulator.py", "--port", "1"])
+    monkeypatch.setattr(sys, "path", ["installed"])
+    pages = ["http://localhost:1", "http://localhost:2"]
+    monkeypatch.setenv("GATEWAY_PORT", "4566")
+    monkeypatch.setenv("ALLOWED_PAGES", ",".join(pages))
+    strict = [f"emulated_{name}" for name in ("deployments", "rights", "services", "statements")]
+    for name in strict:
+        module = SimpleNamespace(
+            make_strict=lambda name=name: events.append(name), as_over_tls=lambda app: ("tls", app)
+        )
+        monkeypatch.setattr(infra.local, name, module, raising=False)
+    monkeypatch.setattr("infra.local.guard.guarded", lambda *asked: ("guarded", *asked))
+    monkeypatch.setattr("infra.local.unpacking.unpack_once", lambda: events.append("unpacking"))
+    threads = SimpleNamespace(
+        Thread=lambda **how: SimpleNamespace(start=lambda: events.append(how))
+    )
+    monkeypatch.setattr(emulator, "threading", threads)
+    emulator._main()
+    watch, *made, served = events
+    assert watch == {
+        "target": emulator._die_with_starter,
+        "daemon": True,
+        "name": "die-with-starter",
+    }
+    assert sorted(made) == [*strict, "unpacking"]
+    app = ("guarded", ("tls", "bare"), 4566, pages)
+    # The checkout comes first: another package there may be called infra, too.
+    assert served == (app, ["emulator.py"], [str(emulator.WORKSPACE.parent), "installed"])
+
+
+def test_when_its_starter_is_gone_the_emulator_cleans_up_and_ends_with_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = tmp_path / "files"
+    (files / "code").mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(files))
+    heard = iter([b"x", b"x", b""])
+    monkeypatch.setattr(os, "read", lambda _number, _most: next(heard))
+    killed: list[Any] = []
+    monkeypatch.setattr(os, "killpg", lambda *asked: killed.append((*asked, files.exists())))
+    emulator._die_with_starter()
+    assert killed == [(0, signal.SIGKILL, False)]
+    assert next(heard, None) is None, "it ended before its starter did"
 
 
 # --- A stack, and who finds it --------------------------------------------------------------------
@@ -443,7 +500,7 @@ DEPLOYED = Deployment(
 class Making:
     """In place of all that a stack is made of: what was asked, in order."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
         self.events: list[Any] = []
         self.asked: dict[str, Any] = {}
         self.disabled: list[str] = []
@@ -458,6 +515,7 @@ class Making:
         def emulated(pages: list[str]) -> Iterator[emulator.Emulator]:
             self.events.append(("emulator", pages))
             yield emulator.Emulator("http://emulator", Path("/tmp/the-clock"))  # noqa: S108
+            assert not state.exists(), "it is found, and does not answer"
             self.events.append("no emulator")
 
         def deploy(stage: str, client: Callable[[str], Any], **asked: Any) -> Deployment:
@@ -491,11 +549,10 @@ class Making:
 
 
 @pytest.fixture
-def making(monkeypatch: pytest.MonkeyPatch) -> Making:
-    return Making(monkeypatch)
+def making(monkeypatch: pytest.MonkeyPatch, state: Path) -> Making:
+    return Making(monkeypatch, state)
 
 
-@pytest.mark.usefixtures("state")
 def test_a_stack_is_made_of_what_was_deployed_and_is_found_as_long_as_it_is_there(
     making: Making, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -575,6 +632,11 @@ def test_a_stack_of_a_test_is_found_by_nobody_and_ticks_only_when_told(
         assert not state.exists()
         assert making.disabled == ["credits-local-expiry", "credits-local-allocation"]
         assert making.asked["parameters"]["Shadow"] == "on"
+    with stacks.local_stack(publish_at=ADDRESS):
+        state.unlink()  # somebody tidied up
+    with pytest.raises(ZeroDivisionError), stacks.local_stack(publish_at=ADDRESS):
+        assert 1 / 0
+    assert not state.exists()
     assert stacks.parameters("http://i", "dev")["MailDomain"] == "dev.example.com"
 
 

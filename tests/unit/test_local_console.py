@@ -376,13 +376,23 @@ def test_a_browser_that_went_away_is_no_news_and_another_error_is(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with server.Console() as running:
-        for error in (ConnectionResetError("reset"), BrokenPipeError("broken"), ValueError("told")):
+        for error in (
+            ConnectionResetError("reset"),
+            BrokenPipeError("broken"),
+            ValueError("told"),
+            OSError("disk"),
+        ):
             try:
                 raise error
             except (OSError, ValueError):
                 running.handle_error(None, ("127.0.0.1", 1))
     said = capfd.readouterr()
-    assert [word in said.err for word in ("reset", "broken", "told")] == [False, False, True]
+    assert [word in said.err for word in ("reset", "broken", "told", "disk")] == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 # --- What is read of a stack ----------------------------------------------------------------------
@@ -429,9 +439,9 @@ class Ledgers:
         self.read.append(user_id)
         self._check(user_id)
         return [
-            SimpleNamespace(begins_period=begins, allocated_through=period, amount=amount)
+            SimpleNamespace(begins_period=begins, allocated_through=period, amount=granted)
             for period, amount in self.grants.get(user_id, [])
-            for begins in (True, False)
+            for begins, granted in ((True, amount), (False, 1))
         ]
 
     def _check(self, user_id: str) -> None:

@@ -47,9 +47,9 @@ def test_each_user_is_due_or_not_and_an_unknown_plan_or_timezone_is_not_due(
         "plan": "business",
         "billing_interval": "yearly",
         "status": "active",
-        "started_at": "2026-06-01T00:00:00Z",
+        "started_at": "2026-04-15T00:00:00Z",
     }
-    user = register(values, catalogue, parse_instant("now", "2026-06-01T00:00:00Z"))
+    user = register(values, catalogue, parse_instant("now", "2026-04-15T00:00:00Z"))
     assert is_due(replace(user, **changes), catalogue, JULY) is expected  # type: ignore[arg-type]
 
 
@@ -373,3 +373,6 @@ def test_five_examples_of_what_is_broken_are_shown(turned: Turned) -> None:
     named = re.findall(r"once: user (\d+): 0 times", " ".join(turned.screen.getvalue().split()))
     assert named == ["0", "1", "10", "11", "2"]
     assert turned.rows()[2] == [NAMES[1], "12", "12", "BROKEN"]
+    turned.corrupt = {"3", "4"}
+    assert not turned.turning().check()
+    assert [NAMES[0], "0", "2", "BROKEN"] in turned.rows()

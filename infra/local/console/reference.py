@@ -68,6 +68,4 @@ def _within_the_page(inline: list[Token]) -> list[Token]:
             leads_out = not str(token.attrGet("href")).startswith("#")
         if not (leads_out and token.type in ("link_open", "link_close")):
             kept.append(token)
-        if token.type == "link_close":
-            leads_out = False
     return kept
