@@ -105,6 +105,24 @@ def test_the_message_received_most_often_is_first(world: World) -> None:
     assert handled == ["often", "twice", "once"]
 
 
+def test_a_message_that_cannot_be_read_is_logged_under_its_own_id_and_no_other_messages(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def parse(body: str) -> Message:
+        if body == "b":
+            raise InvalidInput.of("body", "is torn")
+        return Message(body, f"operation-{body}")
+
+    batch = world._records([("a", 3), ("b", 2), ("c", 1)])
+    answer = records.handle_records(
+        world.services, "url", {"Records": batch}, world.context, parse, lambda _: None
+    )
+    torn = batch[1]["messageId"]
+    assert answer == {"batchItemFailures": [{"itemIdentifier": torn}]}
+    (line,) = [record for record in caplog.records if record.getMessage() == "message failed"]
+    assert vars(line)["correlation_id"] == torn
+
+
 def test_once_somebody_waited_in_vain_the_messages_behind_are_not_begun(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

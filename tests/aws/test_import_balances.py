@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from chalicelib.domain.batches import DEFAULT_PRIORITY
 from chalicelib.domain.errors import Contention
 from chalicelib.domain.ledger import MOST_OPEN_BATCHES
 from chalicelib.operations.on_request import CarryOver, carry_over
@@ -205,6 +206,17 @@ def rows_of(user_id: str, count: int) -> list[str]:
         f"{user_id}-{number},{user_id},{number},2026-03-01T05:00:00Z,,"
         for number in range(1, count + 1)
     ]
+
+
+def test_a_batch_has_the_priority_of_its_row_and_the_default_without_one(opened: World) -> None:
+    rows = [
+        f"{row},{priority}" for row, priority in zip(rows_of("1", 3), ["0", "7", ""], strict=True)
+    ]
+    checked = check(opened, "\n".join((f"{HEADER},priority", *rows)))
+    assert checked.bad == []
+    import_rows(BALANCES, opened.services, checked.good)
+    batches = opened.services.ledger.account("1").batches
+    assert [batch.priority for batch in batches] == [0, 7, DEFAULT_PRIORITY]
 
 
 @pytest.mark.parametrize("threads", [1, 8])

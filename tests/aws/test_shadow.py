@@ -276,6 +276,13 @@ def test_who_cannot_be_compared_is_not_explained(ask: Ask) -> None:
     assert "eve: cannot be compared: is not registered: import their" in unregistered
 
 
+def test_a_user_whom_the_file_does_not_name_is_compared_all_the_same(ask: Ask) -> None:
+    left_out = [movement for movement in moved() if movement.user_id != "ada"]
+    answer, _ = ask(left_out, "--json", status=1)
+    assert (answer["users"], answer["same"]) == (9, 8)
+    assert {line["finding"] for line in answer["findings"]} == {"not_granted", "not_there"}
+
+
 def test_exports_are_compared_as_the_tables_are(ask: Ask, tmp_path: Path) -> None:
     whole, _ = ask(moved(*Fault), "--json")
     when = dict.fromkeys(("export", "subscriptions", "edits"), UNTIL)

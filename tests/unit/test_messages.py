@@ -30,18 +30,19 @@ from chalicelib.messages.work import USERS_A_MESSAGE, Sweep, SweepKind, UsersMes
 
 MIDNIGHT = datetime(2026, 6, 30, 22, tzinfo=UTC)
 FIRST_MIDNIGHT = MIDNIGHT - timedelta(days=2)
-AS_OF = MIDNIGHT + timedelta(minutes=15)
+AS_OF = MIDNIGHT + timedelta(minutes=15, milliseconds=7)
+END = MIDNIGHT + timedelta(milliseconds=1)
 
 SWEEP = {
     "kind": "allocation",
     "timezone": "Europe/Paris",
     "first_midnight": "2026-06-28T22:00:00Z",
     "midnight": "2026-06-30T22:00:00Z",
-    "as_of": "2026-06-30T22:15:00Z",
+    "as_of": "2026-06-30T22:15:00.007Z",
     "range": "0111",
     "cursor": "Europe/Paris 42",
 }
-USERS = {"as_of": "2026-06-30T22:15:00Z", "user_ids": ["1", "2"]}
+USERS = {"as_of": "2026-06-30T22:15:00.007Z", "user_ids": ["1", "2"]}
 
 IS_NO_INSTANT = "must be a date and time written like 2026-07-01T04:00:00Z"
 
@@ -102,7 +103,7 @@ def test_a_sweep_is_written_as_compact_json() -> None:
     sweep = Sweep(SweepKind.EXPIRY, "Asia/Kathmandu", FIRST_MIDNIGHT, MIDNIGHT, AS_OF)
     assert sweep.body() == (
         '{"kind":"expiry","timezone":"Asia/Kathmandu","first_midnight":"2026-06-28T22:00:00Z",'
-        '"midnight":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00Z","range":null,'
+        '"midnight":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00.007Z","range":null,'
         '"cursor":null,"correlation_id":null}'
     )
     assert '"range":"0111"' in sweep._replace(range=Range("0111")).body()
@@ -111,9 +112,8 @@ def test_a_sweep_is_written_as_compact_json() -> None:
 @pytest.mark.parametrize("kind", SweepKind)
 @pytest.mark.parametrize("cursor", [None, "Europe/Paris 42", "Europe/Paris 07 key"])
 def test_a_sweep_is_read_as_it_was_written(kind: SweepKind, cursor: str | None) -> None:
-    as_of = AS_OF + timedelta(milliseconds=7)
     sweep = Sweep(
-        kind, "Europe/Paris", FIRST_MIDNIGHT, MIDNIGHT, as_of, cursor, "tick", Range("01")
+        kind, "Europe/Paris", FIRST_MIDNIGHT, MIDNIGHT, AS_OF, cursor, "tick", Range("01")
     )
     assert Sweep.parse(sweep.body()) == sweep
 
@@ -250,7 +250,7 @@ def test_a_cursor_has_at_most_400_characters() -> None:
 
 def test_the_users_of_a_page_are_written_as_compact_json() -> None:
     assert UsersMessage(AS_OF, ("1", "b")).body() == (
-        '{"as_of":"2026-06-30T22:15:00Z","user_ids":["1","b"],"correlation_id":null}'
+        '{"as_of":"2026-06-30T22:15:00.007Z","user_ids":["1","b"],"correlation_id":null}'
     )
 
 
@@ -337,7 +337,7 @@ def test_instants_that_are_no_instants_name_the_field() -> None:
     [
         EntryPosted("a|b", 1),
         EntryPosted("1", 999_999_999_999),
-        ExpiringSoon("1", MIDNIGHT, AS_OF),
+        ExpiringSoon("1", END, AS_OF),
     ],
 )
 def test_a_notification_reads_back_as_itself(notification: Notification) -> None:
@@ -400,7 +400,7 @@ WRITTEN: list[tuple[Any, str]] = [
         ),
         (
             '{"kind":"reminder","timezone":"Asia/Tokyo","first_midnight":"2026-06-28T22:00:00Z",'
-            '"midnight":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00Z","range":"00111",'
+            '"midnight":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00.007Z","range":"00111",'
             '"cursor":"Asia/Tokyo 07 key","correlation_id":"tick-1"}'
         ),
     ),
@@ -416,13 +416,13 @@ WRITTEN: list[tuple[Any, str]] = [
         ),
         (
             '{"kind":"allocation","timezone":"Asia/Tokyo","first_midnight":"2026-06-30T22:00:00Z",'
-            '"midnight":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00Z","range":null,'
+            '"midnight":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00.007Z","range":null,'
             '"cursor":null,"correlation_id":"tick-4","day":31}'
         ),
     ),
     (
         UsersMessage(AS_OF, ("1", "b|2"), "tick-2"),
-        '{"as_of":"2026-06-30T22:15:00Z","user_ids":["1","b|2"],"correlation_id":"tick-2"}',
+        '{"as_of":"2026-06-30T22:15:00.007Z","user_ids":["1","b|2"],"correlation_id":"tick-2"}',
     ),
     (
         ZoneCheck("run-1", Period(2026, 7), "Asia/Tokyo", 599, Range("0110"), "check-1"),
@@ -443,16 +443,16 @@ WRITTEN: list[tuple[Any, str]] = [
         '{"user_id":"b|2","number":17,"correlation_id":"op-1"}',
     ),
     (
-        ExpiringSoon("1", MIDNIGHT, AS_OF, "tick-3"),
+        ExpiringSoon("1", END, AS_OF, "tick-3"),
         (
-            '{"user_id":"1","expires_at":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00Z",'
+            '{"user_id":"1","expires_at":"2026-06-30T22:00:00.001Z","as_of":"2026-06-30T22:15:00.007Z",'
             '"correlation_id":"tick-3"}'
         ),
     ),
     (
         ToPublish(CreditEvent(EventName.USED, AS_OF, {"id": "credits.used 1-2", "é": 1}), "op-3"),
         (
-            '{"name":"credits.used","at":"2026-06-30T22:15:00Z",'
+            '{"name":"credits.used","at":"2026-06-30T22:15:00.007Z",'
             '"detail":{"id":"credits.used 1-2","\\u00e9":1},"correlation_id":"op-3"}'
         ),
     ),
