@@ -37,19 +37,14 @@ def changed(tmp_path: Path, body: str) -> set[str]:
         ("return a if b else c", {"(a)", "(c)", "None"}),
         ("raise a", {"pass"}),
         ("a += 1", {"a -= 1", "a = 1", "a += 2"}),
-        ("return a or b", {"(a)", "(b)", "(b or a)", "(True)", "None"}),
-        ("return a or 0", {"(a)", "(0)", "a or 1", "(True)", "None"}),
     ],
 )
 def test_a_line_is_changed_in_every_small_way(before: str, after: set[str], tmp_path: Path) -> None:
     assert {one.removeprefix("return ") for one in changed(tmp_path, before)} == after
 
 
-def test_more_errors_are_caught_than_were_meant(tmp_path: Path) -> None:
-    one = changed(tmp_path, "try:\n    a()\nexcept b:\n    c()")
-    assert one >= {"except Exception:", "except ():"}
+def test_more_errors_are_suppressed_than_were_meant(tmp_path: Path) -> None:
     assert "with suppress(Exception):" in changed(tmp_path, "with suppress(a):\n    b()")
-    assert "except Exception:" not in changed(tmp_path, "try:\n    a()\nexcept Exception:\n    b()")
 
 
 def test_an_instant_loses_its_fraction_of_a_second(tmp_path: Path) -> None:
