@@ -17,7 +17,7 @@ from chalicelib.store.anchors import Anchors
 from tests.aws.world import World, at, client
 
 DAY = timedelta(days=1)
-NOON = at("2026-07-01T12:00:00Z")
+NOON = at("2026-07-01T12:00:00.250Z")
 
 
 def head(user_id: str, number: int, letter: str = "a") -> Head:
@@ -64,7 +64,7 @@ def test_the_same_batch_in_another_order_is_the_same_object(world: World, bucket
     heads = [head("1", 3), head("2", 1)]
     for batch in (heads, heads[::-1]):
         bucket.keep(batch, NOON)
-    assert in_bucket(world, "heads/") == ["heads/2026-07-01T12:00:00Z-914e303c2e48523e.gz"]
+    assert in_bucket(world, "heads/") == ["heads/2026-07-01T12:00:00.250Z-914e303c2e48523e.gz"]
 
 
 def test_the_bucket_is_reached_by_what_the_settings_say(world: World, bucket: Anchors) -> None:
@@ -131,7 +131,7 @@ def test_a_digest_is_made_once_and_never_behind_a_later_one(world: World, bucket
     bucket.keep([head("1", 1)], NOON)
     for until in (NOON + DAY, NOON + DAY, NOON + timedelta(hours=1)):
         bucket.fold(until)
-    assert in_bucket(world, "digests/") == ["digests/2026-07-02T12:00:00Z.gz"]
+    assert in_bucket(world, "digests/") == ["digests/2026-07-02T12:00:00.250Z.gz"]
     versions = client("s3").list_object_versions(
         Bucket=world.settings.anchors_bucket, Prefix="digests/"
     )["Versions"]
@@ -228,7 +228,7 @@ def test_a_batch_that_nobody_can_read_is_named_and_the_others_are_folded(
 
 
 def test_a_digest_that_nobody_can_read_is_named(world: World, bucket: Anchors) -> None:
-    put(world, "digests/2026-07-01T12:00:00Z.gz", b"none")
+    put(world, "digests/2026-07-01T12:00:00.250Z.gz", b"none")
     with pytest.raises(AnchorUnreadable, match="digests/2026-07-01"):
         bucket.find(["1"])
     with pytest.raises(AnchorUnreadable, match="digests/2026-07-01"):
@@ -240,10 +240,10 @@ def test_what_is_put_on_top_of_an_object_is_not_read(world: World, bucket: Ancho
     (key,) = in_bucket(world, "heads/")
     put(world, key, gzip.compress(head("1", 9).line().encode()))
     bucket.fold(NOON + DAY)
-    put(world, "digests/2026-07-02T12:00:00Z.gz", gzip.compress(b""))
+    put(world, "digests/2026-07-02T12:00:00.250Z.gz", gzip.compress(b""))
     assert digest(bucket) == [head("1", 3)]
     client("s3").delete_object(
-        Bucket=world.settings.anchors_bucket, Key="digests/2026-07-02T12:00:00Z.gz"
+        Bucket=world.settings.anchors_bucket, Key="digests/2026-07-02T12:00:00.250Z.gz"
     )
     assert digest(bucket) == [head("1", 3)]
 

@@ -20,7 +20,7 @@ from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.prices import Price
 from tests.schemas import delivered, problems_of, schema
 
-NOW = datetime(2026, 7, 1, 4, tzinfo=UTC)
+NOW = datetime(2026, 7, 1, 4, 0, 0, 123_000, tzinfo=UTC)
 WHY = Request("usage#app#1", "ada", "Because")
 HASH = "0123456789abcdef" * 4
 
@@ -103,7 +103,7 @@ def test_an_event_says_what_its_entry_says() -> None:
         "user_id": "42",
         "number": 2,
         "transaction_id": "42-2",
-        "posted_at": "2026-07-01T04:00:00Z",
+        "posted_at": "2026-07-01T04:00:00.123Z",
         "amount": -30,
         "balance": 70,
         "ledger_balance": 70,
