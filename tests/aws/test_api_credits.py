@@ -133,7 +133,7 @@ def test_the_balance_lists_the_batches_in_the_order_they_are_used(world: World, 
                 "batch_id": "1-1",
                 "granted_amount": 10,
                 "remaining_amount": 6,
-                "granted_at": "2026-01-15T12:00:00Z",
+                "granted_at": "2026-01-15T12:00:00.250Z",
                 "expires_at": None,
                 "held_amount": 0,
                 "priority": 50,
@@ -175,18 +175,18 @@ def test_an_offset_in_an_instant_is_understood(world: World, api: Api) -> None:
     world.subscribe("1")
     world.grant("1", 100, "grant")
     world.now += timedelta(days=1)
-    reply = api.get(f"{BALANCE}?at={quote('2026-01-15T13:00:00+01:00')}", user())
-    assert reply.json["as_of"] == "2026-01-15T12:00:00Z"
+    reply = api.get(f"{BALANCE}?at={quote('2026-01-15T13:00:00.250+01:00')}", user())
+    assert reply.json["as_of"] == "2026-01-15T12:00:00.250Z"
     assert reply.json["available_balance"] == 100
 
 
 def test_the_future_cannot_be_asked_for(world: World, api: Api) -> None:
     world.subscribe("1")
-    assert api.get(f"{BALANCE}?at=2026-01-15T12:00:00Z", user()).status == 200
-    reply = api.get(f"{BALANCE}?at=2026-01-15T12:00:00.001Z", user())
+    assert api.get(f"{BALANCE}?at=2026-01-15T12:00:00.250Z", user()).status == 200
+    reply = api.get(f"{BALANCE}?at=2026-01-15T12:00:00.251Z", user())
     assert reply.status == 400
     assert reply.json["errors"] == [
-        {"field": "at", "message": "must not be in the future; it is 2026-01-15T12:00:00Z now"}
+        {"field": "at", "message": "must not be in the future; it is 2026-01-15T12:00:00.250Z now"}
     ]
 
 
@@ -276,7 +276,7 @@ def test_a_page_has_twenty_entries_unless_the_caller_says_otherwise(world: World
 
 def test_from_and_to_bound_the_instant_an_entry_was_posted_at(world: World, api: Api) -> None:
     with_entries(world, 45)
-    start = at("2026-01-15T12:00:00Z")
+    start = at("2026-01-15T12:00:00.250Z")
 
     def bound(hours: float) -> str:
         return format_instant(start + timedelta(hours=hours))
@@ -611,7 +611,10 @@ def test_the_csv_has_a_line_for_each_entry_with_all_of_its_batches(world: World,
             "1-2,allocation,100,103,Monthly credits for 2026-02,system,2026-01-31T23:00:00Z,"
             "2026-01-31T23:00:00Z,2026-02,1-2 100,,,,,,,,,,"
         ),
-        "1-1,manual,3,3,Goodwill,ada,2026-01-15T12:00:00Z,2026-01-15T12:00:00Z,,1-1 3,,,,,,,,,,",
+        (
+            "1-1,manual,3,3,Goodwill,ada,2026-01-15T12:00:00.250Z,2026-01-15T12:00:00.250Z,,"
+            "1-1 3,,,,,,,,,,"
+        ),
         "",
     ]
 

@@ -107,7 +107,7 @@ def test_what_is_held_stays_in_the_ledger_and_nobody_can_spend_it(hundred: World
         "transaction_id": "1-2",
         "hold_id": "1-2",
         "amount": 40,
-        "expires_at": "2026-01-15T12:15:00Z",
+        "expires_at": "2026-01-15T12:15:00.250Z",
     }
     assert has(api) == (60, 40, 100)
     too_much = api.post(USE, BACKEND, {**EXPORT, "amount": 61}, key="u")
@@ -127,7 +127,7 @@ def test_the_oldest_credits_are_held_and_the_balance_says_which(hundred: World, 
         ("1-2", 20),
     ]
     assert found["holds"] == [
-        {"hold_id": "1-3", "amount": 120, "expires_at": "2026-01-15T14:00:00Z"}
+        {"hold_id": "1-3", "amount": 120, "expires_at": "2026-01-15T14:00:00.250Z"}
     ]
 
 
@@ -395,17 +395,17 @@ def test_a_hold_can_be_captured_to_its_last_millisecond_and_not_after(
     hundred: World, api: Api
 ) -> None:
     first, second = hold(api, 40, key="1"), hold(api, 40, key="2")
-    hundred.now = at("2026-01-15T12:59:59.999Z")
+    hundred.now = at("2026-01-15T13:00:00.249Z")
     assert has(api) == (20, 80, 100)
     assert capture(api, first, 40).status == 200
-    hundred.now = at("2026-01-15T13:00:00Z")
+    hundred.now = at("2026-01-15T13:00:00.250Z")
     assert has(api) == (60, 0, 60)
     for reply in (capture(api, second, 40), release(api, second)):
-        assert ended(reply) == ("lapsed", "2026-01-15T13:00:00Z", None)
+        assert ended(reply) == ("lapsed", "2026-01-15T13:00:00.250Z", None)
     assert api.post(USE, BACKEND, {**EXPORT, "amount": 60}, key="u").status == 200
     # Now a line has been written that leaves it out; it is told just the same.
     for reply in (capture(api, second, 40), release(api, second)):
-        assert ended(reply) == ("lapsed", "2026-01-15T13:00:00Z", None)
+        assert ended(reply) == ("lapsed", "2026-01-15T13:00:00.250Z", None)
     assert hundred.summary()[-1] == ("usage", -60, 0)
 
 
@@ -440,14 +440,14 @@ def test_active_holds_are_listed_the_oldest_first_and_ended_ones_are_not(
     hold(api, 2, key="2", metadata={"report": "7"})
     release(api, hold(api, 3, key="3"))
     hold(api, 4, key="4", description="Another")
-    hundred.now = at("2026-01-15T12:01:00Z")
+    hundred.now = at("2026-01-15T12:01:00.250Z")
     second, fourth = api.get(f"{HOLDS}?user_id=1", BACKEND).json["holds"]
     assert second == {
         "hold_id": "1-3",
         "amount": 2,
         "description": "Report",
-        "held_at": "2026-01-15T12:00:01Z",
-        "expires_at": "2026-01-15T13:00:01Z",
+        "held_at": "2026-01-15T12:00:01.250Z",
+        "expires_at": "2026-01-15T13:00:01.250Z",
         "metadata": {"report": "7"},
     }
     assert (fourth["hold_id"], fourth["amount"], fourth["description"]) == ("1-6", 4, "Another")
@@ -687,7 +687,7 @@ def test_of_two_ends_at_once_one_ends_the_hold_and_the_other_is_told_how(
     hold_id = hold(api)
     replies: list[Reply] = []
     racing(hundred, monkeypatch, lambda: replies.append(capture(api, hold_id, 31)))
-    assert ended(release(api, hold_id)) == ("captured", "2026-01-15T12:00:00Z", "1-3")
+    assert ended(release(api, hold_id)) == ("captured", "2026-01-15T12:00:00.250Z", "1-3")
     assert replies[0].status == 200
     assert hundred.summary()[1:] == [("hold", 0, 100), ("usage", -31, 69)]
 
@@ -803,7 +803,7 @@ def test_an_erasure_takes_the_texts_of_holds_and_their_ends_are_still_recognised
     hundred.services.ledger.audit("1")
     assert_replayed(capture(api, "1-2", 31, **about), first)
     assert_replayed(release(api, "1-4"), released)
-    assert ended(capture(api, "1-2", 30)) == ("captured", "2026-01-15T12:00:00Z", "1-3")
+    assert ended(capture(api, "1-2", 30)) == ("captured", "2026-01-15T12:00:00.250Z", "1-3")
     (listed,) = api.get(f"{HOLDS}?user_id=1", BACKEND).json["holds"]
     assert (listed["hold_id"], listed["metadata"]) == (active, {})
     assert "race" not in listed["description"]

@@ -631,7 +631,7 @@ REFUSALS: list[tuple[CreditsError, int, str, str | None]] = [
     (Forbidden("no"), 403, "forbidden", None),
     (errors.NotFound("nobody"), 404, "not_found", None),
     (Contention("busy"), 409, "contention", "1"),
-    (errors.HoldEnded("lapsed", "2026-01-15T12:00:00Z"), 410, "hold_ended", None),
+    (errors.HoldEnded("lapsed", "2026-01-15T12:00:00.250Z"), 410, "hold_ended", None),
     (errors.VersionConflict("changed"), 412, "version_conflict", None),
     (BodyTooLarge("long"), 413, "body_too_large", None),
     (UnsupportedMediaType("xml"), 415, "unsupported_media_type", None),

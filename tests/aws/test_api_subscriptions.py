@@ -42,7 +42,7 @@ def test_a_new_user_is_registered_with_what_follows_from_it(world: World, api: A
         "language": "en",
         "notifications": [kind.value for kind in MailKind],
         "mail_suppressed_because": None,
-        "eligible_from": "2026-01-15T12:00:00Z",
+        "eligible_from": "2026-01-15T12:00:00.250Z",
         "ends_at": None,
         "resumed_at": None,
         "observed_at": None,
@@ -104,7 +104,7 @@ def test_a_resumed_subscription_is_given_nothing_for_the_time_before_it_resumed(
     world.allocate_at("2026-03-31T22:00:00Z")
     resumed = api.patch(PATH, BACKEND, {"status": "active"}).json
     assert resumed["resumed_at"] == "2026-03-31T22:00:00Z"
-    assert resumed["eligible_from"] == "2026-01-15T12:00:00Z"
+    assert resumed["eligible_from"] == "2026-01-15T12:00:00.250Z"
     assert (
         api.patch(PATH, BACKEND, {"plan": "starter"}).json["resumed_at"] == (resumed["resumed_at"])
     )
@@ -262,11 +262,11 @@ def test_eligible_from_can_be_set(api: Api) -> None:
     assert reply.json["next_credit_allocation"] == "2026-07-01"
     # By a PATCH with null and by a PUT without it: back to the first registration.
     freed = api.patch(PATH, ADMIN, {"eligible_from": None})
-    assert freed.json["eligible_from"] == "2026-01-15T12:00:00Z"
+    assert freed.json["eligible_from"] == "2026-01-15T12:00:00.250Z"
     assert freed.json["next_credit_allocation"] == "2026-02-01"
     api.patch(PATH, ADMIN, {"eligible_from": "2062-01-01T00:00:00Z"})
     replaced = api.put(PATH, ADMIN, ADA)
-    assert replaced.json["eligible_from"] == "2026-01-15T12:00:00Z"
+    assert replaced.json["eligible_from"] == "2026-01-15T12:00:00.250Z"
     assert replaced.json["next_credit_allocation"] == "2026-02-01"
 
 

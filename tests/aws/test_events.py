@@ -323,7 +323,7 @@ def details(world: World) -> dict[str, dict[str, Any]]:
         ("1", [1, 1, 2, 2, 3]),
         ("3", [3]),
         ("4", []),
-        ("2026-01-15T12:00:00Z", [1, 1, 2, 2, 3]),
+        ("2026-01-15T12:00:00.250Z", [1, 1, 2, 2, 3]),
         ("2026-01-15T12:00:01Z", [3]),
         ("2026-01-16T12:00:00Z", [3]),
     ],
@@ -402,7 +402,7 @@ def test_an_erased_entry_is_told_of_without_metadata_and_with_its_first_hash(
     assert again == {name: value for name, value in heard.items() if name != "metadata"}
 
 
-@pytest.mark.parametrize("start", ["1", "2026-01-15T12:00:00Z"])
+@pytest.mark.parametrize("start", ["1", "2026-01-15T12:00:00.250Z"])
 def test_an_entry_that_cannot_be_read_is_named_and_the_others_are_sent(
     start: str, of_three: World, terminal: Terminal
 ) -> None:

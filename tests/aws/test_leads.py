@@ -24,7 +24,7 @@ from tests.aws.world import World, at
 if TYPE_CHECKING:  # it sets Django up, which only these tests need
     from tests.leads_shop import Failure, Shop, Visit
 
-NOW = at("2026-01-15T12:00:00Z")
+NOW = at("2026-01-15T12:00:00.250Z")
 STEPS = ["commit", "hold", "commit", "capture", "commit"]
 TWO_HOURS = timedelta(hours=2)
 """Longer than a hold lives."""

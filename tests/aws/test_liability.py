@@ -166,7 +166,7 @@ def test_a_third_of_a_price_is_not_lost_by_rounding_each_line(
         use(world, 1, f"key-{number}", str(number))
     buy(world, "0", "pi_4", 3, price=Price(1, "JPY"))
     use(world, 4, "key-4", "0")
-    found = printed("2026-01-15T12:00:00Z")
+    found = printed("2026-01-15T12:00:00.250Z")
     assert found["paid"] == {"EUR": 2, "JPY": 0}  # of three packs two thirds; of one, one third
     assert found["rows"] == [
         row("purchase", "pro", None, 6, 2, "EUR"),
@@ -199,7 +199,7 @@ def test_more_users_than_are_read_at_once_are_all_counted(world: World, printed:
     for number in range(101):
         world.subscribe(str(number), plan="business")
         world.grant(str(number), 1, str(number))
-    found = printed("2026-01-15T12:00:00Z")
+    found = printed("2026-01-15T12:00:00.250Z")
     assert (found["users"], found["rows"]) == (101, [row("adjustment", "business", None, 101)])
 
 

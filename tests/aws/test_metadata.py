@@ -183,7 +183,7 @@ def test_a_search_goes_with_a_type_and_with_a_time(world: World, api: Api) -> No
     of_type = api.get(f"{HISTORY}&type=hold&metadata.campaign=42", BACKEND).json["items"]
     assert [item["transaction_id"] for item in of_type] == ["1-7"]
     assert world.now.year == 2026
-    for bound, count in (("from=2026-01-15T12:00:00Z", 4), ("to=2026-01-15T12:00:00Z", 0)):
+    for bound, count in (("from=2026-01-15T12:00:00.250Z", 4), ("to=2026-01-15T12:00:00.250Z", 0)):
         items = api.get(f"{HISTORY}&metadata.campaign=42&{bound}", BACKEND).json["items"]
         assert len(items) == count
 

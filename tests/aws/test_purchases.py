@@ -300,8 +300,8 @@ def test_reports_that_come_out_of_order_do_no_harm(sold: World, api: Api) -> Non
     late = refund(api, 500, **seen(10))
     assert refused(late) == (422, "outdated_edit")
     assert "observed at 2026-01-15T11:00:00Z" in late.json["detail"]
-    assert fields(refund(api, 500, observed_at="2026-01-15T12:05:00.001Z")) == ["observed_at"]
-    assert came_to(refund(api, 100, observed_at="2026-01-15T12:05:00Z")) == (100, 0, 0, 400)
+    assert fields(refund(api, 500, observed_at="2026-01-15T12:05:00.251Z")) == ["observed_at"]
+    assert came_to(refund(api, 100, observed_at="2026-01-15T12:05:00.250Z")) == (100, 0, 0, 400)
     assert len(sold.history()) == 3
 
 
@@ -438,11 +438,11 @@ def test_a_refund_without_its_link_and_a_purchase_without_its_marker_are_found(
 @pytest.mark.usefixtures("sold")
 def test_an_export_has_the_payment_its_price_and_its_refunds(api: Api, terminal: Terminal) -> None:
     buy(api, payment_id="pi_2", price={"amount": 4900, "currency": "EUR"})
-    refund(api, 100, observed_at="2026-01-15T12:00:00Z")
+    refund(api, 100, observed_at="2026-01-15T12:00:00.250Z")
     exported = terminal.run(export.main, "--user-id", "1").facts
     _, bought, refunded = [line["entry"] for line in exported["ledger"]]
     assert (bought["operation"], bought["price"]) == ("purchase#pi_2", [4900, "EUR"])
-    assert refunded["refund"] == [1, 100, 0, 1768478400000]
+    assert refunded["refund"] == [1, 100, 0, 1768478400250]
     (link,) = exported["reversals"]
     assert (link["reversed_in_all"], link["number"]) == (100, 3)
     assert sorted(marker["number"] for marker in exported["markers"]) == [1, 2]
@@ -468,7 +468,7 @@ def test_an_erasure_takes_the_payment_and_it_is_still_refunded(
 def test_bought_credits_can_be_spent_to_the_last_after_those_of_the_plan(
     world: World, api: Api
 ) -> None:
-    world.now = at("2026-01-15T12:00:00Z")
+    world.now = at("2026-01-15T12:00:00.250Z")
     world.subscribe()
     buy(api)
     world.now += timedelta(minutes=1)

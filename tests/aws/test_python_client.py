@@ -49,7 +49,7 @@ class Product:
     pass_time: Callable[[timedelta], None]
 
 
-NOW = at("2026-01-15T12:00:00Z")
+NOW = at("2026-01-15T12:00:00.250Z")
 
 
 @pytest.fixture(params=["the app", "the fake"])

@@ -269,7 +269,7 @@ def test_a_tick_that_is_refused_is_reported_and_the_exit_status_says_so(
         ),
         (
             ("--from", "2026-01-15T12:00Z", "--to", "2026-01-15T12:15Z"),
-            "--to: must not be ahead of the clock: 2026-01-15T12:00:00Z",
+            "--to: must not be ahead of the clock: 2026-01-15T12:00:00.250Z",
         ),
         (("--from", "2026-03-01T00:00Z"), "--from: must not be ahead of the clock"),
         (
@@ -517,7 +517,7 @@ def test_a_voided_batch_is_gone_the_others_are_not_and_again_changes_nothing(
     ran = terminal.run(void.main, *VOID, "--batch", "1-1", "--yes", "--json")
     assert ran.status == 0
     assert (ran.facts["voided"], ran.facts["new_balance"]) == (30, 50)
-    assert "30 credits remain of 30 granted 2026-01-15T12:00:00Z, never expires;" in ran.said
+    assert "30 credits remain of 30 granted 2026-01-15T12:00:00.250Z, never expires;" in ran.said
     assert "balance becomes 50; the user gets an email." in ran.said
     assert "Voided 30 credits of batch 1-1 in transaction 1-3.\n" in ran.said
     again = terminal.run(void.main, *VOID, "--batch", "1", "--json")
@@ -684,7 +684,7 @@ def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another
     ran = terminal.run(export.main, "--stage", "dev", "--user-id", "1")
     assert ran.status == 0
     assert ran.facts["user_id"] == "1"
-    assert (ran.facts["stage"], ran.facts["exported_at"]) == ("dev", "2026-01-15T12:00:00Z")
+    assert (ran.facts["stage"], ran.facts["exported_at"]) == ("dev", "2026-01-15T12:00:00.250Z")
     assert ran.facts["subscription"]["email"] == "user1@example.com"
     assert ran.facts["subscription"]["notifications"] == sorted(MailKind)
     assert ran.facts["stripe_customers"] == []
@@ -733,14 +733,14 @@ def test_an_export_has_a_form_for_every_field_of_a_subscription(
     ]
     assert "user1@example.com" in ran.facts["edits"][0]["body"]
     found = ran.facts["subscription"]
-    signed = {"period": "2026-01", "amount": 100, "at": "2026-01-15T12:00:00Z"}
+    signed = {"period": "2026-01", "amount": 100, "at": "2026-01-15T12:00:00.250Z"}
     assert found["sign_up"] == signed
     assert found["raised"] == {
         "period": "2026-01",
         "level": 2_000,
         "top_ups": [
-            {"amount": 220, "at": "2026-01-15T12:00:00Z"},
-            {"amount": 823, "at": "2026-01-15T12:00:00.001Z"},
+            {"amount": 220, "at": "2026-01-15T12:00:00.250Z"},
+            {"amount": 823, "at": "2026-01-15T12:00:00.251Z"},
         ],
     }
     assert found["eligible_from"] == "2026-02-01"

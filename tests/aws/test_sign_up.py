@@ -61,7 +61,7 @@ def test_a_backend_registers_and_the_first_credits_are_there(world: World, api: 
         275,
         "First credits for 2026-01",
         "2026-01",
-        "2026-01-15T12:00:00Z",
+        "2026-01-15T12:00:00.250Z",
     ]
     world.allocate_at(FEBRUARY)
     assert [amount for _, amount, _ in world.summary()] == [275, 500]

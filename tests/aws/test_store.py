@@ -343,7 +343,7 @@ def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
         "eligible_from": {"N": "1770091506789"},
         "allocation_amount": {"N": "7"},
         "unwanted_mails": {"S": "expiration expiring_soon"},
-        "registered_at": {"N": "1768478400000"},
+        "registered_at": {"N": "1768478400250"},
         "version": {"N": "1"},
     }
 

@@ -192,7 +192,7 @@ def test_a_damaged_subscription_is_counted_and_hides_no_other(world: World, api:
 def test_a_search_that_makes_no_sense_is_refused_by_field(
     world: World, api: Api, query: str, field: str
 ) -> None:
-    assert world.now == at("2026-01-15T12:00:00Z")
+    assert world.now == at("2026-01-15T12:00:00.250Z")
     reply = api.get(f"{SUBSCRIPTIONS}?{query}", ADMIN)
     assert reply.status == 400
     assert [error["field"] for error in reply.json["errors"]] == [field]
@@ -249,7 +249,7 @@ def test_a_users_emails_are_listed_newest_first_with_what_became_of_them(
     world.grant("1", 5, "silent", notify=False)
     assert emails(api) == [("manual", "1-2", "unrecorded"), ("manual", "1-1", "sent")]
     first = api.get(f"{SUBSCRIPTIONS}/1/emails", ADMIN).json["items"][1]
-    assert first["sent_at"] == "2026-01-15T12:00:00Z"
+    assert first["sent_at"] == "2026-01-15T12:00:00.250Z"
     assert first["subject"] == world.outbox.sent[0].subject == "100 credits added to your account"
 
 
@@ -372,7 +372,7 @@ def test_the_events_of_an_entry_are_those_that_are_published(world: World, api: 
         "credits.exhausted",
     ]
     assert [each["detail"] for each in seen] == [dict(each.detail) for each in published]
-    assert {each["at"] for each in seen} == {"2026-01-15T12:00:00Z"}
+    assert {each["at"] for each in seen} == {"2026-01-15T12:00:00.250Z"}
     assert api.get("/api/credits/transactions/1-4/events", ADMIN).status == 404
     world.subscribe("auth0|ann", email="ann@example.com")
     world.grant("auth0|ann", 60, "ann")
@@ -538,7 +538,7 @@ def test_alarms_that_ring_are_named_without_the_stage_and_stand_in_the_order_of_
         }
         for name, since in (
             ("api-5xx", "2026-01-15T12:30:00Z"),
-            ("ticks-missing", "2026-01-15T12:00:00Z"),
+            ("ticks-missing", "2026-01-15T12:00:00.250Z"),
         )
     ]
 

@@ -190,7 +190,7 @@ def test_it_says_with_which_anchors_it_compared_and_how_old_they_are(
     assert main(["1"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "right  user 1: 3 entries, balance 35",
-        "1 of them compared with the anchors of 2026-01-15T13:00:00Z, 54 hours old",
+        "1 of them compared with the anchors of 2026-01-15T13:00:00.250Z, 54 hours old",
     ]
     assert main(["--all", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
@@ -198,7 +198,7 @@ def test_it_says_with_which_anchors_it_compared_and_how_old_they_are(
         "wrong": [],
         "unknown": [],
         "gone": [],
-        "anchors": "2026-01-15T13:00:00Z",
+        "anchors": "2026-01-15T13:00:00.250Z",
         "compared": 3,
     }
 
@@ -238,7 +238,7 @@ def test_a_ledger_that_is_gone_is_found_even_when_its_user_is_gone(
     assert capsys.readouterr().out.splitlines() == [
         f"GONE   the ledger of the user whose digest is {user_digest('3')}, 1 entries",
         "2 ledgers verified, 1 of them wrong",
-        "2 of them compared with the anchors of 2026-01-15T13:00:00Z, 6 hours old",
+        "2 of them compared with the anchors of 2026-01-15T13:00:00.250Z, 6 hours old",
     ]
     assert main(["--all", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["gone"] == [user_digest("3")]
@@ -258,10 +258,10 @@ def test_earlier_anchors_can_be_asked_for(world: World, capsys: pytest.CaptureFi
     world.services.anchors.fold(world.now + timedelta(hours=1))
     world.now += timedelta(hours=2)
     assert main(["1"]) == 0
-    assert main(["1", "--anchors", "2026-01-15T14:00:00Z"]) == 1
-    assert main(["1", "--anchors", "2026-01-15T13:00:00Z"]) == 0
+    assert main(["1", "--anchors", "2026-01-15T14:00:00.250Z"]) == 1
+    assert main(["1", "--anchors", "2026-01-15T13:00:00.250Z"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == NO_ANCHORS
-    for words, gone in ([], [user_digest("late")]), (["--anchors", "2026-01-15T14:00:00Z"], []):
+    for words, gone in ([], [user_digest("late")]), (["--anchors", "2026-01-15T14:00:00.250Z"], []):
         status = main(["--all", "--json", *words])
         assert (status, json.loads(capsys.readouterr().out)["gone"]) == (1, gone)
     assert main(["1", "--anchors", "yesterday"]) == 1

@@ -150,7 +150,7 @@ class World:
     """The clock, the services over moto, and the hands that deliver messages."""
 
     stage: str = "dev"
-    now: datetime = field(default_factory=lambda: at("2026-01-15T12:00:00Z"))
+    now: datetime = field(default_factory=lambda: at("2026-01-15T12:00:00.250Z"))
 
     zones: set[str] = field(default_factory=set)
     delays: dict[str, int] = field(default_factory=dict)
