@@ -310,6 +310,8 @@ def test_a_subscription_is_kept_and_read_whole(world: World) -> None:
     assert store.get("2") == rich
     found = store.get_many(["2", "1", "3", "2"], consistent=True)
     assert readable(found) == {"1": plain, "2": rich}
+    with pytest.raises(KeyError):  # damage is passed over, and no other fault
+        readable({"1": {}})
     assert store.find("3") is None
     with pytest.raises(NotFound, match=r"^there is no user 3$"):
         store.get("3")

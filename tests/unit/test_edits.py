@@ -112,6 +112,8 @@ def test_what_is_wrong_with_a_body_is_said(right: str, wrong: str, reason: str) 
 
 
 def test_what_the_api_shows_has_every_field_that_can_be_edited() -> None:
+    late = replace(ADA, started_at=ADA.started_at + timedelta(milliseconds=7))
+    assert str(shown_fields(late)["started_at"]).endswith(".007Z")
     assert set(shown_fields(ADA)) == (FIELDS - {"user_id"}) | {
         "mail_suppressed_because",
         "resumed_at",

@@ -5,6 +5,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 
+import pytest
+
 from chalicelib.domain import ledger
 from chalicelib.domain.batches import Leg, Legs
 from chalicelib.domain.entries import EntryType
@@ -47,6 +49,16 @@ def test_a_refusal_says_how_many_were_missing_held_and_expired() -> None:
     assert [hold.number for hold in found.holds] == [3]
 
 
+def test_instants_are_said_to_the_millisecond() -> None:
+    book = Book()
+    book.grant(20)
+    book.hold(20, seconds=3_600)
+    found = explain(book.account, 1, START + timedelta(milliseconds=250))
+    assert found.words.startswith("At 2026-07-01T10:00:00.250Z, 0 credits were available")
+    held = Reason(ReasonCode.HELD, 20, END_OF_HOLD + timedelta(milliseconds=7))
+    assert held.words == "20 credits were held, the last until 2026-07-04T10:00:00.007Z."
+
+
 def test_what_is_covered_says_how_much_of_which_batch_is_taken() -> None:
     found = explain(book_of_the_page().account, 30, START)
     assert (found.decision, found.missing) == (Decision.COVERED, 0)
@@ -57,6 +69,20 @@ def test_what_is_covered_says_how_much_of_which_batch_is_taken() -> None:
     )
     one = explain(book_of_the_page().account, 20, START)
     assert one.words.endswith("They come from one credit batch, in the order of use.")
+
+
+def test_a_fault_of_ours_is_no_refusal_to_explain(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = book_of_the_page()
+    before, usage = book.account, book.use(5)
+
+    def breaks(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ledger, "use", breaks)
+    with pytest.raises(ZeroDivisionError):
+        explain(before, 1, START)
+    with pytest.raises(ZeroDivisionError):
+        explain_entry(before, usage)
 
 
 def test_without_an_amount_only_the_account_is_explained() -> None:

@@ -1078,3 +1078,15 @@ def test_holds_do_what_a_purse_of_single_credits_does(seed: int) -> None:
             happened[what] += 1
         story.check()
     assert len(happened) >= 6, "else it is the story of little but refusals"
+
+
+def test_an_expiration_is_named_by_its_instant_to_the_millisecond() -> None:
+    """A batch that was carried over ends when it ended before."""
+    book = Book()
+    last = book.grant(20, days=1)
+    (batch,) = last.batches
+    end = MIDNIGHT + timedelta(milliseconds=7)
+    carried = replace(last, batches=(replace(batch, expires_at=end),))
+    expired = ledger.expire(Account(USER, carried), MIDNIGHT + DAY)
+    assert expired is not None
+    assert expired.operation == "expiration#2026-07-02T22:00:00.007Z"

@@ -336,24 +336,25 @@ def test_the_first_report_makes_a_line_though_it_moves_nothing() -> None:
     book.verified()
 
 
+SEEN = START + timedelta(milliseconds=250)
 KNOWN = (
-    "^what is known of the payment's refunds was observed at 2026-07-01T10:00:00Z, after what this "
-    "report saw$"
+    "^what is known of the payment's refunds was observed at 2026-07-01T10:00:00.250Z, after what "
+    "this report saw$"
 )
 
 
 def test_a_report_that_saw_less_than_the_newest_one_is_refused() -> None:
     book = Book()
-    book.refund(30, START)
+    book.refund(30, SEEN)
     with pytest.raises(OutdatedEdit, match=KNOWN):
         book.report(20, START - DAY)
     with pytest.raises(OutdatedEdit):
         book.report(30, START - DAY)
     assert book.refund(20) == (10, 0, 0)  # nobody said when
-    assert book.stands == Refund(1, 20, 0, START)
+    assert book.stands == Refund(1, 20, 0, SEEN)
     with pytest.raises(OutdatedEdit):
         book.report(90, START - DAY)
-    assert book.refund(90, START) == (-70, 0, 0)
+    assert book.refund(90, SEEN) == (-70, 0, 0)
 
 
 def test_reports_in_any_order_end_as_the_newest_one_says() -> None:
