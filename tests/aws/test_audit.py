@@ -459,6 +459,13 @@ def test_a_marker_that_names_no_entry_is_found_for_every_user(
         assert problems(reversed_usage(**DAY_EVENT)) == [(owner, number, problem)]
     put(world, {"user_id": {"S": strange}, "entry": {"S": "operation"}})
     assert problems(reversed_usage(**DAY_EVENT)) == [(strange, 0, "request is missing")]
+    # Those before it and after it are checked all the same.
+    for number, digit in enumerate("0f", 7):
+        key = {"user_id": {"S": f"operation#{digit * 64}"}, "owner": {"S": "nobody"}}
+        put(world, marker(world, "usage#app#u") | key | {"number": {"N": str(number)}})
+    found = problems(reversed_usage(**DAY_EVENT))
+    assert {number for user, number, _ in found if user == "nobody"} == {7, 8}
+    assert (strange, 0, "request is missing") in found
 
 
 def test_what_was_erased_and_what_expired_meanwhile_is_right(
