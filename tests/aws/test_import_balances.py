@@ -159,6 +159,7 @@ def test_what_was_imported_before_stays_right_when_it_is_over_or_its_user_is_gon
         (GIFT.replace(",40,", ",-4,"), "amount", "must be a whole number from 1"),
         (GIFT.replace(",40,", ",4.5,"), "amount", "must be a whole number from 1"),
         (GIFT.replace("2026-03-01T05", "2026-06-01T05"), "granted_at", "ahead of the clock"),
+        (GIFT.replace("2026-03-01T05", "2026-05-20T13"), "granted_at", "ahead of the clock"),
         (GIFT.replace("2026-07-31", "2026-05-01"), "expires_at", "leave out what has expired"),
         (GIFT.replace("2026-07-31T22", "2026-05-20T12"), "expires_at", "leave out what has"),
         (GIFT.replace("b-1", ""), "reference", "is required"),

@@ -127,6 +127,18 @@ def test_what_a_resweep_posted_is_counted_as_repaired_and_late(
     assert found["AllocationLateness"] == [minutes * 60]
 
 
+def test_what_the_first_sweep_posted_slowly_is_late_and_not_repaired(
+    world: World, emitted: Callable[[], Emitted]
+) -> None:
+    world.subscribe("1")
+    world.allocation_tick("2026-01-31T23:00:00Z")
+    world.now += timedelta(minutes=20)
+    world.drain()
+    found = emitted()
+    assert found["AllocationLateness"] == [20 * 60]
+    assert "AllocationsRepaired" not in found
+
+
 def test_a_request_that_comes_again_is_counted(
     world: World, emitted: Callable[[], Emitted]
 ) -> None:

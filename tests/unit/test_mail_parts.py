@@ -569,6 +569,9 @@ def test_the_facts_of_an_email_are_those_of_its_entry() -> None:
         "payment_id": "pi_1",
         "balance": 510,
     }
+    why = Request("hold#shop#1", "shop", "A job")
+    held = ledger.hold(Account("42", refunded.entry), 200, 60, why, JANUARY, lambda: "UTC")
+    assert facts.of_refund(replace(refunded.entry, holds=held.holds))["balance"] == 310
     first = AllocationTerms(balance_cap=600, signed_up_at=JANUARY)
     of_month = (Period(2026, 1), 100, "UTC", Days(3), JANUARY)
     allocated = ledger.allocate(Account("42", bought), *of_month, first)

@@ -257,13 +257,14 @@ def test_a_bucket_that_is_not_ours_is_in_the_way(code: str, says: str) -> None:
         Aws(bucket_code=code).leftovers()
 
 
+@pytest.mark.parametrize("call", ["describe_table", "describe_secret"])
 def test_what_aws_refuses_to_tell_is_not_taken_for_absence(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     def deny(_: Aws, **_named: str) -> None:
         raise refused("AccessDeniedException")
 
-    monkeypatch.setattr(Aws, "describe_table", deny)
+    monkeypatch.setattr(Aws, call, deny)
     with pytest.raises(ClientError, match="AccessDenied"):
         Aws().leftovers()
 
