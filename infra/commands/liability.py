@@ -217,7 +217,7 @@ def count(services: Services, at: datetime, *, ask: bool = False) -> Liability:
         ask=ask,
     )
     with progress_bar(Console(stderr=True)) as progress:
-        task = progress.add_task("Reading the ledger", total=max(items, 1))
+        task = progress.add_task("Reading the ledger", total=items)
         walked = progress.track(services.ledger.walk(), task_id=task)
         return _tally(_each_user(walked, at), partial(_plans_of, services))
 
