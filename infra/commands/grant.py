@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_actor
@@ -31,7 +32,6 @@ from infra.imports.csv_file import CheckedFile, UnreadableFileError
 from infra.imports.importing import (
     check_with_progress,
     import_with_progress,
-    plain,
     show_problems,
 )
 from infra.imports.promotions import COLUMNS, Promotion
@@ -147,7 +147,7 @@ def _show(promotion: Promotion, checked: CheckedFile, console: Console) -> None:
             *(f"{len(amounts):,}", f"{sum(amounts):,}"),
             f"{least:,}" if least == most else f"{least:,} to {most:,}",
             "never" if days == NEVER else f"after {days:,} days",
-            *(plain(terms.description), terms.source.value, str(terms.priority)),
+            *(Text(terms.description), terms.source.value, str(terms.priority)),
             "yes" if terms.notify else "no",
         )
     console.print(table)

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.instants import format_instant, parse_instant, parse_past
@@ -43,7 +44,7 @@ from infra.deployment import packaging
 from infra.faults import FAULTS
 from infra.imports import csv_file, movements
 from infra.imports.csv_file import UnreadableFileError
-from infra.imports.importing import plain, show_problems
+from infra.imports.importing import show_problems
 from infra.imports.movements import Movement
 from infra.imports.table_export import ExportError
 from infra.local import stacks
@@ -275,7 +276,7 @@ def show(found: Tally, in_a_row: int) -> None:
         user_id, finding = line.examples[0]
         explained = "yes" if line.code.is_explained else "NO"
         figures = (f"{line.users:,}", f"{line.times:,}", f"{line.credits:+,}")
-        table.add_row(line.code.heading, explained, *figures, plain(f"{user_id}: {finding.brief}"))
+        table.add_row(line.code.heading, explained, *figures, Text(f"{user_id}: {finding.brief}"))
     console.print(table)
     so_far = f" It has been for {in_a_row}." if in_a_row else ""
     console.print(

@@ -14,6 +14,7 @@ import sys
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import format_instant
@@ -21,7 +22,6 @@ from chalicelib.store.stripe import Wait
 from infra import reach, session
 from infra.arguments import add_stage
 from infra.faults import FAULTS
-from infra.imports.importing import plain
 from infra.local import stacks
 
 NEXT = (
@@ -64,7 +64,7 @@ def _show(found: list[Wait]) -> None:
     table.add_column("since", no_wrap=True)
     for each in found:
         since = format_instant(each.since.replace(microsecond=0))
-        table.add_row(*map(plain, (each.object_id, each.event_type, each.why)), since)
+        table.add_row(*map(Text, (each.object_id, each.event_type, each.why)), since)
     console = Console()
     console.print(table)
     console.print(NEXT, markup=False, highlight=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.plans import PlanCatalogue
@@ -242,7 +243,7 @@ def show_problems(console: Console, problems: list[Problem]) -> None:
     table = Table("line", "field", "value", "reason", title="Rows that cannot be imported")
     for problem in problems[:MOST_PROBLEMS_SHOWN]:
         shown = problem.value if len(problem.value) <= 40 else f"{problem.value[:37]}..."
-        table.add_row(*map(plain, (str(problem.line), problem.field, repr(shown), problem.reason)))
+        table.add_row(*map(Text, (str(problem.line), problem.field, repr(shown), problem.reason)))
     console.print(table)
     if len(problems) > MOST_PROBLEMS_SHOWN:
         console.print(f"... and {len(problems) - MOST_PROBLEMS_SHOWN} more problems")
@@ -254,8 +255,3 @@ def show_warnings(console: Console, warnings: list[str]) -> None:
         console.print(f"Warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     if len(warnings) > MOST_PROBLEMS_SHOWN:
         console.print(f"... and {len(warnings) - MOST_PROBLEMS_SHOWN} more warnings")
-
-
-def plain(text: str) -> str:
-    """A text that rich prints unchanged."""
-    return text.replace("[", "\\[")

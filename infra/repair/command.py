@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.fields import FieldReader, Parser
@@ -98,7 +99,7 @@ class Repair:
             )
         for row in rows:
             table.add_row(
-                *(f"{cell:,}" if isinstance(cell, int) else _plain(str(cell)) for cell in row)
+                *(f"{cell:,}" if isinstance(cell, int) else Text(str(cell)) for cell in row)
             )
         self._console.print(table)
 
@@ -206,8 +207,3 @@ def parsed(field: str, parser: Parser[Parsed], value: object) -> Parsed:
     result = reader.required(field, parser)
     reader.finish()
     return result
-
-
-def _plain(text: str) -> str:
-    """A text that rich prints unchanged."""
-    return text.replace("[", "\\[")
