@@ -6,13 +6,14 @@ import json
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import botocore.session
 import pytest
@@ -63,6 +64,22 @@ def event(number: int, name: str, status: str, reason: str = "") -> dict[str, An
         "Timestamp": datetime(2026, 11, 23, tzinfo=UTC),
         **({"ResourceStatusReason": reason} if reason else {}),
     }
+
+
+def packager(
+    stage: str, region: str, resources: Mapping[str, Any] | None = None, code: bytes = b"code"
+) -> Callable[..., packaging.Package]:
+    """Packages these resources, and only for this stage and region."""
+
+    wanted = stage, region
+
+    def make_package(stage: str, output: Path, /, *, region: str) -> packaging.Package:
+        assert (stage, region) == wanted
+        archive = output / "credits.zip"
+        archive.write_bytes(code)
+        return packaging.Package(template={"Resources": dict(resources or {})}, archive=archive)
+
+    return make_package
 
 
 @dataclass
@@ -189,12 +206,6 @@ class Aws:
     ) -> list[str]:
         """Deploys to it; what was said."""
 
-        def make_package(_stage: str, output: Path, /, *, region: str) -> packaging.Package:
-            assert region == "eu-west-1"
-            archive = output / "credits.zip"
-            archive.write_bytes(b"code")
-            return packaging.Package(template={"Resources": {"Api": FUNCTION}}, archive=archive)
-
         said: list[str] = []
         deployed = deploy.deploy(
             "prod",
@@ -204,7 +215,7 @@ class Aws:
             say=said.append,
             say_detail=say_detail,
             confirm=confirm,
-            make_package=make_package,
+            make_package=packager("prod", "eu-west-1", {"Api": FUNCTION}),
         )
         self.has_changed = deployed.changed
         return said
@@ -1089,18 +1100,13 @@ def test_a_new_bucket_of_artifacts_is_private_and_encrypted(
     aws = Recorder(bucket=404)
     bucket = f"credits-artifacts-000000000000-{region}"
 
-    def make_package(_stage: str, output: Path, /, *, region: str) -> packaging.Package:
-        archive = output / f"{region}.zip"
-        archive.write_bytes(b"code")
-        return packaging.Package(template={"Resources": {}}, archive=archive)
-
     deploy.deploy(
         "prod",
         aws.client,
         region=region,
         parameters=PARAMETERS,
         say=terminal.say_nothing,
-        make_package=make_package,
+        make_package=packager("prod", region),
     )
     assert aws.sent_as("create_bucket") == [{"Bucket": bucket, **location}]
     assert [name for name, _ in aws.requests][:4] == [
@@ -1167,14 +1173,7 @@ def test_another_stage_in_another_account_and_region_is_deployed_under_its_own_n
             return super().describe_stacks()
 
     aws = Other(alarm_states={"credits-dev-api-5xx": "OK", "credits-prod-api-latency": "OK"})
-    packaged: list[tuple[str, str]] = []
-
-    def make_package(stage: str, output: Path, /, *, region: str) -> packaging.Package:
-        packaged.append((stage, region))
-        archive = output / "credits.zip"
-        archive.write_bytes(b"code")
-        return packaging.Package(template={"Resources": {}}, archive=archive)
-
+    make_package = Mock(side_effect=packager("dev", "us-east-2"))
     found = deploy.deploy(
         "dev",
         aws.client,
@@ -1183,7 +1182,7 @@ def test_another_stage_in_another_account_and_region_is_deployed_under_its_own_n
         say=terminal.say_nothing,
         make_package=make_package,
     )
-    assert packaged == [("dev", "us-east-2")]
+    assert make_package.call_count == 1
     assert (found.stack, found.stage) == ("credits-dev", "dev")
     bucket = "credits-artifacts-111122223333-us-east-2"
     owned = {"Bucket": bucket, "ExpectedBucketOwner": "111122223333"}
@@ -1471,10 +1470,7 @@ def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
         "Properties": {"DeletionProtectionEnabled": True},
     }
 
-    def make_package(_stage: str, output: Path, /, *, region: str) -> packaging.Package:
-        archive = output / f"{region}.zip"
-        archive.write_bytes(b"c" * 2_500_000)
-        return packaging.Package(template={"Resources": {"Table": table}}, archive=archive)
+    make_package = packager("prod", "eu-west-1", {"Table": table}, b"c" * 2_500_000)
 
     class Twice(Recorder):
         def execute_change_set(self, **sent: Any) -> None:
