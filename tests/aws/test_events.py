@@ -417,18 +417,6 @@ def test_an_entry_that_cannot_be_read_is_named_and_the_others_are_sent(
     assert "Entries [2] cannot be read" in ran.said
 
 
-def test_what_is_posted_after_the_question_is_left_to_the_stream(
-    of_three: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def agrees(_: Repair, what: str) -> bool:
-        of_three.grant("1", 10, "d")
-        return "entries 2 to 3" in what
-
-    monkeypatch.setattr(Repair, "is_agreed", agrees)
-    ran = terminal.run(events.main, "--user-id", "1", "--from", "2", "--json")
-    assert (ran.status, ran.facts["sent"]) == (0, 3)
-
-
 def test_a_stage_of_an_earlier_release_is_no_shadow_and_knows_no_low_balance(
     of_three: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,6 @@
 import io
 import json
 import re
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -1210,16 +1208,31 @@ def test_ctrl_c_begins_nothing_more_and_says_that_the_same_command_finishes_it(
     assert len(ctrl_c.begun) <= 2, "it went on after Ctrl-C"
 
 
+def test_ctrl_c_before_anything_is_begun_says_the_same(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupts(*_: object, **__: object) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(redrive, "list_all", interrupts)
+    ran = terminal.run(redrive.main, "--json")
+    assert (ran.status, ran.printed) == (130, "")
+    assert "Interrupted. Run the same command again" in ran.said
+
+
 def test_a_table_shows_texts_as_they_are_and_numbers_on_the_right(terminal: Terminal) -> None:
     shown = io.StringIO()
     repair = Repair("local", Console(file=shown, width=60))
-    repair.show("Some", ("user", "#credits"), [("[b]Zoë[/b]", 1_234_567), ("2", 5)])
-    lines = shown.getvalue().splitlines()
+    long = f"[red]{'word ' * 12}[/]"
+    repair.say(long)
+    repair.show("Some", ("user", "#credits"), [("[b]Zoë[/b]", 1_234_567), ("\\[b]2", 5)])
+    said, *lines = shown.getvalue().splitlines()
+    assert said == long
     assert lines[0].strip() == "Some"
     assert [line for line in lines if line.startswith(("┃", "│"))] == [
         "┃ user       ┃   credits ┃",
         "│ [b]Zoë[/b] │ 1,234,567 │",
-        "│ 2          │         5 │",
+        "│ \\[b]2      │         5 │",
     ]
     assert terminal.refused(export.main, "--user-id", "1", "--yes").count("--yes") == 1
 
@@ -1717,90 +1730,3 @@ def test_a_subscription_that_was_written_just_now_is_exported_and_erased(
         "the subscription, with its address"
         in terminal.run(erase.main, "--user-id", "1", "--dry-run").said
     )
-
-
-# What they share ----------------------------------------------------------------------------------
-
-
-def repair_of(file: io.StringIO, threads: int = 2) -> Repair:
-    """At a terminal of 40 columns."""
-    repair = Repair("dev", Console(file=file, width=40, force_terminal=False))
-    repair.__dict__["reach"] = SimpleNamespace(services=SimpleNamespace(threads=threads))
-    return repair
-
-
-def test_a_stage_is_looked_up_once_where_it_was_said_to_be(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[str, str | None]] = []
-    reached = reach.reach
-
-    def reaches(stage: str, region: str | None) -> Any:
-        asked.append((stage, region))
-        return reached(stage, region)
-
-    monkeypatch.setattr(reach, "reach", reaches)
-    there = ("--stage", "prod", "--region", "eu-west-1")
-    assert terminal.run(redrive.main, *there).status == 0
-    assert asked == [("prod", "eu-west-1")]
-    nowhere = terminal.run(redrive.main, "--stage", "nowhere")
-    assert (nowhere.status, "There is no stage 'nowhere'" in nowhere.said) == (1, True)
-    monkeypatch.setattr(redrive, "list_all", interrupts)
-    ran = terminal.run(redrive.main, "--json")
-    assert (ran.status, ran.printed) == (130, "")
-    assert "Interrupted. Run the same command again" in ran.said
-
-
-def interrupts(*_: object, **__: object) -> Any:
-    raise KeyboardInterrupt
-
-
-def test_what_is_said_and_shown_is_unchanged_whatever_it_contains() -> None:
-    file = io.StringIO()
-    repair = repair_of(file)
-    long = f"[red]{'word ' * 12}[/red]"
-    repair.say(long)
-    repair.show("A table", ("name", "#count"), [("[red]x[/]", 1_234), ("y", 5)])
-    said, *table = file.getvalue().splitlines()
-    assert said == long
-    assert [line.strip("│") for line in table if "│" in line] == [
-        " [red]x[/] │ 1,234 ",
-        " y         │     5 ",
-    ]
-
-
-def test_results_are_in_the_order_of_the_elements_and_a_failure_is_its_own_elements(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(command, "as_completed", lambda futures: reversed([*futures]))
-
-    def do(element: int) -> int:
-        if element == 2:
-            raise ZeroDivisionError
-        return element * 10
-
-    results = repair_of(io.StringIO()).each("Work", [1, 2, 3], do)
-    assert [*results] == [1, 2, 3]
-    assert (results[1], type(results[2]), results[3]) == (10, ZeroDivisionError, 30)
-
-
-def test_after_ctrl_c_what_has_not_begun_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    is_told, done = threading.Event(), []
-
-    class Pool(ThreadPoolExecutor):
-        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - its form
-            super().shutdown(wait=False, cancel_futures=cancel_futures)
-            is_told.set()
-            super().shutdown(wait=wait)
-
-    def do(element: int) -> None:
-        done.append(element)
-        if element > 1:
-            assert is_told.wait(5)
-
-    repair = repair_of(io.StringIO(), threads=1)
-    monkeypatch.setattr(command, "ThreadPoolExecutor", Pool)
-    monkeypatch.setattr(repair, "follow", lambda _what, futures, _total: interrupts(next(futures)))
-    with pytest.raises(KeyboardInterrupt):
-        repair.each("Work", [1, 2, 3, 4], do)
-    assert max(done) <= 2
