@@ -115,6 +115,33 @@ def test_a_statement_that_is_verified_twice_at_once_shows_each_entry_once(
     assert len(on_disk.texts("#entries tbody tr td:first-child")) == len(right["lines"])
 
 
+ONE_READ_IS_LATE = """
+const [result, button] = ["result", "verify"].map((id) => document.getElementById(id));
+window.said = [];
+new MutationObserver(() => said.push(result.textContent)).observe(result, { childList: true });
+const read = Blob.prototype.text;
+Blob.prototype.text = function () {
+  Blob.prototype.text = read;
+  return new Promise((resolve) => (window.release = () => resolve("{}")));
+};
+button.click();
+button.click();
+"""
+
+
+def test_what_was_asked_for_earlier_and_is_read_later_is_not_shown(
+    on_disk: Page, tmp_path: Path
+) -> None:
+    verify(on_disk, pages(tmp_path, ledger_with(None), 100))
+    on_disk.wait_for_text("#result", "Right: ")
+    on_disk.driver.execute_script(ONE_READ_IS_LATE)
+    on_disk.wait_for_text("#result", "Right: ")
+    on_disk.driver.execute_script("release(); document.getElementById('verify').click();")
+    on_disk.wait_for_text("#result", "Right: ")
+    said = on_disk.driver.execute_script("return said")
+    assert {each.partition(":")[0] for each in said} == {"Verifying …", "Right"}
+
+
 def test_an_email_shows_that_the_end_was_cut_off(on_disk: Page, tmp_path: Path) -> None:
     right = ledger_with(None)
     assert isinstance(right["lines"], list)
