@@ -30,7 +30,7 @@ from bench.report import RESULTS
 
 SIZES = (1_000, 100_000, 1_000_000, 10_000_000)
 
-EMAILS = "mails"
+EMAILS = "emails"
 """The line of our bill that is the same on all sides."""
 
 

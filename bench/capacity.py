@@ -452,7 +452,7 @@ SETTINGS: tuple[tuple[str, Callable[[Setting], str]], ...] = (
     ("`allocate-accounts`: memory, MB", lambda of: f"{of.memory_mb:,}"),
     ("`sweep-zone`: memory, MB", lambda of: f"{of.sweep_memory_mb:,}"),
     ("dollars once", lambda of: f"{_standing(of).once:,.2f}"),
-    ("dollars a month, whoever is due", lambda of: f"{_standing(of).a_month:,.2f}"),
+    ("dollars a month, always", lambda of: f"{_standing(of).a_month:,.2f}"),
 )
 """The settings to change, and their cost without any turn."""
 

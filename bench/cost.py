@@ -39,7 +39,7 @@ PRICES = {
     "Lambda event poller hour": Decimal("0.00925"),
     "SQS request": Decimal("0.40") / MILLION,
     "API Gateway request": Decimal("3.50") / MILLION,
-    "SES mail": Decimal("0.10") / 1000,
+    "SES email": Decimal("0.10") / 1000,
     "CloudWatch logs": Decimal("0.50"),
     "CloudWatch metric": Decimal("0.30"),
     "CloudWatch alarm metric": Decimal("0.10"),
@@ -213,8 +213,8 @@ def lines(scenario: Scenario) -> Iterator[Line]:
     )
     yield Line("use: read", f"{usages} × 1", users * usages, "DynamoDB read unit")
     yield Line("read by API", f"{reads} × 2", users * reads * 2, "DynamoDB read unit")
-    yield Line("mail: records", f"{mails} × 2", users * mails * 2, "DynamoDB write unit")
-    yield Line("mail: read", f"{mails} × 2", users * mails * 2, "DynamoDB read unit")
+    yield Line("emails: records", f"{mails} × 2", users * mails * 2, "DynamoDB write unit")
+    yield Line("emails: read", f"{mails} × 2", users * mails * 2, "DynamoDB read unit")
     # The subscription and the ledger of each user, and all items again to find unknown zones.
     yield Line(
         "completeness, twice",
@@ -237,7 +237,7 @@ def lines(scenario: Scenario) -> Iterator[Line]:
     told = users * mails / 10
     yield Line(
         "messages",
-        f"3 × ({SWEEPS} sweeps × {1 + expiring} / 1,000 + {mails} mails / 10)",
+        f"3 × ({SWEEPS} sweeps × {1 + expiring} / 1,000 + {mails} emails / 10)",
         3 * (swept + told),
         "SQS request",
     )
@@ -253,7 +253,7 @@ def lines(scenario: Scenario) -> Iterator[Line]:
     invocations = users * calls * Decimal("1.5") + swept + told + streamed + batches
     yield Line(
         "invocations",
-        f"{calls} × 1.5 with authorizer + sweeps + mails / 10 + entries / 100 + batches",
+        f"{calls} × 1.5 with authorizer + sweeps + emails / 10 + entries / 100 + batches",
         invocations,
         "Lambda request",
     )
@@ -270,7 +270,7 @@ def lines(scenario: Scenario) -> Iterator[Line]:
         "Lambda GB-second",
     )
     yield Line(
-        "duration of mails (estimate)",
+        "duration of emails (estimate)",
         f"{mails} × 30 ms × 0.5 GB",
         users * mails * Decimal("0.030") * Decimal("0.5"),
         "Lambda GB-second",
@@ -295,7 +295,7 @@ def lines(scenario: Scenario) -> Iterator[Line]:
         "Lambda GB-second",
     )
     yield Line("requests", f"{calls}", users * calls, "API Gateway request")
-    yield Line("mails", f"{mails}", users * mails, "SES mail")
+    yield Line("emails", f"{mails}", users * mails, "SES email")
     yield Line(
         "logs",
         "1 KB an invocation, 0.5 KB an API request",

@@ -98,7 +98,7 @@ def history(call: "Call") -> "Answer":
 
 @_route("GET", "/api/credits/statement")
 def statement(call: "Call") -> "Answer":
-    """A user's ledger as it is sealed, for whoever wants to check it."""
+    """A user's ledger as it is sealed, for anyone who wants to check it."""
     from . import statements
 
     return statements.statement(call)

@@ -164,7 +164,7 @@ const ACTIONS = {
     title: "Release a hold",
     verb: "Release",
     danger: true,
-    fields: (subject) => [h("p", {}, `${credits(subject.amount)} are free again at once. Whoever holds them can no longer capture them: the job may fail, or be done for nothing.`)],
+    fields: (subject) => [h("p", {}, `${credits(subject.amount)} are free again at once. The holder can no longer capture them: the job may fail, or be done for nothing.`)],
     path: (subject) => `api/credits/holds/${encodeURIComponent(subject.hold_id)}/release`,
     body: () => ({}),
   },

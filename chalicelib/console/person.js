@@ -435,7 +435,7 @@ async function showEmail(transactionId, area, heading = "h3") {
     subject.focus();
     area.scrollIntoView({ block: "nearest" });
   } catch (error) {
-    const words = error.status === 404 ? Object.assign(new Error("This line is none that users get an email of, or they had none to get it at."), { title: "There is no email" }) : error;
+    const words = error.status === 404 ? Object.assign(new Error("Users get no email about this line, or they had no address."), { title: "There is no email" }) : error;
     area.replaceChildren(trouble(words, error.status === 404 ? null : () => showEmail(transactionId, area, heading)));
   }
 }

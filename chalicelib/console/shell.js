@@ -109,7 +109,7 @@ function showNothing(who) {
   $("#main").replaceChildren(
     page(
       h("h1", {}, "You have no part in this"),
-      h("p", {}, `You are signed in as ${who}, and your token has none of our scopes. Ask whoever manages your accounts for credits:admin.`),
+      h("p", {}, `You are signed in as ${who}, and your token has none of our scopes. Ask the person who manages your accounts for credits:admin.`),
       button("Sign out", session.signOut),
     ),
   );

@@ -269,14 +269,15 @@ class FieldReader:
 
     def finish(self) -> None:
         """Raises `InvalidInput` with all errors, including unknown fields."""
-        known = ", ".join(sorted(self._known)) or "none"
+        known = ", ".join(sorted(self._known))
+        allowed = f"the fields are {known}" if known else "no fields are allowed"
         unknown = [name for name in self._values if name not in self._known | self._former]
         more = len(unknown) - MOST_UNKNOWN_NAMED
-        others = f", nor are {more} others" if more > 0 else ""
+        others = ", nor is 1 other" if more == 1 else f", nor are {more} others" if more > 1 else ""
         for name in unknown[:MOST_UNKNOWN_NAMED]:
             # A lone surrogate in the name could not be sent back, nor logged.
             shown_name = name[:100].encode(errors="backslashreplace").decode()
-            self.reject(shown_name, f"is not a known field{others}; the fields are {known}")
+            self.reject(shown_name, f"is not a known field{others}; {allowed}")
         if self._errors:
             raise InvalidInput(self._errors)
 

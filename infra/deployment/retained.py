@@ -230,7 +230,7 @@ def _secret(client: Clients, name: str, properties: Json, _account: str) -> Foun
         raise AwsError(
             f"Secret {name} is scheduled for deletion, and its name is taken until then. Keep it: "
             f"aws secretsmanager restore-secret --secret-id {name}\n"
-            "Or be rid of it, and of what it was for (such as the unsubscribe links in mails that "
+            "Or be rid of it, and of what it was for (such as the unsubscribe links in emails that "
             "were sent): "
             f"aws secretsmanager delete-secret --force-delete-without-recovery --secret-id {name}"
         )

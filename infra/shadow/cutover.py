@@ -19,10 +19,10 @@ COMPARE = "make shadow CSV=old.csv"
 def judge_mode(stage: str, shadow: str | None) -> Finding:
     """Whether the stage is a shadow. ``shadow``: its parameter; None if it is not deployed."""
     if shadow == shadows.ON:
-        return fine("shadow", f"{stage} is one, and has sent nothing")
+        return fine("shadow", f"{stage} is a shadow, and has sent nothing")
     return bad(
         "shadow",
-        f"{stage} is none, and its ledgers count already",
+        f"{stage} is no shadow: its ledgers count already",
         "A stage is a shadow from its first deployment on: docs/migrating.md",
     )
 

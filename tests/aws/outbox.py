@@ -1,4 +1,4 @@
-"""SES as the sender sees it: takes mails, or refuses them as a test says."""
+"""SES as the sender sees it: takes emails, or refuses them as a test says."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class SentMail:
 
 @dataclass
 class Outbox:
-    """``before`` may refuse a mail by raising; ``after`` may lose the answer of a sent one."""
+    """``before`` may refuse an email by raising; ``after`` may lose the answer of a sent one."""
 
     sent: list[SentMail] = field(default_factory=list)
     calls: int = 0

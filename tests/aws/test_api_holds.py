@@ -270,7 +270,7 @@ def test_a_release_frees_everything_and_uses_nothing(hundred: World, api: Api) -
     assert [entry.actor for entry in hundred.history()[1:]] == [BACKEND.caller, ADMIN.caller]
 
 
-def test_the_same_end_again_is_answered_the_same_without_a_key_whoever_says_it(
+def test_the_same_end_again_is_answered_the_same_without_a_key_for_every_caller(
     hundred: World, api: Api
 ) -> None:
     first = capture(api, hold(api), 31, metadata={"report": "7"})

@@ -99,7 +99,7 @@ def test_the_user_is_told_of_what_was_left_out_also_if_nothing_came(capped: Worl
     (mail,) = capped.outbox.sent
     assert mail.subject == "No room for your February credits"
     assert "Left out: 500 credits\n" in mail.text
-    # And whoever does not wish to know is not.
+    # Users who do not wish to know are not.
     capped.subscribe("1", notifications=[])
     capped.allocate_at(MARCH)
     capped.queue_mails()

@@ -38,8 +38,8 @@ Loses = Callable[[str, datetime], bool]
 class Stage:
     """In place of a local stack: a world whose clock is the file that a local clock moves.
 
-    A tick is all that follows from it; mails too, unless it ``sends_later``. ``loses`` says what is
-    lost on the way.
+    A tick is all that follows from it; emails too, unless it ``sends_later``. ``loses`` says what
+    is lost on the way.
     """
 
     def __init__(self, world: World, clock_file: Path) -> None:

@@ -255,7 +255,7 @@ def test_the_schedule_counts_its_own_month_in_every_zone(three: World) -> None:
     attributes = three.sqs.get_queue_attributes(
         QueueUrl=three.queue_url("checks"), AttributeNames=["ApproximateNumberOfMessages"]
     )["Attributes"]
-    # One more goes through everybody, for those whose zone is none of these.
+    # One more goes through everybody, for those in other zones.
     assert attributes == {"ApproximateNumberOfMessages": str(answer["zones"] + 1)}
 
 

@@ -175,7 +175,7 @@ def test_a_stage_that_is_no_shadow_has_nothing_to_switch(
     shadow.shadow = parameter
     ran = run(shadow, "--yes")
     assert (ran.status, shadow.shadow) == (1, parameter)
-    assert "local is none, and its ledgers count already" in ran.said
+    assert "local is no shadow: its ledgers count already" in ran.said
     assert judge_mode("local", parameter).state is State.BAD
 
 

@@ -103,8 +103,8 @@ def test_every_client_gives_up_before_its_function_is_ended(
     # The API starts runs: it must still be there to say that SQS is not.
     sqs = made["sqs"]
     assert sqs.retries["total_max_attempts"] * sqs.read_timeout < LONGEST_REQUEST
-    # A mail that SES may have taken must not be sent again by the SDK. So nobody gets a mail whose
-    # answer came too late: SES is given more time than the others.
+    # An email that SES may have taken must not be sent again by the SDK. So nobody gets an email
+    # whose answer came too late: SES is given more time than the others.
     assert made["sesv2"].retries["total_max_attempts"] == 1
     assert (made["sesv2"].read_timeout, sqs.read_timeout) == (10, 5)
 
@@ -627,7 +627,7 @@ def test_what_sqs_never_takes_is_a_failure(world: World) -> None:
         Queues(world.settings, lambda _: None, Refusing(1_000)).send_sweeps(["a"])
 
 
-# --- Mails ----------------------------------------------------------------------------------------
+# --- Emails ---------------------------------------------------------------------------------------
 
 
 def test_a_mail_is_put_off_no_longer_than_sqs_and_the_message_last(world: World) -> None:
@@ -652,7 +652,7 @@ def test_a_mail_that_ses_postpones_is_tried_for_longer_than_its_rolling_day(worl
 
 
 class Ses:
-    """Takes every mail, and counts how often its connections are closed."""
+    """Takes every email, and counts how often its connections are closed."""
 
     def __init__(self) -> None:
         self.closed = 0

@@ -1,4 +1,4 @@
-"""Users are told, once; and whatever becomes of a mail, credits are as they were."""
+"""Users are told, once; and whatever becomes of an email, credits are as they were."""
 
 import json
 import random
@@ -760,7 +760,7 @@ def test_a_record_is_kept_for_ninety_days(ten: World) -> None:
     records = client("dynamodb").scan(TableName=ten.settings.mails_table)["Items"]
     for record in records:
         kept = float(record["expiration"]["N"]) - before
-        # Powertools writes whole seconds, and the mails took a moment.
+        # Powertools writes whole seconds, and the emails took a moment.
         assert timedelta(days=90) - timedelta(seconds=2) <= timedelta(seconds=kept)
         assert timedelta(seconds=kept) <= timedelta(days=90, minutes=1)
 
@@ -812,7 +812,7 @@ def test_a_reminder_adds_up_what_expires_at_the_same_midnight(world: World) -> N
 def test_old_connections_are_dropped_before_the_first_mail_of_every_event(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mail sent into a connection that died between two events would be one in doubt."""
+    """An email sent into a connection that died between two events would be one in doubt."""
     happened: list[str] = []
     mailer = world.services.mailer
     monkeypatch.setattr(mailer, "drop_old_connections", lambda: happened.append("dropped"))

@@ -210,7 +210,7 @@ def test_pages_of_a_search_follow_each_other_and_another_search_has_other_cursor
     first = api.get(search, BACKEND).json
     assert [item["transaction_id"] for item in first["items"]] == ["1-5"]
     cursor = quote(first["next_cursor"])
-    # The order in which the pairs are written is none of the search.
+    # The order of the pairs does not matter to the search.
     turned = f"{HISTORY}&limit=1&metadata.team=a&metadata.campaign=42&cursor={cursor}"
     second = api.get(turned, BACKEND).json
     assert [item["transaction_id"] for item in second["items"]] == ["1-2"]

@@ -257,12 +257,12 @@ def test_a_trace_names_what_was_being_handled_when_something_else_went_wrong() -
     assert ADDRESS not in str(found)
 
 
-# --- Mails ----------------------------------------------------------------------------------------
+# --- Emails ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def told(six: World) -> World:
-    """Six allocations, of which the mails are queued."""
+    """Six allocations, of which the emails are queued."""
     six.allocate_at(MIDNIGHT)
     six.queue_mails()
     return six

@@ -1,4 +1,4 @@
-"""What moto does once for all tests leaves it as it was, whoever uses it at the same time."""
+"""What moto does once for all tests leaves it as it was, also while others use it."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

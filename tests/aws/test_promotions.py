@@ -266,7 +266,7 @@ def test_the_name_of_a_promotion_never_changes() -> None:
     assert promotion.digest("prod", "1") != promotion.digest("prod1", "")
 
 
-# --- By whoever approved it ---------------------------------------------------------------------
+# --- By the person who approved it ---------------------------------------------------------------
 
 
 @pytest.fixture

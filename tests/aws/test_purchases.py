@@ -117,9 +117,7 @@ def test_the_history_says_what_was_bought_by_which_payment_for_how_much(
     assert (row["payment_id"], row["price"], row["refunded_amount"]) == ("pi_1", "4900 EUR", "")
 
 
-def test_a_payment_buys_once_whoever_reports_it_and_however_they_word_it(
-    sold: World, api: Api
-) -> None:
+def test_a_payment_buys_once_for_all_reporters_and_wordings(sold: World, api: Api) -> None:
     first = api.post(PURCHASES, BILLING, {**PACK, "payment_id": "pi_9"})
     other = Caller("stripe", "", "credits:billing")
     for again in (

@@ -264,7 +264,7 @@ def test_a_link_of_a_reversal_that_cannot_be_read_is_named(name: str, wrong: Ite
         read_link(link, 2)
 
 
-# --- Records of mails -----------------------------------------------------------------------------
+# --- Records of emails ----------------------------------------------------------------------------
 
 IDENTITY = "manual 1-1"
 

@@ -1328,7 +1328,7 @@ def test_a_redriven_message_keeps_its_attributes_and_is_asked_of_all_of_sqs(
         assert terminal.run(redrive.main, "--queue", "allocations", "--yes").status == 0
     # Less than a second asks some of SQS's servers, which may have none of a queue's few messages.
     assert {request["WaitTimeSeconds"] for request in asked} == {1}
-    # Shown ones stay visible; what is moved is hidden from whoever else moves messages.
+    # Shown ones stay visible; what is moved is hidden from others who move messages.
     assert [*dict.fromkeys(request["VisibilityTimeout"] for request in asked)] == [0, 60]
     assert max(request["MaxNumberOfMessages"] for request in asked) == 10
     moved = receive(
@@ -1673,7 +1673,7 @@ def test_an_erasure_that_stops_on_its_way_has_first_ended_what_brings_new_texts(
     fails: str,
     has_edits: bool,  # noqa: FBT001 - a row of the table above
 ) -> None:
-    """First the subscription: no sweep and no mail finds the user. Then edits, then texts."""
+    """First the subscription: no sweep and no email finds the user. Then edits, then texts."""
     world.subscribe()
     world.grant("1", 30, "a")
     with monkeypatch.context() as patched:

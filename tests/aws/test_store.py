@@ -155,7 +155,7 @@ def test_what_decides_is_read_strongly_consistent(
     assert not request.get("ConsistentRead")
 
 
-# --- Mails ----------------------------------------------------------------------------------------
+# --- Emails ---------------------------------------------------------------------------------------
 
 
 def test_what_was_sent_is_answered_and_not_sent_again(mails: MailRecords) -> None:

@@ -44,7 +44,7 @@ def interrupted(store: StripeStore, monkeypatch: pytest.MonkeyPatch, times: int)
 
 
 @pytest.mark.parametrize("email", [None, ADA])
-def test_whoever_was_overtaken_reads_again_and_loses_nothing(
+def test_a_writer_that_was_overtaken_reads_again_and_loses_nothing(
     shop: World, monkeypatch: pytest.MonkeyPatch, email: str | None
 ) -> None:
     store = shop.services.stripe
@@ -77,7 +77,7 @@ def test_what_another_writer_says_meanwhile_is_not_written_over(
         assert store.customer(customer_id) == Customer("1", ADA)
 
 
-def test_whoever_is_overtaken_again_and_again_gives_up_after_pauses_and_says_so(
+def test_a_writer_that_is_overtaken_again_and_again_gives_up_after_pauses_and_says_so(
     shop: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[int] = []

@@ -476,7 +476,7 @@ def test_queues_and_alarms_are_shown_and_what_does_not_answer_is_null(
         )
 
 
-def test_whoever_answers_users_sees_whether_anything_is_sent_at_all(world: World, api: Api) -> None:
+def test_support_sees_whether_anything_is_sent_at_all(world: World, api: Api) -> None:
     for until, is_one in ((NEVER_A_SHADOW, False), (STILL_A_SHADOW, True), (world.now, False)):
         world.services.settings = world.services.settings._replace(shadow_until=until)
         assert api.get("/api/operations", ADMIN).json["shadow"] is is_one
@@ -493,7 +493,7 @@ def test_only_the_alarms_of_the_stage_that_ring_are_asked_for(world: World) -> N
     }
 
 
-def test_whoever_looks_at_queues_and_alarms_waits_for_less_than_whoever_works(world: World) -> None:
+def test_a_look_at_queues_and_alarms_waits_for_less_than_work_does(world: World) -> None:
     seen = Upkeep(world.settings)
     for asked, reads, attempts in (
         (seen._sqs, 2, 1),

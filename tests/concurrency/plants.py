@@ -63,7 +63,7 @@ def _keys_forgotten() -> AbstractContextManager[Any]:
 
 
 def _holds_overlooked() -> AbstractContextManager[Any]:
-    """Whoever spends or holds credits does not look at what is held."""
+    """A use or a hold does not look at what is held."""
     original = holds.spendable
     return patch.object(ledger, "spendable", lambda batches, _, now: original(batches, (), now))
 

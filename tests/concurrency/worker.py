@@ -82,7 +82,7 @@ class Task:
 
     @property
     def ends_a_hold(self) -> bool:
-        """Whether it has no key: all ends of a hold are one operation, whoever asks for one."""
+        """Whether it has no key: all ends of a hold are one operation, for all callers."""
         return PREFIXES.get(self.kind) == "end"
 
     @classmethod
@@ -236,7 +236,7 @@ class Worker:
         return [(user, batch.number) for batch in self.services.ledger.account(user).batches]
 
     def _holds(self, user: str, dice: random.Random) -> list[tuple[str, int]]:
-        """Those that are there now, whoever opened them; or those opened here, ended or not."""
+        """Those that are there now, of all openers; or those opened here, ended or not."""
         if dice.random() < 0.7:
             return [(user, hold.number) for hold in self.services.ledger.account(user).holds]
         return [(task.user, number) for task, number in self.done[-200:] if task.kind == "hold"]
@@ -352,7 +352,7 @@ class Unacknowledged(CreditsError):
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The lines of a journal. A last one that was cut off when its writer was killed is none."""
+    """The lines of a journal. The last one, cut off when its writer was killed, is left out."""
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")

@@ -101,11 +101,11 @@ BUGS: dict[str, tuple[str, Bug]] = {
         "grant by hand",
         becomes(LedgerStore, "_transact", _marker_after_the_entry),
     ),
-    "a mail is recorded after it was sent": (
+    "an email is recorded after it was sent": (
         "mails of allocations",
         becomes(MailRecords, "once", _mail_recorded_after_it_was_sent),
     ),
-    "a mail in doubt is sent again": (
+    "an email in doubt is sent again": (
         "mails of allocations",
         becomes(_Records, "delete_record", DynamoDBPersistenceLayer.delete_record),
     ),

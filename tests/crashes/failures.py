@@ -1,4 +1,4 @@
-"""What can happen at a call to AWS, and which mails it leaves in doubt."""
+"""What can happen at a call to AWS, and which emails it leaves in doubt."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -99,13 +99,13 @@ class Failures:
     seen: list[Seen] = field(default_factory=list)
     is_dead: bool = False
     in_doubt: dict[str, bool] = field(default_factory=dict)
-    """The records of the mails that nobody can tell of, and whether they were sent in fact."""
+    """The records of the emails that nobody can tell of, and whether they were sent in fact."""
     about: str = ""
-    """The record of the mail that is being sent."""
+    """The record of the email that is being sent."""
     recorded: list[str] = field(default_factory=list)
     """The records that were asked for, in order."""
     sent: list[str] = field(default_factory=list)
-    """The records of the mails that SES was asked to send, in order."""
+    """The records of the emails that SES was asked to send, in order."""
     struck_at: list[int] = field(default_factory=list)
     """At which calls it struck last, for each point."""
     _attempts_left: int = 0
@@ -167,7 +167,7 @@ class Failures:
                 return perform(half)
 
     def _doubt(self, kind: Kind, call: Call, *, is_done: bool) -> None:
-        """Whether this leaves a mail in doubt, as docs/mail.md has it: never sent again.
+        """Whether this leaves an email in doubt, as docs/mail.md has it: never sent again.
 
         Its record says that somebody is at it, and nobody is.
         """
@@ -183,7 +183,7 @@ class Failures:
 
 @dataclass
 class _Noted:
-    """Performs a call about mails; notes whether it was done, and which records it leaves begun."""
+    """Performs a call about emails; notes whether it was done, and what records it leaves begun."""
 
     perform: Perform
     begun: set[str]

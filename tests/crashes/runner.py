@@ -38,7 +38,7 @@ class Course:
         prepared.answers = []
         clean = Failures()
         world = _run(workflow, prepared.copy(clean))
-        # Once more, with one message at a time: which mail does which message ask for?
+        # Once more, with one message at a time: which email does which message ask for?
         alone = Failures()
         asking = _run(workflow, prepared.copy(alone, at_once=1))
         already = len(prepared.aws.state.mails)
@@ -77,7 +77,7 @@ class Course:
         return failures, difference(self.expectation(failures), found)
 
     def expectation(self, failures: Failures) -> Json:
-        """The clean run's end, but for mails that are in doubt by what docs/mail.md says."""
+        """The clean run's end, but for emails that are in doubt by what docs/mail.md says."""
         expected = dict(self.expected)
         records, mails = dict(expected["records of mails"]), list(expected["mails"])
         for record, was_sent in failures.in_doubt.items():

@@ -19,5 +19,5 @@ def test_the_calls_of_an_allocation_are_those_the_budget_allows() -> None:
         "dynamodb.Query credits-dev-subscriptions": 2,  # the pages
         "dynamodb.Query": 5,  # each user's last entry
         "dynamodb.BatchExecuteStatement": 3,  # the entries, one request for each message
-        "dynamodb.BatchGetItem": 3 + 2,  # the subscriptions; and what might be told by mail
+        "dynamodb.BatchGetItem": 3 + 2,  # the subscriptions; and what might be told by email
     }

@@ -109,7 +109,7 @@ expired = settled(tick, "expiry", EXPIRY)
 
 
 def unreadable(user_id: str) -> Step:
-    """A subscription of a release that was rolled back: its status is none that this one knows."""
+    """A subscription of a release that was rolled back: this one does not know its status."""
 
     def step(world: CrashingWorld) -> None:
         items = world.table("subscriptions").items
@@ -293,7 +293,7 @@ add(
 
 
 def topping_up(world: CrashingWorld) -> None:
-    """Whoever moves up to the pro plan is given the difference at once."""
+    """A user who moves up to the pro plan is given the difference at once."""
     world.deploy({**SHIPPED, "pro": {**SHIPPED["pro"], "on_plan_change": "difference"}})
 
 
@@ -846,7 +846,7 @@ def _token(world: CrashingWorld) -> None:
     world.answers.append(world.until_done(check))
 
 
-# --- Mails ----------------------------------------------------------------------------------------
+# --- Emails ---------------------------------------------------------------------------------------
 
 
 def unheard(world: CrashingWorld, kind: str, *moments: str) -> None:
@@ -858,7 +858,7 @@ def unheard(world: CrashingWorld, kind: str, *moments: str) -> None:
 
 
 def nothing(_: CrashingWorld) -> None:
-    """Nothing but what the stream sets off: one batch, and a mail for each entry in it."""
+    """Nothing but what the stream sets off: one batch, and an email for each entry in it."""
 
 
 add(

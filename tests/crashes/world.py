@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 QUEUES = ("sweeps", "allocations", "expiries", "checks", "notifications", "events")
 MOST_RECEIVES = dict.fromkeys(QUEUES, 5)
-"""Fewer than the stack has for notifications: a mail in doubt is on its way sooner."""
+"""Fewer than the stack has for notifications: an email in doubt is on its way sooner."""
 
 MOST_TRIES = 6
 NEVER_QUIET = 2_000
@@ -52,7 +52,7 @@ class CrashingWorld(World):
     answers: list[Any] = field(default_factory=list)
     """What those who asked were answered in the end."""
     asked_for: dict[str, set[str]] = field(default_factory=dict)
-    """For each message of the notifications queue, the records of the mails it asks for."""
+    """For each message of the notifications queue, the records of the emails it asks for."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -495,7 +495,7 @@ _SINGLE: Rows = {
             "a bill for polling a queue that is always empty",
         ),
     },
-    f"{_TEMPLATE}whoever_queues_emails_or_events_is_told_whether_the_stage_is_a_shadow": {
+    f"{_TEMPLATE}what_queues_emails_or_events_is_told_whether_the_stage_is_a_shadow": {
         "Parameters/Shadow/Default": ("on", "a stage that tells nobody, and nobody knows why"),
         "QueueNotifications/Environment/Variables/SHADOW_UNTIL": (
             _GONE,
@@ -715,7 +715,7 @@ _SINGLE: Rows = {
         ),
     },
     f"{_GUARDED}mails_wait_before_they_are_tried_again": {
-        f"{_PRODUCTION}/MailRetrySeconds": (0, "a mail that is tried again at once"),
+        f"{_PRODUCTION}/MailRetrySeconds": (0, "an email that is tried again at once"),
     },
     _OUTLIVES: {
         f"{_PRODUCTION}/{policy}": ("Delete", "a stack that takes what is kept with it")

@@ -78,7 +78,7 @@ function functionOf(node) {
   return names.join(".");
 }
 
-/** The program of a file, without a look at its types; null if it is none. */
+/** The program of a file, without a look at its types; null if it is not a program. */
 export function compiled(file, text) {
   const { outputText, diagnostics } = ts.transpileModule(text, { fileName: file, compilerOptions: options, reportDiagnostics: true });
   return diagnostics.length ? null : outputText;

@@ -2,7 +2,7 @@
 
 A tick that succeeded has started its sweeps; a sweep that is off its queue has handed on every
 user, or the rest of the sweep; a worker's message has left nothing due; the stream's records have
-their mails asked for. It holds whatever went wrong on the way, for what went wrong is reported.
+their emails asked for. It holds whatever went wrong on the way, for what went wrong is reported.
 """
 
 import hashlib
@@ -194,7 +194,7 @@ def _place(user_id: str) -> str:
 
 
 def stream_is_done(oracle: "Oracle", records: Sequence[Json]) -> None:
-    """Records of the stream will not come again: each mail they call for is asked for."""
+    """Records of the stream will not come again: each email they call for is asked for."""
     asked = {
         (body["user_id"], body["number"])
         for body in oracle.sent_to("notifications")

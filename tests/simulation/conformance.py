@@ -275,7 +275,7 @@ class Calls:
         wanted = {"Keys": [{"user_id": text(user)} for user in users], "ConsistentRead": True}
         return "batch_get_item", {"RequestItems": {self._subscriptions: wanted}}
 
-    # --- Mails ------------------------------------------------------------------------------------
+    # --- Emails -----------------------------------------------------------------------------------
 
     def _mail(self) -> Json:
         return {"id": text(f"mail#{self._owner}#{self._random.randint(1, 2)}")}

@@ -103,7 +103,7 @@ def _delivered(entry: Mapping[str, Any]) -> Json:
 
 
 def everything_is_heard(world: World, seed: int = 0) -> None:
-    """Whoever listens knows every entry, once, in order, with its balance; and every crossing.
+    """A consumer knows every entry, once, in order, with its balance; and every crossing.
 
     The same seed, the same failures.
     """

@@ -23,7 +23,7 @@ PLANS: reference.Plans = {
     | {"on_signup": "prorated"},
 }
 """The plans at the beginning of each life: those of the repository, one that grants nothing, and
-one whose credits fill up a balance, and come at once to whoever is new."""
+one whose credits fill up a balance, and come at once to new users."""
 
 OTHERS: reference.Plans = {
     **PLANS,

@@ -233,7 +233,7 @@ class Troubles:
         if self.has_struck(Fault.STALE, Fault.UNREADABLE, *dead):
             return False
         by_sdk = self.struck_by(*_RETRIED_BY_SDK)
-        # The SDK asks four times; SES it asks once only, and a mail's record may then be in doubt.
+        # The SDK asks four times; it asks SES once, and an email's record may then be in doubt.
         return (
             len(by_sdk) <= 3
             and len(self.struck_by(Fault.PARTIAL, Fault.CONFLICT)) <= 5

@@ -1,6 +1,6 @@
 """What happens to holds: they are opened, captured, released and left to lapse, and raced for.
 
-A hold ends once. Whoever ends it in the same way again is answered as the first time; whoever ends
+A hold ends once. Who ends it in the same way again is answered as the first time; who ends
 it otherwise is told how it ended.
 """
 

@@ -756,7 +756,7 @@ class Life(RuleBasedStateMachine):
             messages = waiting[place : place + 10]
             self.deliver_now(queue, messages, [] if place else drawn, in_haste=in_haste)
 
-    # --- Mails ------------------------------------------------------------------------------------
+    # --- Emails -----------------------------------------------------------------------------------
 
     def hand_over(self, count: int, drawn: Drawn) -> None:
         records = self.world.stream[self.world.streamed : self.world.streamed + count]
@@ -793,7 +793,7 @@ class Life(RuleBasedStateMachine):
             failed = self.attempt(
                 troubles, lambda: self.world.deliver("notifications", messages), again
             )
-            # Of two senders of one mail the second does not know what becomes of it.
+            # Of two senders of one email the second does not know what becomes of it.
             is_alone = not troubles.has_struck(Fault.MEANWHILE)
             self.oracle.sent_now(
                 before,
@@ -878,7 +878,7 @@ class Life(RuleBasedStateMachine):
             everything_is_heard(self.world)
 
     def last_deliveries(self) -> None:
-        """Whoever delivers something from outside, and was not heard, does it now."""
+        """Senders from outside who were not heard send it again now."""
         raise NotImplementedError
 
     def _catch_up(self) -> None:

@@ -599,7 +599,7 @@ class Machine(Charging, Holding, Selling, Paying, Promoting):
         self.use(user, 1, f"{key}-behind", drawn)
         self.read_balance(who, drawn)
 
-    # --- Mails ------------------------------------------------------------------------------------
+    # --- Emails -----------------------------------------------------------------------------------
 
     @rule(count=st.integers(1, 8), drawn=troubles)
     def stream(self, count: int, drawn: Drawn) -> None:

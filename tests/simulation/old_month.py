@@ -3,7 +3,7 @@
     python -m tests.simulation.old_month > tests/simulation/old_month.json
 
 The file was written by the release before plans could say when credits come and how long they live.
-Whoever does not say so must see no difference.
+Those who do not say so must see no difference.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Holds a world to the reference: every new line, every answer, every mail, and what must come.
+"""Holds a world to the reference: every new line, every answer, every email, and what must come.
 
 The ledger table is read behind the product's back after each step. A line must be the one that the
 reference would have written for something that was asked for, at that place, at that time; nothing
@@ -195,9 +195,9 @@ class Oracle:
     acknowledged: set[tuple[str, int]] = field(default_factory=set)
     """Entries whose message the sender has handled."""
     sent: dict[tuple[Any, ...], str] = field(default_factory=dict)
-    """The mails that went out, by what they are about."""
+    """The emails that went out, by what they are about."""
     doubtful: set[tuple[Any, ...]] = field(default_factory=set)
-    """Mails that somebody was about to send when something went wrong, by what they are about."""
+    """Emails that somebody was about to send when something went wrong, by what they are about."""
     writes_seen: int = -1
     # Of the present step:
     edits: list[Edit] = field(default_factory=list)
@@ -577,7 +577,7 @@ class Oracle:
             for version in self.candidates(user_id)
         )
 
-    # --- Mails ------------------------------------------------------------------------------------
+    # --- Emails -----------------------------------------------------------------------------------
 
     def predictions(self, message: Message) -> list[tuple[Any, ...]]:
         """What may become of a message: ("send", identity, subject, texts), or ("nothing",)."""
@@ -657,7 +657,7 @@ class Oracle:
         smoothly: bool,
         spared: Collection[str] | None = None,
     ) -> None:
-        """Mails may have been sent, and messages handled: were they the right ones, and once?
+        """Emails may have been sent, and messages handled: were they the right ones, and once?
 
         ``spared``: as for `delivered`. What was predicted before the delivery and what would be now
         are both right: the messages of a batch can be about the same mail.
@@ -682,7 +682,7 @@ class Oracle:
             ]
             require(bool(right), "this mail is wrong, or was sent before:", mail, offers)
             addresses = {each.email for each in self.candidates(mail.user_id)}
-            require(mail.address in addresses, "a mail to an address of before:", mail)
+            require(mail.address in addresses, "an email to an address of before:", mail)
             self.sent[right[0]] = mail.subject
         for message, offers in possible:
             is_spared = spared is None or json.loads(message.body)["user_id"] in spared
@@ -703,10 +703,10 @@ class Oracle:
         if has_failed:
             is_doubtful = any(offer[1] in self.doubtful for offer in mails)
             has_reason = not smoothly or is_doubtful
-            require(has_reason, "a mail failed for no reason:", message, offers)
+            require(has_reason, "an email failed for no reason:", message, offers)
             return
         is_done = len(mails) < len(offers) or any(offer[1] in self.sent for offer in mails)
-        require(is_done, "a mail was not sent and its message is gone:", message, offers)
+        require(is_done, "an email was not sent and its message is gone:", message, offers)
         if "number" in body:
             self.acknowledged.add((body["user_id"], body["number"]))
 
@@ -733,7 +733,7 @@ class Oracle:
         return max(ends, default=self.world.now)
 
     def everybody_was_told(self) -> None:
-        """Every line that calls for a mail was handled by the sender, or its message is parked."""
+        """The sender handled every line that calls for an email, or its message is parked."""
         parked = {
             (body["user_id"], body["number"])
             for message in self.world.queue("notifications-dlq")

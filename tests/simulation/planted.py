@@ -553,7 +553,7 @@ def _reading_all(read: Callable[[Any], object]) -> Wrong:
 BUGS["one subscription that cannot be read costs all of its message their month"] = instead(
     SubscriptionStore, "get_many", _reading_all(subscription_store.read_subscription)
 )
-BUGS["one mail whose entry cannot be read fails the mails beside it"] = instead(
+BUGS["one email whose entry cannot be read fails the emails beside it"] = instead(
     LedgerStore, "entries", _reading_all(ledger_items.read_entry)
 )
 
@@ -619,14 +619,14 @@ def _stream_passed_over(original: Any, self: Queues, bodies: Any) -> Any:
         return 0
 
 
-# --- Mails ----------------------------------------------------------------------------------------
+# --- Emails ---------------------------------------------------------------------------------------
 
 
 BUGS |= {
     "nobody records which mails were sent": becomes(
         mail_store.MailRecords, "once", lambda _self, _identity, send: send()
     ),
-    "a mail that may have been sent is sent again": becomes(
+    "an email that may have been sent is sent again": becomes(
         mail_store, "MailInDoubt", type("Nothing", (Exception,), {})
     ),
     "a low balance is told of with every use": becomes(
@@ -639,13 +639,13 @@ BUGS |= {
 def _identity_of_today(
     original: Any, self: Any, identity: str, kind: Any, told: Any, subscription: Any
 ) -> Any:
-    """A mail is known by where the user lives when it is sent."""
+    """An email is known by where the user lives when it is sent."""
     return original(self, f"{identity} {subscription.timezone}", kind, told, subscription)
 
 
 @bug(emails, "grants_of")
 def _dates_of_today(original: Any, services: Any, user_id: str, batches: Any) -> dict[int, Any]:
-    """A mail bears the dates of where the user lives when it is sent."""
+    """An email bears the dates of where the user lives when it is sent."""
     zone = services.subscriptions.get(user_id).timezone
     found = original(services, user_id, batches)
     return {n: replace(grant, expiry_timezone=zone) for n, grant in found.items()}
@@ -702,7 +702,7 @@ def _short_page_is_the_last(
 
 @bug(completeness, "_entries_since")
 def _completeness_of_one_page(_: Any, services: Any, user_id: str, __: Any) -> list[Any]:
-    """Whoever counts the allocated looks at one page of entries."""
+    """The count of the allocated looks at one page of entries."""
     order = {"Limit": 25, "ScanIndexForward": False}
     found = _page_of(services.ledger, user_id, "entry#", "entry$", **order)
     return [ledger_items.read_entry(item) for item in found]

@@ -78,7 +78,7 @@ BUGS["a sign-up is granted twice"] = both(
 
 @bug(terms, "_sign_up")
 def _moved_here(original: Any, new: Any, *rest: Any) -> Any:
-    """Whoever started long ago and is moved here is welcomed like a new subscriber."""
+    """A user who started long ago and is moved here is welcomed like a new subscriber."""
     signed = original(replace(new, started_at=new.registered_at), *rest)
     return signed and signed._replace(at=new.registered_at)
 

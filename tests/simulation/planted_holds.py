@@ -208,7 +208,7 @@ def _void_in_order(
     return ledger.claw_back(account, -wanted.amount, request, now)
 
 
-# --- Mails ----------------------------------------------------------------------------------------
+# --- Emails ---------------------------------------------------------------------------------------
 
 BUGS["users are told that credits expire soon which are held for longer"] = becomes(
     mails, "expiring", lambda batch, _: batch.remaining

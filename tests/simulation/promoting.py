@@ -50,7 +50,7 @@ class File(NamedTuple):
 
 
 class Promoting(Office):
-    """The rules of whoever grants promotions."""
+    """The rules for those who grant promotions."""
 
     def __init__(self) -> None:
         super().__init__()

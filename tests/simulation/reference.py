@@ -623,7 +623,7 @@ class Grant:
 
     @property
     def swept_at(self) -> datetime | None:
-        """The midnight at which it is booked out: at its end, or the next if its end is none."""
+        """The midnight at which it is booked out: at its end, or the next one."""
         if self.expires_at is None:
             return None
         return next_midnight(self.timezone, self.expires_at)
@@ -1079,7 +1079,7 @@ class Ledger:
         )
 
 
-# --- Mails ----------------------------------------------------------------------------------------
+# --- Emails ---------------------------------------------------------------------------------------
 
 
 TOLD = ("allocation", "expiration", "manual", "purchase", "refund")
@@ -1102,7 +1102,7 @@ def crosses(usage: Line, before: Ledger, limit: int | None) -> bool:
 
 
 def was_always_called_for(line: Line, before: Ledger) -> bool:
-    """Whether a line has called for a mail under every catalogue since it was posted.
+    """Whether a line has called for an email under every catalogue since it was posted.
 
     A low balance is told by the limits there are when its message is made and sent: a limit that is
     raised later tells nobody of the past.

@@ -129,7 +129,7 @@ class Event:
         return name
 
     def billed(self, plans: Plans) -> Billed | None:
-        """What a contract entitles to. Once it is none of ours any more it has ended for us."""
+        """What a contract entitles to. Once it is not ours any more it has ended for us."""
         assert self.state
         before = self.before.billed(plans) if self.before else None
         if self.state.is_ours or before is None:

@@ -12,7 +12,7 @@ def test_a_month_of_the_old_plans_is_stored_swept_and_answered_text_by_text_as_b
     before = json.loads(BEFORE.read_text(encoding="utf-8"))
     assert len(before["ledger"]) > 40
     found = json.loads(json.dumps(stored()))
-    # Whoever asks may be told more than before.
+    # An answer may tell more than before.
     for answers in (found["schedules"], before["schedules"]):
         for answer in answers:
             assert answer.pop("balance_cap", None) is None

@@ -35,7 +35,7 @@ def test_whatever_happens_the_product_does_what_the_reference_says() -> None:
         ("a worker acknowledges what failed", 4),
         ("who comes back by a PUT is paid for the time without allocations", 33),
         ("an edit that was observed before what is stored is made all the same", 4),
-        ("a mail is known by where the user lives when it is sent", 3),
+        ("an email is known by where the user lives when it is sent", 3),
     ],
 )
 def test_a_planted_bug_is_found(name: str, seed: int) -> None:

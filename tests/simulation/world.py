@@ -276,7 +276,7 @@ def sending_events(low_balance: int) -> Settings:
 
 STRIPE_SECRET = "whsec_of_the_simulation"  # noqa: S105 - nobody else's
 POSTER = "poster"
-"""What is sold again and again, and is none of ours."""
+"""What is sold again and again, and is not ours."""
 PACKS = {"price_pack_500": 500, "price_pack_7": 7}
 """What is sold once, and how many credits it buys."""
 
@@ -299,7 +299,7 @@ _catalogue = cache(parse_catalogue)
 
 
 def price_list(plans: Plans, timezone: str) -> PriceList:
-    """A price for each plan and interval, the packs, and a poster that is none of ours."""
+    """A price for each plan and interval, the packs, and a poster that is not ours."""
     of_plans = {
         f"price_{name}_{interval}": PlanPrice(name, interval)
         for name in plans

@@ -113,7 +113,7 @@ class Years(Machine):
     def lived(self) -> Iterator[Product]:
         """Within the block the product runs; at its end everything must have happened."""
         self.live(PROFILE)
-        # A mail in doubt is on its way to the dead letters sooner.
+        # An email in doubt is on its way to the dead letters sooner.
         self.stack.enter_context(patch.dict(world.MOST_RECEIVES, {"notifications": 5}))
         product = Product(self.world, PROFILE.zones, PROFILE.users_a_page)
         self.stack.enter_context(product.running())

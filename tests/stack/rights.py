@@ -240,7 +240,7 @@ class Recorder(Failures):
 
 KEY = b"k" * 64
 REFUSALS = (aws.Refused("TooManyRequestsException", 429), aws.Refused("BadRequestException"))
-"""SES takes no mail for now, or not this one."""
+"""SES takes no email for now, or not this one."""
 
 
 def recorded(stack: Stack) -> dict[str, set[Right]]:

@@ -96,7 +96,7 @@ BAD = (401,) * 6
 TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ("GET", "/api/health", None, (200,) * 11),
     ("GET", "/api/openapi.json", None, (200,) * 11),
-    # The link in a mail is its own right: no token of any caller is asked for, or helps.
+    # The link in an email is its own right: no token of any caller is asked for, or helps.
     ("GET", "/api/unsubscribe", None, (400,) * 11),
     ("POST", "/api/unsubscribe", None, (400,) * 11),
     ("GET", "/api/plans", None, (*BAD, 200, 200, 200, 200, 200)),

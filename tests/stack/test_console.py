@@ -40,7 +40,7 @@ from tests.stack.conftest import Packaged, wait_for
 ANN = "ann"
 PICTURES = packaging.ROOT / "docs" / "images" / "console"
 OTHER_PICTURES = packaging.BUILD / "console"
-"""Those that no page of the docs shows: for whoever changes the console to look at."""
+"""Those that no page of the docs shows: for people who change the console to look at."""
 
 WIDE, NARROW = 1280, 390
 MOVING_SECONDS = 120.0

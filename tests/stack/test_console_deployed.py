@@ -31,7 +31,7 @@ PICTURED = "ada-lovelace"
 WIDE, NARROW = 1280, 390
 PICTURES = packaging.ROOT / "docs" / "images" / "support"
 OTHER_PICTURES = packaging.BUILD / "support"
-"""Those that no page of the docs shows: for whoever changes the console to look at."""
+"""Those that no page of the docs shows: for people who change the console to look at."""
 
 IS_PICTURED = bool(os.environ.get("SCREENSHOTS"))
 
@@ -553,7 +553,7 @@ def test_a_slow_api_is_told_of_beside_what_was_pressed_and_nothing_is_sent_twice
     assert len(history(api, ADA)) == lines + 1
 
 
-def test_whoever_goes_on_while_a_search_is_slow_is_not_taken_back(page: Page) -> None:
+def test_a_slow_search_takes_nobody_back_who_has_gone_on(page: Page) -> None:
     page.js("location.hash = '#/users'")
     wait_for(lambda: page.text("h1") == "Users", "the list")
     settled(page)

@@ -189,7 +189,7 @@ def test_it_changes_the_stage_to_and_fro(
         "cloudwatch:DescribeAlarms",
         "cloudformation:CreateChangeSet",
         "cloudformation:ExecuteChangeSet",
-        # What CloudFormation calls: to change a function, to give roles a policy, to mail an alarm.
+        # What CloudFormation calls: to change a function, give roles a policy, email an alarm.
         "lambda:UpdateFunctionConfiguration",
         "iam:PassRole",
         "iam:PutRolePolicy",

@@ -96,7 +96,7 @@ def test_mails_are_signed_and_what_comes_back_is_heard(template: Template) -> No
     identity = properties(template, "MailIdentity")
     assert identity["DkimAttributes"] == {"SigningEnabled": True}
     assert identity["DkimSigningAttributes"] == {"NextSigningKeyLength": "RSA_2048_BIT"}
-    # Half of the alarms about mail ring by these.
+    # Half of the alarms about email ring by these.
     reputation = properties(template, "MailConfigurationSet")["ReputationOptions"]
     assert reputation == {"ReputationMetricsEnabled": True}
 

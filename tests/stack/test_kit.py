@@ -21,7 +21,7 @@ NAMES = ["wide-light", "wide-dark", "narrow-light", "narrow-dark"]
 
 PICTURES = packaging.ROOT / "docs" / "images" / "kit"
 OTHER_PICTURES = packaging.BUILD / "kit"
-"""Those that no page of the docs shows: for whoever changes the kit to look at."""
+"""Those that no page of the docs shows: for people who change the kit to look at."""
 
 IS_PICTURED = bool(os.environ.get("SCREENSHOTS"))
 STYLES = (CLIENT / "styles.css").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""What mails stand on, as packaged for production."""
+"""What emails stand on, as packaged for production."""
 
 import json
 

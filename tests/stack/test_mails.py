@@ -1,4 +1,4 @@
-"""Mails on the deployed stack: a real stream, real queues, and the roles' own rights."""
+"""Emails on the deployed stack: a real stream, real queues, and the roles' own rights."""
 
 import json
 import re

@@ -211,7 +211,7 @@ def test_a_queue_feeds_its_function_and_is_told_which_messages_failed(
     assert source["MaximumBatchingWindowInSeconds"] == 0, "a message waits for no other"
     # A zone or a range has an invocation to itself; small work shares one.
     assert source["BatchSize"] == (1 if queue in ("SweepsQueue", "ChecksQueue") else 10)
-    # Mails are few at a time: SES refuses what is over the account's rate.
+    # Emails are few at a time: SES refuses what is over the account's rate.
     concurrency = setting(template, source["ScalingConfig"]["MaximumConcurrency"], "prod")
     assert concurrency == (2 if function == "SendNotifications" else 20)
 
@@ -290,7 +290,7 @@ def test_a_message_that_keeps_failing_is_kept_for_two_weeks(
 
 def test_there_is_a_dead_letter_queue_behind_every_queue(template: Template) -> None:
     queues = set(resources_of_type(template, "AWS::SQS::Queue"))
-    # The ledger's stream, the mail events and the webhook have one too, and no queue in front.
+    # The ledger's stream, the email events and the webhook have one too, and no queue in front.
     alone = {"LedgerStreamDlq", "MailEventsDlq", "WebhookDlq"}
     assert queues == {*QUEUES, *QUEUES.values(), *alone}
 
@@ -313,7 +313,7 @@ def test_a_stage_sends_events_when_its_parameter_says_so_and_only_then(template:
     assert source["Properties"]["Enabled"] == {"Fn::If": ["SendsEvents", True, False]}
 
 
-def test_whoever_queues_emails_or_events_is_told_whether_the_stage_is_a_shadow(
+def test_what_queues_emails_or_events_is_told_whether_the_stage_is_a_shadow(
     template: Template,
 ) -> None:
     assert template["Parameters"]["Shadow"]["Default"] == "off"

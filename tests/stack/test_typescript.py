@@ -188,7 +188,7 @@ def test_the_client_works_where_it_is_installed_from_its_archive(tmp_path: Path)
     files = {path.relative_to(installed).as_posix() for path in installed.rglob("*.*")}
     assert {"build/client.js", "build/client.d.ts", "build/react/index.d.ts"} <= files
     assert not [name for name in files if "test" in name or name.startswith("src/")]
-    # What is installed by whoever wants the components.
+    # Those who want the components install it.
     for peer in ("react", "react-dom", "scheduler"):
         (app / "node_modules" / peer).symlink_to(CLIENT / "node_modules" / peer)
     (app / "main.js").write_text(PROGRAM)

@@ -65,7 +65,9 @@ def test_a_price_brings_the_route_and_its_permission_and_nothing_else(
     assert without == template
 
 
-def test_the_route_is_of_its_function_and_open_to_whoever_has_no_token(selling: Template) -> None:
+def test_the_route_is_of_its_function_and_open_to_callers_without_a_token(
+    selling: Template,
+) -> None:
     assert set(paths(selling)[ROUTE[0]]) == {ROUTE[1]}
     operation = paths(selling)[ROUTE[0]][ROUTE[1]]
     assert "${StripeWebhook.Arn}" in operation["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]

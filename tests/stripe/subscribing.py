@@ -99,7 +99,7 @@ class Subscribing:
         )
 
     def become_customer(self, user: User) -> None:
-        """Be a customer, if the user is none yet."""
+        """Be a customer, if the user is not one yet."""
         if user.customer is None:
             user.customer, user.customer_since = self.stage.new_id("cus"), self.stage.now
             self.stage.stories[f"known by {user.known_by}"] += 1

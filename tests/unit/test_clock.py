@@ -271,11 +271,11 @@ def test_a_clock_that_is_stopped_says_why_until_it_is_moved_again() -> None:
     assert mover.state()["moving"] is None, "nobody could move it any more"
 
 
-# --- The mails on the way -------------------------------------------------------------------------
+# --- The emails on the way ------------------------------------------------------------------------
 
 
 class Mails:
-    """In place of a stack and its SQS: the counts of the mails' queue, one after the other."""
+    """In place of a stack and its SQS: the counts of the emails' queue, one after the other."""
 
     def __init__(self, *counts: tuple[int, int]) -> None:
         self.queues = {"notifications": "http://queue"}

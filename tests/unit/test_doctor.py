@@ -472,7 +472,7 @@ def test_what_is_of_the_stack_is_not_taken(kind: str, name: str, physical_id: st
     assert not stack.is_own(replace(named, name=name.replace("-", ".")), (kind, physical_id))
 
 
-# --- Mail -----------------------------------------------------------------------------------------
+# --- Email ----------------------------------------------------------------------------------------
 
 ACCOUNT = {
     "ProductionAccessEnabled": True,
@@ -640,7 +640,7 @@ def test_a_dns_entry_that_is_missing_is_named_with_what_to_add(entry: tuple[str,
     assert problem.says == f"{kind} of {name} is not there"
     assert problem.fix.startswith(f"Add it: {name} {kind} ")
     assert (problem.fix[-1] == '"') == (kind == "TXT"), "a text is written in quotes"
-    # Without DKIM SES takes no mails; without the others some receivers do not.
+    # Without DKIM SES takes no emails; without the others some receivers do not.
     assert problem.state is (State.BAD if kind == "CNAME" else State.WARNING)
     assert rest.says.startswith("5 entries")
 
@@ -1343,7 +1343,7 @@ def test_a_name_without_entries_is_empty_and_a_failure_raises(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def nothing(absent: Exception, *_: Any, **given: Any) -> Any:
-        # The domains that this machine searches are not those of whoever gets the emails.
+        # The domains that this machine searches are not those of the readers of emails.
         assert given["search"] is False
         raise absent
 

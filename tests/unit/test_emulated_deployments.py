@@ -238,4 +238,4 @@ def test_a_secret_is_imported_by_its_arn(monkeypatch: pytest.MonkeyPatch) -> Non
     assert handlers.of["import"]({"Id": arn}) == ("b", {"Id": arn, "Arn": arn})
     keys, problem = changesets._IMPORT_LOOKUPS[kind]
     assert (keys, problem(arn), problem("b")) == (("Id",), None, "b was not found.")
-    assert problem("arn:b") == "arn:b was not found.", "a part of an ARN is none"
+    assert problem("arn:b") == "arn:b was not found.", "a part of an ARN is not an ARN"

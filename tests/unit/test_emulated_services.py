@@ -123,7 +123,7 @@ def test_an_api_takes_its_keys_from_the_authorizer_only_where_that_is_their_sour
         return apigateway_v1._check_api_key("method", "of authorizer", "v1", {})[-1]
 
     assert contextvars.copy_context().run(check_again) == {"x-api-key": ""}
-    # An authorizer that failed is none of ours.
+    # An authorizer that failed is not ours.
     for broken in (None, {"body": None}, {"body": "[]"}, {"body": {"policyDocument": "x"}}):
         answers = iter([broken])
         assert asyncio.run(apigateway_v1._invoke_authorizer_lambda()) == broken

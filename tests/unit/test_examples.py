@@ -1,6 +1,6 @@
 """Every example of the pages is run, or read by what it is for, by some test.
 
-Those that a test runs are counted in `RUN`: whoever adds one has to say which test runs it. All the
+Those that a test runs are counted in `RUN`: a new one needs a word on which test runs it. All the
 others are checked here: shell commands against the Makefile, AWS's own models and the contract, and
 files against what reads them.
 """
@@ -81,7 +81,7 @@ def of(page: str, language: str) -> list[str]:
     return [each.text for each in ALL if (each.page, each.language) == (page, language)]
 
 
-def test_whoever_adds_an_example_says_what_runs_it() -> None:
+def test_every_example_says_what_runs_it() -> None:
     checked_here = {"sh"}
     found = Counter((each.page, each.language) for each in ALL)
     left = {kind: number for kind, number in found.items() if kind[1] not in checked_here}

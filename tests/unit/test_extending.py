@@ -94,7 +94,7 @@ def run(words: list[str], tree: Path) -> None:
 
 
 def test_there_is_an_example_of_each_kind() -> None:
-    assert list(EXAMPLES) == ["A new plan rule", "A new mail", "A new type of ledger entry"]
+    assert list(EXAMPLES) == ["A new plan rule", "A new email", "A new type of ledger entry"]
 
 
 @pytest.mark.parametrize("title", EXAMPLES)

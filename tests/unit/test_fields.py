@@ -367,7 +367,7 @@ def test_an_object_that_is_to_be_empty_has_no_known_fields() -> None:
     FieldReader({}).finish()
     with pytest.raises(InvalidInput) as caught:
         FieldReader({"extra": 1}).finish()
-    message = "is not a known field; the fields are none"
+    message = "is not a known field; no fields are allowed"
     assert caught.value.errors == (FieldError("extra", message),)
 
 
@@ -414,11 +414,13 @@ def test_a_refusal_names_twenty_unknown_fields_and_counts_the_others() -> None:
     assert "nor are 5 others" in refused.value.errors[0].message
 
 
-@pytest.mark.parametrize(("unknown", "others"), [(20, ""), (21, ", nor are 1 others")])
+@pytest.mark.parametrize(
+    ("unknown", "others"), [(20, ""), (21, ", nor is 1 other"), (22, ", nor are 2 others")]
+)
 def test_a_refusal_speaks_of_others_only_where_there_are_some(unknown: int, others: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         FieldReader({f"x{number}": 1 for number in range(unknown)}).finish()
-    message = f"is not a known field{others}; the fields are none"
+    message = f"is not a known field{others}; no fields are allowed"
     assert {error.message for error in refused.value.errors} == {message}
 
 

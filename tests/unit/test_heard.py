@@ -136,7 +136,7 @@ def test_events_are_followed_by_a_rule_and_a_queue_that_last_as_long() -> None:
                 {"Rule": name, "EventBusName": "credits-local", "Targets": [target]},
             ),
         ]
-        # One that is being dealt with comes again if whoever follows dies of it.
+        # One that is being dealt with comes again if the follower dies of it.
         for event_, deleted in (("1", []), ("ü", ["1"]), ("3", ["1", "ü"])):
             assert next(events) == {"n": event_}
             assert bus.deleted() == deleted

@@ -34,7 +34,7 @@ def test_the_page_shows_what_was_measured_and_what_is_simulated() -> None:
         assert measured == [(work, callers) for work in WORK for callers in CALLERS]
 
 
-def test_a_caller_alone_loses_no_race_whoever_measures() -> None:
+def test_a_caller_alone_loses_no_race_in_any_measurement() -> None:
     assert simulated(1).lost == simulated(1).failed == 0
     for side in json.loads(RESULTS.read_text(encoding="utf-8")).values():
         for row in side["rows"]:

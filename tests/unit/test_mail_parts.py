@@ -1,4 +1,4 @@
-"""The parts of sending a mail: templates, links, the pace, and what is asked of SES."""
+"""The parts of sending an email: templates, links, the pace, and what is asked of SES."""
 
 import itertools
 import json
@@ -429,7 +429,7 @@ def test_what_is_asked_of_ses_is_complete() -> None:
     assert asked["ConfigurationSetName"] == "credits-prod"
     tags = {tag["Name"]: tag["Value"] for tag in asked["EmailTags"]}
     assert (user_of_tag(tags["user"]), tags["kind"]) == ("user|1", "manual")
-    # Bounces of mails that were sent before a release name their users so.
+    # Bounces of emails that were sent before a release name their users so.
     assert tags == {"user": "757365727c31", "kind": "manual"}
     assert user_of_tag("757365727c31") == "user|1"
     content = asked["Content"]["Simple"]
@@ -479,7 +479,7 @@ def test_what_ses_answers_is_told_apart_asked_once_and_never_quoted(
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        # There was no connection yet: the mail was certainly not sent.
+        # There was no connection yet: the email was certainly not sent.
         (exceptions.ConnectTimeoutError(endpoint_url="https://ses"), MailPostponed),
         (exceptions.CredentialRetrievalError(provider="role", error_msg="no"), MailPostponed),
         (exceptions.EndpointConnectionError(endpoint_url="https://ses"), MailPostponed),

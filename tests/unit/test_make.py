@@ -224,7 +224,7 @@ def test_a_value_that_is_not_given_is_not_passed(target: Target, folder: Path) -
 
 
 def test_no_value_that_is_given_to_make_is_a_setting_of_a_function() -> None:
-    """The functions of the local stack have the environment of whoever started it."""
+    """The functions of the local stack have the environment of the process that started it."""
     settings = (ROOT / "chalicelib" / "settings.py").read_text(encoding="utf-8")
     read = set(re.findall(r"environ(?:ment)?(?:\.get\(|\[|, )\"([A-Z_]+)\"", settings))
     assert {"LEDGER_TABLE", "LOW_BALANCE", "STAGE", "SHADOW_UNTIL"} <= read

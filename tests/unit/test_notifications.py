@@ -1,4 +1,4 @@
-"""Which mails an entry calls for: decided from the entry alone."""
+"""Which emails an entry calls for: decided from the entry alone."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -72,7 +72,7 @@ def test_the_routes_of_the_page_about_the_api_are_those_of_the_contract() -> Non
         f"{method.upper()} {path}"
         for path, operations in contract["paths"].items()
         for method in set(operations) - {"parameters"}
-        if path != "/api/unsubscribe"  # followed from mails, not called
+        if path != "/api/unsubscribe"  # followed from emails, not called
     }
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     routes = page.split("\n## Every route\n")[1].split("\n## ")[0]

@@ -87,7 +87,7 @@ def test_an_account_whose_last_entry_has_no_hash_is_named() -> None:
     assert str(caught.value) == "ledger of user 42, entry 7: hash is missing"
 
 
-# --- Records of mails -----------------------------------------------------------------------------
+# --- Records of emails ----------------------------------------------------------------------------
 
 
 def test_a_record_of_a_mail_is_read_and_one_that_cannot_be_is_named_by_its_key() -> None:

@@ -112,7 +112,7 @@ def test_some_have_an_amount_of_their_own_and_a_few_become_eligible_later() -> N
         assert parse_date("eligible_from", row["eligible_from"]) >= date(2030, 1, 1)
 
 
-def test_whoever_must_receive_credits_is_eligible_at_once_whatever_the_seed() -> None:
+def test_users_who_must_receive_credits_are_eligible_at_once_with_every_seed() -> None:
     for seed in range(30):
         for row in generate.subscriptions(seed, len(generate.CERTAIN_ZONES)):
             assert (row["plan"], row["status"], row["eligible_from"]) == ("starter", "active", "")

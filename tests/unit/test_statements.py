@@ -131,7 +131,7 @@ def page(
 
 
 def resealed(lines: Sequence[dict[str, Any]], user_id: str) -> Iterator[dict[str, Any]]:
-    """The entries, chained anew, as whoever rewrites a ledger would."""
+    """The entries, chained anew, as a forger of a ledger would."""
     previous = "0" * 64
     for line in lines:
         kept, sealed = ("erased", f"\n{line['hash']}") if "erased" in line else ("hash", "")
@@ -220,7 +220,7 @@ ALTERED = st.fixed_dictionaries(
 
 
 def altered(ledger: dict[str, Any], line: int, place: int, by: Any) -> list[dict[str, Any]]:
-    """The entries with one value of one of them altered, and sealed by whoever did it."""
+    """The entries with one value of one of them altered, and sealed by the forger."""
     lines = [dict(each) for each in entries(ledger)]
     wrong = lines[line % len(lines)]
     body = json.loads(wrong["body"])

@@ -212,7 +212,7 @@ def test_a_plan_that_left_the_catalogue_is_reported_and_grants_nothing_silently(
     assert due_at(replace(stranded, **PAUSED), None, JULY_IN_PARIS) == ()  # type: ignore[arg-type]
 
 
-def test_whoever_is_billed_in_a_way_that_only_other_plans_pay_is_given_nothing() -> None:
+def test_users_billed_in_a_way_that_only_other_plans_pay_are_given_nothing() -> None:
     both = frozenset(BillingInterval)
     catalogue = PlanCatalogue(
         tuple(
@@ -1223,7 +1223,7 @@ def test_what_is_no_mapping_is_no_subscription() -> None:
         register([VALUES], CATALOGUE, NOW)  # type: ignore[arg-type]
 
 
-# --- Wishes about mails, and addresses that are not written to ------------------------------------
+# --- Wishes about emails, and addresses that are not written to -----------------------------------
 
 
 def test_a_user_without_a_wish_gets_all_mails_and_a_wish_stays_through_edits() -> None:

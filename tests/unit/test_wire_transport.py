@@ -198,7 +198,7 @@ def test_connecting_has_its_own_limit() -> None:
     assert (raised.value.is_timeout, raised.value.is_connected) == (True, False)
 
 
-def test_whoever_forgets_a_client_leaves_no_connection_open() -> None:
+def test_a_forgotten_client_leaves_no_connection_open() -> None:
     with serving(polite) as (server, ours):
         forgotten = Transport(server.endpoint, 2, 2, 10)
         assert forgotten.send({}, b"{}").status == 200

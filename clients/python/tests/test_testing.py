@@ -98,7 +98,7 @@ def test_a_grant_of_no_amount_is_refused(amount: int) -> None:
         FakeCredits().grant("1", amount)
 
 
-def test_a_fake_is_a_client_to_whoever_asks() -> None:
+def test_a_fake_is_a_client_to_type_checks() -> None:
     assert isinstance(FakeCredits(), Credits)
 
 

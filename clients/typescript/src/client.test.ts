@@ -403,7 +403,7 @@ const CALLS: [string, Call, Partial<Request>][] = [
   ["transactionEmail", (client) => client.transactionEmail(`${USER}-7`), { method: "GET", path: `${TRANSACTION}/email` }],
   ["transactionEvents", (client) => client.transactionEvents(`${USER}-7`), { method: "GET", path: `${TRANSACTION}/events` }],
   ["month", (client) => client.month("2026-12"), { method: "GET", path: "/v1/api/months/2026-12" }],
-  ["month that is none", (client) => client.month("12/2026"), { method: "GET", path: "/v1/api/months/12%2F2026" }],
+  ["month that does not exist", (client) => client.month("12/2026"), { method: "GET", path: "/v1/api/months/12%2F2026" }],
   ["forecast", (client) => client.forecast({ user_id: USER }), { method: "GET", path: "/v1/api/credits/forecast", query: { user_id: USER } }],
   ["explain", (client) => client.explain({ amount: 7 }), { method: "GET", path: "/v1/api/credits/explain", query: { amount: "7" } }],
   ["operations", (client) => client.operations(), { method: "GET", path: "/v1/api/operations" }],
@@ -587,7 +587,7 @@ test("a pause that nobody leaves takes its time, and lets go of the signal", asy
 });
 
 for (const status of [502, 503, 504]) {
-  test(`a ${status} of whoever is in front of the API is sent again like its own, with the same key`, async () => {
+  test(`a ${status} of a server in front of the API is sent again like its own, with the same key`, async () => {
     const page = { status, body: "<html>Service unavailable</html>", headers: { "Retry-After": "2", "Content-Type": "text/html" } };
     const { api, client } = clientOf((_, number) => (number === 0 ? page : { body: USED }));
     assert.equal((await client.use({ amount: 1, description: "x" })).new_balance, 90);
@@ -609,7 +609,7 @@ test("what is in front of the API and not busy is not asked again", async () => 
 });
 
 for (const [body, type] of [["null", "application/json"], ["<html>Sign in</html>", "text/html"]] as const) {
-  test(`${body} is no answer of the API, to whoever asks`, async () => {
+  test(`${body} is not taken for an answer of the API`, async () => {
     for (const ask of [(client: CreditsClient) => client.plans(), (client: CreditsClient) => client.statementPage()]) {
       const { api, client } = clientOf(() => ({ body, headers: { "Content-Type": type } }));
       await assert.rejects(ask(client), NoAnswerError);
@@ -725,7 +725,7 @@ function breakingOff(answers: number): { calls: Headers[]; fetch: typeof fetch }
   };
 }
 
-test("an answer that breaks off is none: it is asked for again with the same key, and in the end is no answer", async () => {
+test("an answer that breaks off is asked for again with the same key, and in the end is no answer", async () => {
   const once = breakingOff(1);
   const client = new CreditsClient({ url: URL, token: () => "t", fetch: once.fetch, sleep: async () => {} });
   assert.equal((await client.use({ amount: 1, description: "x" })).new_balance, 90);

@@ -25,7 +25,7 @@ T = TypeVar("T")
 log = logging.getLogger("credits_client")
 
 PASSING = frozenset({409, 429, 502, 503, 504})
-"""The statuses of temporary problems, whoever sent them: the same request may succeed later.
+"""The statuses of temporary problems, of the API or of what is in front of it: try again later.
 
 500 is not one of them: it is a mistake in the API or in the stored data, and comes again.
 """

@@ -30,7 +30,7 @@ test("a component without a client says how it gets one", async (t) => {
   await assert.rejects(render(<CreditsCard />), /put the component into a <CreditsProvider client/);
 });
 
-test("whoever looks at the page again sees what was done elsewhere", async () => {
+test("a user who looks at the page again sees what was done elsewhere", async () => {
   const ledger = new FakeLedger(100);
   const page = await render(
     <CreditsProvider client={ledger.client} locale="en">
@@ -207,7 +207,7 @@ test("between a use and what is read after it, the balance does not jump", async
   assert.deepEqual(seen.filter((one, place) => one !== seen[place - 1]), [null, 100, 90]);
 });
 
-test("whoever asks again while a use is on its way does not see it counted twice", async () => {
+test("a use on its way is not counted twice when the balance is asked for again", async () => {
   const ledger = new FakeLedger(100);
   const slow = later<void>();
   const spend = async (request: { amount: number; description: string }, key: string) => {

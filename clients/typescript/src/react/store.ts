@@ -48,7 +48,7 @@ export class CreditsStore {
 
   // --- Uses ------------------------------------------------------------------------------------------
 
-  /** Counts credits as used before the API has said so. A key counts once, whoever sends it. */
+  /** Counts credits as used before the API has said so. A key counts once, whichever component sends it. */
   expect(key: string, amount: number, isSent: boolean): void {
     const { debits } = this.state;
     if (debits.some((debit) => debit.key === key && debit.usedAt !== null)) return;
