@@ -184,6 +184,16 @@ def test_an_entry_is_never_posted_before_the_one_before_it(
     assert entry.number == 4
 
 
+def test_a_batch_that_died_by_the_last_line_cannot_be_taken_back_by_a_slow_clock(
+    book: Book,
+) -> None:
+    book.allocate("2026-07-01T04:00:00Z")
+    book.grant("2026-07-15T04:00:00Z", 10)
+    last = book.use("2026-08-15T12:00:00.007Z", 1)
+    with pytest.raises(NotAllowed, match="batch 42-1 has expired"):
+        ledger.void(book.account, 1, why("void#app#1"), last.posted_at - DAY * 40)
+
+
 # --- Allocation ---------------------------------------------------------------------------------
 
 
