@@ -36,6 +36,20 @@ export const number = (value) => whole.format(value).replace("-", "−");
 export const credits = (amount) => `${number(amount)} ${Math.abs(amount) === 1 ? "credit" : "credits"}`;
 export const signed = (amount) => (amount > 0 ? `+${number(amount)}` : number(amount));
 
+// How many decimals the minor unit of a currency stands for, where it is not a hundredth. As Stripe counts
+// (docs.stripe.com/currencies): what browsers know of currencies is another list, without cents for some that have them.
+const DECIMALS = Object.fromEntries([
+  ..."BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF".split(" ").map((currency) => [currency, 0]),
+  ..."BHD JOD KWD OMR TND".split(" ").map((currency) => [currency, 3]),
+]);
+
+// A price, given in minor units, such as cents.
+export function money({ amount, currency }) {
+  const decimals = DECIMALS[currency] ?? 2;
+  const shown = { style: "currency", currency, minimumFractionDigits: decimals, maximumFractionDigits: decimals };
+  return new Intl.NumberFormat("en", shown).format(amount / 10 ** decimals);
+}
+
 function formatted(instant, zone, options) {
   try {
     return new Intl.DateTimeFormat("en-GB", { timeZone: zone, ...options }).format(new Date(instant));

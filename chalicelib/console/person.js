@@ -1,7 +1,7 @@
 // One user: what they can spend, what expires when, when the next credits come or why not, what
 // happened, which emails they got, and who edited their subscription.
 
-import { $, badge, button, card, credits, day, empty, endOfDay, facts, fromNow, h, human, lastDay, localDay, newId, number, paged, place, said, say, select, signed, trouble, waiting, when } from "./dom.js";
+import { $, badge, button, card, credits, day, empty, endOfDay, facts, fromNow, h, human, lastDay, localDay, money, newId, number, paged, place, said, say, select, signed, trouble, waiting, when } from "./dom.js";
 import { ask, get, userPath } from "./api.js";
 import { TYPES, lineCard, onChanged, openAction } from "./actions.js";
 import { forecast, refusal } from "./outlook.js";
@@ -367,7 +367,7 @@ function openLine(line, state, subject) {
       batch ? ["Left of its batch", `${number(batch.remaining_amount)}, ${batch.expires_at ? `through ${lastDay(batch.expires_at, zone)}` : "never expires"}`] : null,
       line.allocation_period ? ["For the month", line.allocation_period] : null,
       line.payment_id ? ["Payment", line.payment_id] : null,
-      line.price ? ["Price", new Intl.NumberFormat("en", { style: "currency", currency: line.price.currency }).format(line.price.amount / 100)] : null,
+      line.price ? ["Price", money(line.price)] : null,
       line.hold_id ? ["Hold", line.hold_id] : null,
       line.unrecovered_amount ? ["Not recovered", number(line.unrecovered_amount)] : null,
       line.left_out_amount ? ["Did not fit", number(line.left_out_amount)] : null,

@@ -384,6 +384,30 @@ def test_a_purchase_is_refunded_and_the_report_can_be_taken_back(page: Page, api
     assert history(api, who)[0]["refunded_amount"] == 0
 
 
+def test_the_price_of_a_purchase_is_shown_in_the_units_of_its_currency(
+    page: Page, api: Api
+) -> None:
+    who = "support-prices"
+    shown = {
+        "EUR": "€9,900.50",
+        "JPY": "¥990,050",
+        "KWD": "KWD 990.050",
+        "RSD": "9,900.50",
+    }
+    api.subscribe(who)
+    for currency in shown:
+        price = {"amount": 990_050, "currency": currency}
+        pack = {"user_id": who, "amount": 5, "price": price, "description": f"Pack in {currency}"}
+        pack["payment_id"] = f"pi_{currency}"
+        api.send("POST", "/api/credits/purchases", api.billing, pack)
+    show(page, who)
+    for currency, price_shown in shown.items():
+        press(page, f"Pack in {currency}", ".history")
+        page.wait_for_text(".action dl", f"pi_{currency}")
+        assert price_shown in page.text(".action dl")
+        press(page, "×", "dialog")
+
+
 def test_to_repeat_after_a_lost_answer_changes_nothing(page: Page, api: Api) -> None:
     show(page, ADA)
     lines = len(history(api, ADA))
