@@ -156,6 +156,15 @@ export function trouble(error, again) {
   );
 }
 
+// Begins a request whose answer fills an element. Returns whether it is still the newest one: an older,
+// slower answer must not replace it.
+const newest = new WeakMap();
+export function asking(element) {
+  const mark = {};
+  newest.set(element, mark);
+  return () => newest.get(element) === mark;
+}
+
 // A list in pages: `load(cursor)` returns {rows, next}.
 export function paged(body, load, { none, label }) {
   const more = h("div", { class: "more" });

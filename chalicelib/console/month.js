@@ -1,7 +1,7 @@
 // The month: due against allocated per moment and zone, and who is missing; and the state of the
 // machinery: ringing alarms, and messages that failed for good.
 
-import { badge, button, card, clock, empty, h, human, moment, number, trouble, waiting, when } from "./dom.js";
+import { asking, badge, button, card, clock, empty, h, human, moment, number, trouble, waiting, when } from "./dom.js";
 import { get } from "./api.js";
 import { onChanged, openAction } from "./actions.js";
 import { personHref } from "./people.js";
@@ -43,11 +43,13 @@ export function showMonth(asked) {
 }
 
 async function fillMonth(area, period) {
+  const isNewest = asking(area);
   let found;
   try {
     found = await get(`api/months/${period}`);
+    if (!isNewest()) return;
   } catch (error) {
-    if (error.status === 401) return;
+    if (error.status === 401 || !isNewest()) return;
     area.replaceChildren(
       error.status === 404
         ? h("div", { class: "card" }, empty("This month has not been counted", "It is counted on the 2nd and the 9th at 13:30 UTC. To count now: make completeness."))

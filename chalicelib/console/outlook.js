@@ -1,6 +1,6 @@
 // When a user's credits run out, and why an amount was refused: computed, because no line says it.
 
-import { card, credits, facts, field, h, instantAt, localDay, newId, number, place, trouble, waiting, when } from "./dom.js";
+import { asking, card, credits, facts, field, h, instantAt, localDay, newId, number, place, trouble, waiting, when } from "./dom.js";
 import { get } from "./api.js";
 
 export function forecast({ userId }) {
@@ -36,11 +36,13 @@ export function refusal({ userId, zone }) {
   const amount = h("input", { type: "number", name: "amount", min: 1, max: 1_000_000_000, required: true });
   const explain = async () => {
     result.replaceChildren(waiting(2));
+    const isNewest = asking(result);
     try {
       const asked = { user_id: userId, amount: amount.value, at: at.value && instantAt(Date.parse(`${at.value}Z`), zone) };
-      result.replaceChildren(...words(await get("api/credits/explain", asked), zone));
+      const found = await get("api/credits/explain", asked);
+      if (isNewest()) result.replaceChildren(...words(found, zone));
     } catch (error) {
-      if (error.status !== 401) result.replaceChildren(trouble(error, explain));
+      if (error.status !== 401 && isNewest()) result.replaceChildren(trouble(error, explain));
     }
   };
   return card(

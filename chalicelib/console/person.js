@@ -1,7 +1,7 @@
 // One user: what they can spend, what expires when, when the next credits come or why not, what
 // happened, which emails they got, and who edited their subscription.
 
-import { $, badge, button, card, credits, day, empty, endOfDay, facts, fromNow, h, human, lastDay, localDay, money, newId, number, paged, place, said, say, select, signed, trouble, waiting, when } from "./dom.js";
+import { $, asking, badge, button, card, credits, day, empty, endOfDay, facts, fromNow, h, human, lastDay, localDay, money, newId, number, paged, place, said, say, select, signed, trouble, waiting, when } from "./dom.js";
 import { ask, get, userPath } from "./api.js";
 import { TYPES, lineCard, onChanged, openAction } from "./actions.js";
 import { forecast, refusal } from "./outlook.js";
@@ -23,6 +23,7 @@ export function showPerson(userId, tab, may) {
 async function load(state) {
   const { userId, page } = state;
   const query = { user_id: userId };
+  const isNewest = asking(page);
   try {
     const [balance, schedule, subscription] = await Promise.all([
       get("api/credits/balance", query),
@@ -30,13 +31,14 @@ async function load(state) {
       get("api/credits/allocation-schedule", query).catch(unlessMissing),
       state.may.others ? ask("GET", userPath(userId)).catch(unlessMissing) : null,
     ]);
+    if (!isNewest()) return;
     state.balance = balance;
     state.schedule = schedule;
     state.subscription = subscription?.body ?? null;
     state.etag = subscription?.headers.get("ETag") ?? null;
     state.zone = state.subscription?.timezone ?? schedule?.timezone ?? "UTC";
   } catch (error) {
-    if (error.status === 401) return;
+    if (error.status === 401 || !isNewest()) return;
     const title = error.status === 404 ? "There is no such user" : error.title;
     page.replaceChildren(crumbs(userId), h("div", { class: "heading" }, h("h1", {}, userId)), trouble(Object.assign(error, { title }), error.status === 404 ? null : () => load(state)));
     return;
@@ -427,14 +429,17 @@ function emails(state) {
 // heading: one level below that of the part in which the email is shown.
 async function showEmail(transactionId, area, heading = "h3") {
   area.replaceChildren(waiting(3));
+  const isNewest = asking(area);
   try {
     const mail = await get(`api/credits/transactions/${encodeURIComponent(transactionId)}/email`);
+    if (!isNewest()) return;
     const frame = frameOf(mail);
     const subject = h(heading, { tabindex: "-1", class: "subject" }, mail.subject);
     area.replaceChildren(subject, frame);
     subject.focus();
     area.scrollIntoView({ block: "nearest" });
   } catch (error) {
+    if (!isNewest()) return;
     const words = error.status === 404 ? Object.assign(new Error("Users get no email about this line, or they had no address."), { title: "There is no email" }) : error;
     area.replaceChildren(trouble(words, error.status === 404 ? null : () => showEmail(transactionId, area, heading)));
   }

@@ -207,6 +207,16 @@ window.fetch = async (url, asked) => {
 window.setTimeout = (what, length, ...rest) => timer(what, length === 5000 ? 50 : length, ...rest)
 window.mend = () => { window.fetch = real; window.setTimeout = timer; release() }
 """
+HOLD_THE_NEXT_ANSWER_BACK = """
+const real = window.fetch
+const released = new Promise((done) => { window.mend = done })
+window.fetch = async (url, asked) => {
+  window.fetch = real
+  const answer = await real(url, asked)
+  await released
+  return answer
+}
+"""
 NO_NETWORK = """
 const real = window.fetch
 window.fetch = async () => { throw new TypeError('Failed to fetch') }
@@ -512,6 +522,34 @@ def test_an_email_is_shown_in_a_frame_that_runs_and_loads_nothing(page: Page, ap
     # Its styles are there, although the page allows none in markup.
     assert page.js(f"{inside}.adoptedStyleSheets.length") == 1
     assert page.js(f"{inside}.querySelectorAll('script, [href], [src]').length") == 0
+
+
+def test_a_slow_older_answer_does_not_replace_what_was_asked_for_last(page: Page, api: Api) -> None:
+    who = "support-slow"
+    api.subscribe(who)
+    for reason in ("First", "Second"):
+        body = {"user_id": who, "amount": 9, "description": reason}
+        api.send("POST", "/api/credits/allocate", api.admin, body, key=f"{who}-{reason}")
+    show(page, who, "/emails")
+    page.wait_for_text(".list", f"line {who}-2")
+    page.js(HOLD_THE_NEXT_ANSWER_BACK)
+    for place in range(2):
+        page.js("document.querySelectorAll('.what button')[arguments[0]].click()", place)
+    inside = "return document.querySelector('iframe.mail')?.contentDocument?.body.innerText"
+    wait_for(lambda: "First" in (page.js(inside) or ""), "the older line, asked for last")
+    page.js("window.mend()")
+    settled(page)
+    assert "First" in page.js(inside)
+
+    show(page, who)
+    page.js(HOLD_THE_NEXT_ANSWER_BACK)
+    for amount in (19, 18):
+        page.fill(".explain [name=amount]", str(amount))
+        page.press(Keys.ENTER)
+    page.wait_for_text(".explain + div", "It is covered")
+    page.js("window.mend()")
+    settled(page)
+    assert "It is covered" in page.text(".explain + div")
 
 
 def test_who_edited_a_subscription_is_shown(page: Page, api: Api) -> None:
