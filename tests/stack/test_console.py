@@ -301,6 +301,50 @@ def test_the_outbox_is_a_list_whose_emails_open_without_a_mouse(
     page.wait_for_text(".empty", "Grant them something in Support")
 
 
+ANSWER_WITH_EMAILS_IN_DOUBT = """
+const real = window.fetch
+window.mend = () => { window.fetch = real }
+window.fetch = async (url, asked) => {
+  const answer = await real(url, asked)
+  if (!String(url).includes('/local/mails')) return answer
+  const found = await answer.json()
+  return Response.json({ ...found, mails: found.mails.map((each) => ({ ...each, sent_at: null })) })
+}
+"""
+HOLD_ALLOCATIONS_BACK = """
+const real = window.fetch
+const released = new Promise((done) => { window.mend = () => { window.fetch = real; done() } })
+window.fetch = async (url, asked) => {
+  const answer = await real(url, asked)
+  if (String(url).includes('type=allocation')) await released
+  return answer
+}
+"""
+
+
+@pytest.mark.usefixtures("turned")
+def test_an_email_in_doubt_is_shown_as_sent_once_it_is(page: Page) -> None:
+    show(page, "#/lab?user=luz")
+    page.js(ANSWER_WITH_EMAILS_IN_DOUBT)
+    show(page, "#/lab/outbox?of=luz")
+    page.wait_for_text(".mails", "in doubt")
+    page.js("window.mend()")
+    wait_for(lambda: "in doubt" not in page.text(".mails"), "when it was sent")
+
+
+@pytest.mark.usefixtures("turned")
+def test_lines_that_come_late_do_not_replace_those_that_were_asked_for_last(page: Page) -> None:
+    customer(page, "luz")
+    page.js(HOLD_ALLOCATIONS_BACK)
+    choose(page, "[name=type]", "allocation")
+    choose(page, "[name=type]", "usage")
+    page.wait_for_text("[aria-label=History]", "Nothing of this kind has happened yet")
+    page.js("window.mend()")
+    settled(page)
+    assert lines_of(page) == []
+    choose(page, "[name=type]", "")
+
+
 def test_what_is_left_expires_thirty_days_later(page: Page, stage: Stage, turned: datetime) -> None:
     customer(page, "luz")
     spend(page, 60)

@@ -1,7 +1,7 @@
 // What a user of the product would see, with a token of their own: their credits, when more come, what
 // expires, and what has happened.
 
-import { $, button, card, clock, credits, empty, field, h, human, isoDay, localDay, moment, number, paged, place, select, signed, trouble, waiting } from "./dom.js";
+import { $, asking, button, card, clock, credits, empty, field, h, human, isoDay, localDay, moment, number, paged, place, select, signed, trouble, waiting } from "./dom.js";
 import { TYPES } from "./actions.js";
 import { customerHref, follow, form, here, people } from "./local.js";
 import { asUser, signInAs } from "./session.js";
@@ -199,11 +199,12 @@ function pastOf(state) {
 function showLines(state, isQuiet = false) {
   const list = h("ol", { id: "history", class: "lines", "aria-label": "History" });
   const zone = state.schedule.timezone;
+  const isNewest = asking(state.lines);
   const load = async (cursor) => {
     const query = new URLSearchParams({ limit: LINES, ...(type && { type }), ...(cursor && { cursor }) });
     const answer = await asUser(state.userId, "GET", `api/credits/history?${query}`, { quiet: isQuiet });
     // The old content stays until the new content has come.
-    if (!list.isConnected) state.lines.replaceChildren(list, more);
+    if (!list.isConnected && isNewest()) state.lines.replaceChildren(list, more);
     return { rows: answer.items.map((line) => lineOf(line, zone)), next: answer.next_cursor };
   };
   const more = paged(list, load, { none: empty("Nothing of this kind has happened yet"), label: "lines" });

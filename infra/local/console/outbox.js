@@ -16,9 +16,10 @@ export function showOutbox(query) {
   let shown = null;
   const fill = async () => {
     const { total, mails } = await local(`/local/mails${who ? `?user_id=${encodeURIComponent(who)}` : ""}`);
-    const ids = JSON.stringify([total, mails.map(({ id }) => id)]);
-    if (ids === shown) return; // the focus may be on one of them
-    shown = ids;
+    // One that was in doubt may have been sent by now.
+    const now = JSON.stringify([total, mails.map(({ id, sent_at }) => [id, sent_at])]);
+    if (now === shown) return; // the focus may be on one of them
+    shown = now;
     area.replaceChildren(
       h(
         "div",
