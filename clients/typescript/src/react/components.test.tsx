@@ -394,6 +394,24 @@ test("a late page of another choice is not shown among the lines of this one", a
   assert.ok(!history.querySelector("button"));
 });
 
+for (const late of [{ body: { items: [line(2, "allocation", 100)], next_cursor: "more" } }, { status: 400, body: problem(400, "invalid_input") }]) {
+  test(`a late ${"status" in late ? "failure" : "page"} of another choice leaves the older lines of this one`, async () => {
+    const slow = later<Answer>();
+    const { client } = clientOf(({ query }) => {
+      if (!query["cursor"]) return { body: { items: [line(query["type"] ? 7 : 3, "usage", -1)], next_cursor: "next" } };
+      return query["type"] ? { body: { items: [line(6, "usage", -1)], next_cursor: null } } : slow.promise;
+    });
+    const history = await render(<CreditsHistory client={client} locale="en" />);
+    await press(history, "Show older");
+    await choose(history, "Used");
+    await press(history, "Show older");
+    await settle(() => slow.keep(late));
+    assert.deepEqual(descriptions(history), ["Line 7", "Line 6"]);
+    assert.ok(!history.querySelector("[role=alert]"));
+    assert.ok(!history.querySelector("button"));
+  });
+}
+
 test("a late answer to another choice does not take the place of this one's", async () => {
   const slow = later<HistoryPage>();
   const signals: AbortSignal[] = [];

@@ -60,11 +60,13 @@ export function useHistory({ type = null, pageSize = 20, ...settings }: HistoryS
     const { id, next } = from;
     const lines = older?.lines ?? [];
     setOlder({ id, lines, next, error: null, isLoading: true });
+    // By then, the older lines can be those of another choice.
+    const end = (ended: Older) => setOlder((now) => (now?.id === id ? ended : now));
     try {
       const page = await client.historyPage({ ...listing, cursor: next });
-      setOlder({ id, lines: [...lines, ...page.items], next: page.next_cursor, error: null, isLoading: false });
+      end({ id, lines: [...lines, ...page.items], next: page.next_cursor, error: null, isLoading: false });
     } catch (error) {
-      setOlder({ id, lines, next, error, isLoading: false });
+      end({ id, lines, next, error, isLoading: false });
     }
   }, [client, listing, first.value, older]);
   return {
