@@ -31,6 +31,7 @@ class Code(StrEnum):
     EXPIRED_WRONG_OFFSET = "expired_wrong_offset"
     REFUSED = "refused"
     TOLD_LATE = "told_late"
+    TOLD_EARLY = "told_early"
     HELD = "held"
 
     @property
@@ -73,6 +74,7 @@ _TITLES = {
     Code.EXPIRED_WRONG_OFFSET: "expired at midnight by a wrong DST offset",
     Code.REFUSED: "used there, refused by Credits",
     Code.TOLD_LATE: "told to Credits late, so that credits expired first",
+    Code.TOLD_EARLY: "told to Credits early, so that expiring credits were spent",
     Code.HELD: "held by Credits over its expiry",
 }
 

@@ -97,13 +97,16 @@ def _moved(movement: Movement, told: Told, window: Window) -> Step:
 
     if told.entry.posted_at > window.until:
         return Step(edit)
+    what = f"{movement.kind} {movement.reference}, {movement.amount:+,}"
     late = told.entry.posted_at - movement.at
-    words = f"{movement.kind} {movement.reference}, {movement.amount:+,}, after {length(abs(late))}"
-    return Step(
-        edit,
-        Finding(Code.TOLD_LATE, words, movement.at, movement.line, told.entry.number),
-        if_it_matters=True,
-    )
+    if late > timedelta(0):
+        code, words = Code.TOLD_LATE, f"{what}, after {length(late)}"
+    else:
+        code, words = Code.TOLD_EARLY, f"{what}, {length(-late)} before"
+    # The earlier of both: what expired in between follows from it.
+    at = min(movement.at, told.entry.posted_at)
+    found = Finding(code, words, at, movement.line, told.entry.number)
+    return Step(edit, found, if_it_matters=True)
 
 
 def _other_amount(movement: Movement, told: Told) -> Step:

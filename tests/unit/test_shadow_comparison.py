@@ -538,6 +538,24 @@ def test_a_usage_that_was_told_too_late_to_meet_its_batch_is_named() -> None:
     assert compared(*SAME, later, book=book).is_same
 
 
+def test_a_usage_that_was_told_too_early_and_met_credits_that_expire_is_named() -> None:
+    book = Book()
+    book.edit(at("2026-03-10T12:00:00Z"), timezone=PARIS, plan="starter")
+    book.allocate(at(APRIL[0]))
+    use(book, 30, JOB[0], "job-1")
+    use(book, 10, "2026-04-30T20:00:00Z", "job-2")  # there it was spent on the morning after
+    book.expire(at(MAY[0]))
+    book.allocate(at(MAY[0]))
+    morning = ("2026-05-01T06:00:00Z", Kind.USAGE, -10, "job-2")
+    found = compared(APRIL, JOB, (*GONE[:2], -70, "expiry-1"), MAY, morning, book=book)
+    assert said(found) == [
+        (
+            "told to Credits early, so that expiring credits were spent: usage job-2, -10, 10 h "
+            "before (line 6, entry 3) [-10]"
+        )
+    ]
+
+
 def test_an_old_system_that_lets_dead_credits_be_spent_until_its_job_runs_is_found_out() -> None:
     book = spring()
     use(book, 10, "2026-05-01T00:00:00Z", "job-2")
