@@ -356,7 +356,11 @@ def test_the_midnight_of_a_zone_that_the_user_has_left_is_named() -> None:
 
 
 def test_what_one_side_has_in_the_last_minutes_may_still_come_on_the_other() -> None:
-    assert compared(APRIL, JOB, until="2026-04-30T22:05:00Z").is_same
+    for end in (GONE[0], "2026-04-30T22:05:00Z"):
+        assert compared(APRIL, JOB, until=end).is_same
+    # What was granted late there may come as much later.
+    found = compared(late(APRIL, 5 * HOUR), JOB, MAY, until="2026-05-01T02:00:00Z")
+    assert [finding.code for finding in found.findings] == [Code.LATE]
     assert compared(APRIL, JOB, GONE, MAY, until="2026-04-30T22:05:00Z").is_same
     assert not compared(APRIL, JOB, until="2026-04-30T22:16:00Z").is_same
     # The first instant and the last are compared, too.
@@ -415,6 +419,13 @@ def test_balances_that_are_carried_over_are_there_from_the_start_on() -> None:
     used = ("2026-03-10T12:10:00Z", Kind.USAGE, -20, "job-2")
     found = compared(used, book=book, until="2026-03-20T00:00:00Z")
     assert (said(found), found.there) == ([], 30)
+    # One that was carried over before the start was spent from at once.
+    book.allocate(at(APRIL[0]))
+    use(book, 20, "2026-04-10T12:00:00Z", "job-3")
+    book.allocate(at(MAY[0]))
+    gone = (*GONE[:2], -100, "expiry-1")
+    later = compared(gone, MAY, book=book, start="2026-04-20T00:00:00Z")
+    assert (said(later), later.there) == ([], 110)
 
 
 def test_a_reference_is_all_that_follows_the_caller_whatever_is_in_it() -> None:
@@ -564,6 +575,22 @@ def test_an_old_system_that_books_batch_by_batch_is_the_same() -> None:
     together = [(midnight, Kind.EXPIRATION, -60, "x-1")]
     for booked in (apart, apart[::-1], together):
         assert compared(*SAME, *bought, *booked, book=book).is_same
+    for booked, rest in ((apart[:1], 20), (apart[1:], 40)):
+        assert said(compared(*SAME, *bought, *booked, book=book)) == [
+            f"wrong amount expired: {60 - rest} and not 60 (line 8) [+{rest}]"
+        ]
+
+
+def test_held_credits_that_were_taken_back_do_not_expire_as_well() -> None:
+    book = spring()
+    now = at("2026-05-10T12:00:00Z")
+    held = Request("hold#shop#job-2", "shop", "")
+    book.post(ledger.hold(book.account, 60, 3600, held, now, lambda: PARIS))
+    fix = Request("manual#ada#fix-1", "ada", "")
+    book.post(ledger.claw_back(book.account, 100, fix, now + MINUTE, including_held=True))
+    taken = ("2026-05-10T12:01:00Z", Kind.ADJUSTMENT, -100, "fix-1")
+    found = compared(*SAME, taken, book=book, until="2026-06-05T00:00:00Z")
+    assert found == Comparison(USER, 0, 0)
 
 
 def test_a_hold_is_found_in_the_old_table_by_its_key() -> None:
@@ -585,13 +612,16 @@ def test_a_hold_is_found_in_the_old_table_by_its_key() -> None:
     ]
 
 
-def test_a_hold_that_outlives_its_credits_is_named_beside_a_table_that_has_no_holds() -> None:
+@pytest.mark.parametrize("held", [50, 70])
+def test_a_hold_that_outlives_its_credits_is_named_beside_a_table_that_has_no_holds(
+    held: int,
+) -> None:
     book = Book()
     book.edit(at("2026-03-10T12:00:00Z"), timezone=PARIS, plan="starter")
     book.allocate(at("2026-03-31T22:00:00Z"))
     use(book, 30, "2026-04-10T12:00:00Z", "job-1")
     now, asked = at("2026-04-30T12:00:00Z"), Request("hold#shop#job-2", "shop", "")
-    book.post(ledger.hold(book.account, 50, 86_400, asked, now, lambda: PARIS))
+    book.post(ledger.hold(book.account, held, 86_400, asked, now, lambda: PARIS))
     book.expire(at("2026-04-30T22:00:00Z"))
     book.allocate(at("2026-04-30T22:00:00Z"))
     end, now = Request(f"end#{USER}-3", "shop", ""), at("2026-05-01T06:00:00Z")
@@ -607,6 +637,11 @@ def test_without_a_start_it_is_that_of_the_first_entry() -> None:
     assert compared(before, *SAME, start=None).is_same
     found = compared(before, *SAME)
     assert (found.findings[0].code, found.difference) == (Code.NOT_DUE, 77)
+    # An entry is from when it was posted, whenever it was due.
+    late = Book()
+    late.edit(at("2026-03-10T12:00:00Z"), timezone=PARIS, plan="starter")
+    late.allocate(at(APRIL[0]) + 5 * HOUR)
+    assert compared(APRIL, book=late, start=None, until=JOB[0]).there == 0
 
 
 def test_a_user_without_a_ledger_has_nothing_here() -> None:
