@@ -162,9 +162,9 @@ FINDINGS: dict[str, tuple[list[Row], list[str]]] = {
             "granted late: 100 for 2026-05 late by 5 h (line 6, entry 4) [+0]",
         ],
     ),
-    "a grant that is 13 days late is still for its month": (
-        [APRIL, JOB, GONE, late(MAY, 13 * DAY)],
-        ["granted late: 100 for 2026-05 late by 13 days (line 5, entry 4) [+0]"],
+    "a grant that is 14 days late is still for its month": (
+        [APRIL, JOB, GONE, late(MAY, 14 * DAY)],
+        ["granted late: 100 for 2026-05 late by 14 days (line 5, entry 4) [+0]"],
     ),
     "a grant that is 15 days late is for none": (
         [APRIL, JOB, GONE, late(MAY, 15 * DAY)],
@@ -173,9 +173,9 @@ FINDINGS: dict[str, tuple[list[Row], list[str]]] = {
             "granted though nothing was due: 100 (line 5) [+100]",
         ],
     ),
-    "a grant that is 27 hours early is for its month": (
-        [APRIL, JOB, late(MAY, -27 * HOUR), GONE],
-        ["granted early: 100 for 2026-05 early by 1 day 3 h (line 4, entry 4) [+0]"],
+    "a grant that is 28 hours early is for its month": (
+        [APRIL, JOB, late(MAY, -28 * HOUR), GONE],
+        ["granted early: 100 for 2026-05 early by 1 day 4 h (line 4, entry 4) [+0]"],
     ),
     "a grant that is 29 hours early is for none": (
         [APRIL, JOB, late(MAY, -29 * HOUR), GONE],
@@ -391,8 +391,12 @@ def test_ours_that_came_late_is_on_time_there_at_either_instant_and_missing_at_n
     book.allocate(at("2026-03-31T22:00:00Z"))
     use(book, 30, JOB[0], "job-1")
     book.allocate(at("2026-05-01T03:00:00Z"))
-    for may in (MAY, late(MAY, 5 * HOUR)):
+    for may in (MAY, late(MAY, 5 * HOUR), late(MAY, 5 * HOUR + TOLERANCE)):
         assert compared(APRIL, JOB, GONE, may, book=book).is_same
+    (finding,) = compared(APRIL, JOB, GONE, late(MAY, 2 * HOUR), book=book).findings
+    assert finding.words == "100 for 2026-05 at midnight in UTC, late by 2 h"
+    (finding,) = compared(APRIL, JOB, GONE, book=book, until="2026-05-01T03:00:00Z").findings
+    assert (finding.code, finding.at) == (Code.NOT_GRANTED, at(MAY[0]))
     assert compared(APRIL, JOB, GONE, book=book, until="2026-05-01T02:00:00Z").is_same
 
 
@@ -531,6 +535,15 @@ def test_a_grant_at_an_earlier_midnight_is_named_before_ours_has_come() -> None:
             "by 7 h (line 7) [+100]"
         )
     ]
+    less = (*early[:2], 90, "batch-3")
+    found = compared(*SAME, kept, less, until="2026-05-31T16:00:00Z", coming=coming)
+    assert said(found) == [
+        "granted early: 100 for 2026-06 early by 7 h (line 7) [+100]",
+        "wrong amount granted: 90 and not 100 for 2026-06 (line 7) [-10]",
+    ]
+    # One that has come since is not to come again.
+    again = compared(*SAME, (*MAY[:3], "batch-3"), coming=Coming(at(MAY[0]), 100, "2026-05"))
+    assert [finding.code for finding in again.findings] == [Code.GRANTED_TWICE]
 
 
 def test_a_usage_that_was_told_too_late_to_meet_its_batch_is_named() -> None:
