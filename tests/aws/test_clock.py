@@ -410,7 +410,7 @@ def test_a_ledger_that_cannot_be_read_stops_nobody_elses_clock(
     assert len(stage.allocations("2")) == 1
 
 
-@pytest.mark.parametrize("lacks", ["its line", "its zone"])
+@pytest.mark.parametrize("lacks", ["its line", "its zone", "nothing"])
 def test_a_grant_that_cannot_be_read_or_swept_stops_nobodys_clock(
     stage: Stage, clock: LocalClock, monkeypatch: pytest.MonkeyPatch, lacks: str
 ) -> None:
@@ -425,6 +425,8 @@ def test_a_grant_that_cannot_be_read_or_swept_stops_nobodys_clock(
         return dict(sorted(entries(places).items(), key=lambda item: item[0][0] != "1"))
 
     monkeypatch.setattr(ledger, "entries", theirs_last)
+    if lacks == "nothing":
+        monkeypatch.setattr("infra.local.clock._ITEMS_A_READ", 1)
     if lacks == "its line":
         of_entries = [
             line for line in stage.world.lines() if line["entry"]["S"].startswith("entry#")
@@ -432,12 +434,12 @@ def test_a_grant_that_cannot_be_read_or_swept_stops_nobodys_clock(
         item = next(line for line in of_entries if line["user_id"]["S"] == "1")
         item["body"]["S"] = "tampered"
         client("dynamodb").put_item(TableName=stage.world.settings.ledger_table, Item=item)
-    else:
+    elif lacks == "its zone":
         names = [zone for zone in calendar.zone_names() if zone != PARIS]
         monkeypatch.setattr(calendar, "zone_names", lambda: names)
     clock.move(clock.now() + timedelta(days=4))
     swept = {zone for name, _, zones in stage.ticks if name == "expiry-tick" for zone in zones}
-    assert swept == {TOKYO, NEW_YORK}
+    assert swept == {TOKYO, NEW_YORK, *([PARIS] if lacks == "nothing" else [])}
     assert [stage.world.balance(user_id) for user_id in ("0", "2")] == [0, 0]
 
 

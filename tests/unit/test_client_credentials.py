@@ -178,7 +178,8 @@ def test_any_token_is_signed_for_a_program_with_the_claims_that_it_names(
     found = claims(told, "other")
     assert [found[name] for name in ("sub", "scope", "org")] == ["2", "credits:admin", ""]
     assert found["exp"] - found["iat"] == 60
-    assert waited == [10, 10]
+    assert claims(tokens.issue(issuer, "1", claims={"iat": 1}))["iat"] == 1
+    assert waited == [10, 10, 10]
 
 
 def test_an_issuer_that_has_ended_is_named_with_what_to_do() -> None:

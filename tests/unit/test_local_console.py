@@ -15,7 +15,7 @@ import pytest
 
 from chalicelib.api import console as pages
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.errors import Unreadable
+from chalicelib.domain.errors import Contention, Unreadable
 from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.plans import AllocateOn, Plan, PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, SubscriptionStatus
@@ -583,6 +583,13 @@ def test_the_turn_of_a_month_shows_each_instant_who_is_due_and_what_has_landed(
     again = {each["at"]: each for each in read.world.turn(JULY)["instants"]}
     assert again["2026-06-30T22:00:00Z"]["credits_landed"] == 500
     assert "3" not in read.ledgers.read, "what has landed is not read again"
+
+    def throttled(_user_id: str, limit: int) -> Any:
+        raise Contention(f"try again: {limit}")
+
+    read.ledgers.history = throttled
+    with pytest.raises(Contention):
+        read.world.turn(JULY)
 
 
 def test_queues_are_shown_with_what_waits_is_hidden_and_is_dead(reading: Make) -> None:

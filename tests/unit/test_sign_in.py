@@ -252,6 +252,7 @@ def test_the_page_says_that_it_is_a_toy_and_leads_nowhere_else(issuer: Issuer) -
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with tokens.issuer() as running:
+        tokens.lead_back_to(running, ["http://localhost:9/console"])
         tokens.lead_back_to(running, ["http://localhost:1/console", HOME])
         yield running
 
@@ -354,6 +355,8 @@ def test_a_page_may_lead_a_person_to_the_sign_in_and_not_ask_for_it_itself(url: 
 def test_a_wrong_request_is_told_so_where_it_belongs(url: str) -> None:
     status, _, text = send(url, "GET", f"/authorize?{urlencode({**GOOD, 'client_id': 'x'})}")
     assert (status, json.loads(text)["error_description"]) == (400, "client_id must be console")
+    gone = urlencode({**GOOD, "redirect_uri": "http://localhost:9/console"})
+    assert send(url, "GET", f"/authorize?{gone}")[0] == 400
     wrong = urlencode({**GOOD, "scope": "root"})
     status, headers, _ = send(url, "GET", f"/authorize?{wrong}")
     assert status == 303
