@@ -707,6 +707,8 @@ def test_a_hold_and_a_lot_end_at_their_instant_and_not_after_it() -> None:
     assert late.balances([NOON + HOUR]) == [-10], "there is nothing to spend in that instant"
     longer = held.having({"2": Hold(NOON - HOUR, 2, 30, until=NOON + DAY)})
     assert longer.balances([NOON + HOUR, NOON + DAY]) == [30, 0]
+    taken = longer.having({"3": Take(NOON, 3, 90, (("1", 90),))})
+    assert taken.balances([NOON + HOUR]) == [10], "of the 30 that are held"
 
 
 def test_of_two_lots_the_one_granted_first_is_spent_first_whatever_its_number() -> None:
@@ -727,8 +729,9 @@ def test_what_was_spent_without_being_there_is_made_up_for_by_the_next_grant() -
     spent = Life({"1": Take(NOON - HOUR, 1, 30), "2": lot})
     assert spent.left(NOON, 9) == {"2": 70}
     assert spent.balances([NOON - HOUR, NOON, NOON + HOUR]) == [-30, 70, 0]
-    twice = Life({"1": Take(NOON - HOUR, 1, 130), "2": lot, "3": lot._replace(number=3)})
-    assert twice.balances([NOON - HOUR, NOON]) == [-130, 70]
+    takes = {"0": Take(NOON - HOUR, 0, 30), "1": Take(NOON - HOUR, 1, 100)}
+    twice = Life({**takes, "2": lot, "3": lot._replace(number=3)})
+    assert twice.balances([NOON - HOUR, NOON, NOON + HOUR]) == [-130, 70, 0]
 
 
 def test_of_each_batch_no_more_is_taken_than_was_named() -> None:
