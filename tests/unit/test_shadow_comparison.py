@@ -408,7 +408,7 @@ def test_ours_that_came_late_is_on_time_there_at_either_instant_and_missing_at_n
 def test_a_usage_is_refused_by_the_least_there_was_until_a_file_of_the_day_told_of_it() -> None:
     row = ("2026-05-10T12:00:00Z", Kind.USAGE, -60, "job-2")
     for when, words in (
-        ("2026-05-11T18:00:00Z", "used there, refused by Credits: usage job-2, -60; 50 could be"),
+        ("2026-05-12T00:00:00Z", "used there, refused by Credits: usage job-2, -60; 50 could be"),
         ("2026-05-12T00:00:01Z", "in the old table, not told to Credits: usage job-2, -60"),
     ):
         book = spring()
