@@ -249,7 +249,7 @@ class Turning:
         yield (
             "no message in a dead-letter queue",
             len(dead),
-            [f"{count} messages in {name}-dlq" for name, count in dead.items() if count],
+            [f"{name}-dlq: {count:,}" for name, count in dead.items() if count],
         )
 
     def _is_right(self, entry: LedgerEntry) -> bool:

@@ -111,7 +111,7 @@ def read(reports: Reports) -> list[Night]:
             raise InvalidInput.of(
                 f"s3://{reports.bucket}/{key}", f"{error}; compare that day again, or delete it"
             ) from error
-    return sorted(found, key=lambda night: night.at)
+    return found
 
 
 def clean_nights(nights: Sequence[Night], today: date) -> int:

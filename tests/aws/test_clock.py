@@ -300,8 +300,13 @@ def test_users_are_reminded_once_three_days_before_or_by_the_next_repetition(
     stage: Stage, clock: LocalClock, monkeypatch: pytest.MonkeyPatch, age: timedelta
 ) -> None:
     monkeypatch.setattr("infra.local.clock._ITEMS_A_READ", 1)
-    for user_id in ("1", "2"):
-        stage.subscribe(user_id, plan="starter")
+    for user_id, kinds in (
+        ("0", []),
+        ("1", ["expiring_soon"]),
+        ("2", ["expiring_soon"]),
+        ("3", []),
+    ):
+        stage.subscribe(user_id, plan="starter", notifications=kinds)
     (start,) = stage.months(PARIS, 1)
     end = calendar.expires_at(PARIS, start, 30)
     reminder = calendar.midnight(PARIS, calendar.local_date(PARIS, end) - timedelta(days=3))
@@ -405,18 +410,37 @@ def test_a_ledger_that_cannot_be_read_stops_nobody_elses_clock(
     assert len(stage.allocations("2")) == 1
 
 
-def test_a_grant_that_cannot_be_read_stops_nobodys_clock(stage: Stage, clock: LocalClock) -> None:
-    stage.subscribe()
-    for key in ("a", "b"):
-        stage.world.grant("1", 30, key)
-    item = min(
-        (line for line in stage.world.lines() if line["entry"]["S"].startswith("entry#")),
-        key=lambda line: str(line["entry"]["S"]),
-    )
-    item["body"]["S"] = "tampered"
-    client("dynamodb").put_item(TableName=stage.world.settings.ledger_table, Item=item)
-    clock.move(stage.months(PARIS, 1)[0])
-    assert stage.world.balance() > 60
+@pytest.mark.parametrize("lacks", ["its line", "its zone", "nothing"])
+def test_a_grant_that_cannot_be_read_or_swept_stops_nobodys_clock(
+    stage: Stage, clock: LocalClock, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    for user_id, zone in enumerate((TOKYO, PARIS, NEW_YORK)):
+        stage.subscribe(str(user_id), timezone=zone, notifications=[])
+        stage.world.grant(str(user_id), 30, f"{user_id}", expires_in_days=2)
+    stage.world.grant("1", 30, "again")
+    ledger = stage.world.services.ledger
+    entries = ledger.entries
+
+    def theirs_last(places: Any) -> Any:
+        return dict(sorted(entries(places).items(), key=lambda item: item[0][0] != "1"))
+
+    monkeypatch.setattr(ledger, "entries", theirs_last)
+    if lacks == "nothing":
+        monkeypatch.setattr("infra.local.clock._ITEMS_A_READ", 1)
+    if lacks == "its line":
+        of_entries = [
+            line for line in stage.world.lines() if line["entry"]["S"].startswith("entry#")
+        ]
+        item = next(line for line in of_entries if line["user_id"]["S"] == "1")
+        item["body"]["S"] = "tampered"
+        client("dynamodb").put_item(TableName=stage.world.settings.ledger_table, Item=item)
+    elif lacks == "its zone":
+        names = [zone for zone in calendar.zone_names() if zone != PARIS]
+        monkeypatch.setattr(calendar, "zone_names", lambda: names)
+    clock.move(clock.now() + timedelta(days=4))
+    swept = {zone for name, _, zones in stage.ticks if name == "expiry-tick" for zone in zones}
+    assert swept == {TOKYO, NEW_YORK, *([PARIS] if lacks == "nothing" else [])}
+    assert [stage.world.balance(user_id) for user_id in ("0", "2")] == [0, 0]
 
 
 def test_the_clock_never_goes_back(stage: Stage, clock: LocalClock) -> None:

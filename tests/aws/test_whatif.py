@@ -310,6 +310,7 @@ def test_a_part_of_the_exports_is_read_at_once_and_a_sample_is_always_the_same()
     assert "Each 2 times" in exports.cost(200_001)
     assert exports.users() == sorted(f"u{number}" for number in range(1_500))
     sample = replace(exports, is_sample=True)
+    assert "Each 1 times" in sample.cost(None)
     found = sample.users()
     assert (len(found), found[:3]) == (1_000, ["u674", "u1004", "u1032"])
     others = [replace(exports, **{name: of(1, "other")}) for name in TABLES.keys() - {"export"}]

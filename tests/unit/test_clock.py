@@ -160,6 +160,10 @@ def test_while_somebody_is_overdue_every_re_sweep_of_the_schedule_is_on_the_way(
     of_june, of_july = (ticks_of(Turn.MONTH, month, to) for month in (JUNE, july))
     assert way == of_june + of_july
     assert len(of_june) == len(of_july) == len(calendar.RESWEEP_AGES)
+    fifteenth = calendar.period_start(PARIS, Period(2026, 5), 15)
+    step = next_step([Open(PARIS, day=15, is_overdue=True)], fifteenth, JUNE.at)
+    assert step is not None
+    assert step.at == fifteenth + calendar.RESWEEP_AGES[1]
 
 
 def test_while_a_batch_is_open_every_sweep_of_its_last_midnight_is_on_the_way() -> None:

@@ -194,7 +194,7 @@ def test_a_queue_that_could_not_be_deleted_keeps_its_name_in_use(
 
 
 @pytest.mark.parametrize(
-    "status", ["ROLLBACK_FAILED", "ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"]
+    "status", ["ROLLBACK_FAILED", "ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED"]
 )
 def test_a_stack_keeps_what_its_rollback_could_not_delete(
     status: str, monkeypatch: pytest.MonkeyPatch

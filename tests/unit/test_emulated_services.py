@@ -228,7 +228,7 @@ def test_metrics_are_read_from_lines_and_no_line_is_lost(replace: Replace) -> No
         "_aws": {"Timestamp": 1_780_000_000_500, "CloudWatchMetrics": [directive, more]},
         "stage": "local",
         "function": "tick",
-        "Granted": 3,
+        "Granted": 3.5,
         "Took": [1, 2.5],
     }
     without = {**document, "Took": 0}
@@ -248,11 +248,11 @@ def test_metrics_are_read_from_lines_and_no_line_is_lost(replace: Replace) -> No
     at, stage = 1_780_000_000.5, {"stage": "local"}
     both = {**stage, "function": "tick"}
     assert stored == [
-        ("Credits", "Granted", stage, at, "Count", None, [3], None, None),
+        ("Credits", "Granted", stage, at, "Count", None, [3.5], None, None),
         ("Credits", "Took", stage, at, "None", None, [1, 2.5], None, None),
-        ("Credits", "Granted", both, at, "Count", None, [3], None, None),
+        ("Credits", "Granted", both, at, "Count", None, [3.5], None, None),
         ("Credits", "Took", both, at, "None", None, [1, 2.5], None, None),
-        ("Other", "Granted", {}, at, "Count", None, [3], None, None),
+        ("Other", "Granted", {}, at, "Count", None, [3.5], None, None),
     ]
 
 

@@ -299,6 +299,7 @@ def test_all_that_partiql_changes_is_streamed_once_in_order_and_what_it_was() ->
     transaction(insertion("c"), insertion("d"))
     run("execute_statement", change("a"))
     run("batch_execute_statement", {"Statements": [change("b")]})
+    run("execute_statement", change("b"))  # and changes nothing
     transaction(change("c"), deletion("d"))
     transaction(deletion("a"), change("nobody"))
     run("execute_statement", change("a"))

@@ -167,6 +167,7 @@ def test_a_long_name_is_not_repeated_at_length() -> None:
         (OWN, "/_aws/execute-apis", False),
         ("execute-api.localhost", "/", False),
         (f"ab12.execute-api.localhost.evil.example.com:{PORT}", "/", False),
+        (f"ab12.execute-api.localhost:{PORT}.evil.example.com", "/", False),
     ],
 )
 def test_the_api_alone_serves_pages_of_other_origins(

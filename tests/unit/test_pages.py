@@ -118,13 +118,16 @@ def test_each_email_and_page_is_pictured_in_its_windows(
         assert (browser, page[:8]) == ("a browser", "file:///")
         html = Path(page.removeprefix("file://")).read_text("utf-8")
         assert mail_pictures.LIGHTHOUSE.logo_url not in html, "it is nowhere on the web"
+        assert product.name in html
+        assert html.count("<button") == (2 if Path(page).stem.split("-")[0] == "stop" else 0)
         given = dict(word.removeprefix("--").split("=", 1) for word in words if "=" in word)
         taken[given["screenshot"]] = (given["window-size"], given["blink-settings"])
         profiles.add(given["user-data-dir"])
 
     monkeypatch.setattr(subprocess, "run", run)
     languages = (Language.ENGLISH, Language.GERMAN)
-    told = list(mail_pictures.take_pictures("a browser", tmp_path, languages=languages))
+    product = mail_pictures.LIGHTHOUSE._replace(name="Café")
+    told = list(mail_pictures.take_pictures("a browser", tmp_path, product, languages))
     light, dark = (f"preferredColorScheme={number}" for number in (1, 0))
     windows = {
         "wide-light": ("720,680", light),

@@ -127,6 +127,16 @@ def test_the_command_writes_the_file_it_is_told_to(
     assert capsys.readouterr().out == f"20 subscriptions written to {output}\n"
 
 
+def test_the_largest_count_is_taken_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    monkeypatch.setattr(generate, "write_csv", lambda _, *asked: made.append(asked))
+    generate.main(["--count=10000000", "--output", str(tmp_path / "many.csv")])
+    assert made == [(generate.SEED, 10_000_000)]
+    assert capsys.readouterr().out.startswith("10,000,000 subscriptions written to ")
+
+
 @pytest.mark.parametrize("wrong", ["0", "-1", "1.5", "many", "10000001"])
 def test_the_command_refuses_a_count_that_makes_no_sense(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str

@@ -192,6 +192,7 @@ def test_the_figure_is_of_the_night_and_the_row_up_to_it(
 ) -> None:
     found = page(tallied(compared), nights, "prod")
     bad = " bad" if figure != "0" else ""
+    assert f"<p>user{' has' if figure == '1' else 's have'} a difference that" in found
     assert f'<p class="figure{bad}">{figure}</p>' in found
     assert words in found
 

@@ -162,9 +162,9 @@ FINDINGS: dict[str, tuple[list[Row], list[str]]] = {
             "granted late: 100 for 2026-05 late by 5 h (line 6, entry 4) [+0]",
         ],
     ),
-    "a grant that is 13 days late is still for its month": (
-        [APRIL, JOB, GONE, late(MAY, 13 * DAY)],
-        ["granted late: 100 for 2026-05 late by 13 days (line 5, entry 4) [+0]"],
+    "a grant that is 14 days late is still for its month": (
+        [APRIL, JOB, GONE, late(MAY, 14 * DAY)],
+        ["granted late: 100 for 2026-05 late by 14 days (line 5, entry 4) [+0]"],
     ),
     "a grant that is 15 days late is for none": (
         [APRIL, JOB, GONE, late(MAY, 15 * DAY)],
@@ -173,9 +173,9 @@ FINDINGS: dict[str, tuple[list[Row], list[str]]] = {
             "granted though nothing was due: 100 (line 5) [+100]",
         ],
     ),
-    "a grant that is 27 hours early is for its month": (
-        [APRIL, JOB, late(MAY, -27 * HOUR), GONE],
-        ["granted early: 100 for 2026-05 early by 1 day 3 h (line 4, entry 4) [+0]"],
+    "a grant that is 28 hours early is for its month": (
+        [APRIL, JOB, late(MAY, -28 * HOUR), GONE],
+        ["granted early: 100 for 2026-05 early by 1 day 4 h (line 4, entry 4) [+0]"],
     ),
     "a grant that is 29 hours early is for none": (
         [APRIL, JOB, late(MAY, -29 * HOUR), GONE],
@@ -353,10 +353,19 @@ def test_the_midnight_of_a_zone_that_the_user_has_left_is_named() -> None:
     shift = Zones(PARIS, ("Asia/Tokyo",)).shift(at(tokyo[0]), at(MAY[0]), TOLERANCE)
     assert shift is not None
     assert shift.words == "at midnight in Europe/Paris, late by 7 h"
+    exactly = at(MAY[0]) + TOLERANCE
+    assert Zones(PARIS).shift(at(MAY[0]), exactly, TOLERANCE) is None
+    shift = Zones(PARIS, ("Africa/Abidjan",)).shift(at(MAY[0]), exactly + 2 * HOUR, TOLERANCE)
+    assert shift is not None
+    assert shift.words == "at midnight in Africa/Abidjan, late by 2 h 15 min"
 
 
 def test_what_one_side_has_in_the_last_minutes_may_still_come_on_the_other() -> None:
-    assert compared(APRIL, JOB, until="2026-04-30T22:05:00Z").is_same
+    for end in (GONE[0], "2026-04-30T22:05:00Z"):
+        assert compared(APRIL, JOB, until=end).is_same
+    # What was granted late there may come as much later.
+    found = compared(late(APRIL, 5 * HOUR), JOB, MAY, until="2026-05-01T02:00:00Z")
+    assert [finding.code for finding in found.findings] == [Code.LATE]
     assert compared(APRIL, JOB, GONE, MAY, until="2026-04-30T22:05:00Z").is_same
     assert not compared(APRIL, JOB, until="2026-04-30T22:16:00Z").is_same
     # The first instant and the last are compared, too.
@@ -387,15 +396,19 @@ def test_ours_that_came_late_is_on_time_there_at_either_instant_and_missing_at_n
     book.allocate(at("2026-03-31T22:00:00Z"))
     use(book, 30, JOB[0], "job-1")
     book.allocate(at("2026-05-01T03:00:00Z"))
-    for may in (MAY, late(MAY, 5 * HOUR)):
+    for may in (MAY, late(MAY, 5 * HOUR), late(MAY, 5 * HOUR + TOLERANCE)):
         assert compared(APRIL, JOB, GONE, may, book=book).is_same
+    (finding,) = compared(APRIL, JOB, GONE, late(MAY, 2 * HOUR), book=book).findings
+    assert finding.words == "100 for 2026-05 at midnight in UTC, late by 2 h"
+    (finding,) = compared(APRIL, JOB, GONE, book=book, until="2026-05-01T03:00:00Z").findings
+    assert (finding.code, finding.at) == (Code.NOT_GRANTED, at(MAY[0]))
     assert compared(APRIL, JOB, GONE, book=book, until="2026-05-01T02:00:00Z").is_same
 
 
 def test_a_usage_is_refused_by_the_least_there_was_until_a_file_of_the_day_told_of_it() -> None:
     row = ("2026-05-10T12:00:00Z", Kind.USAGE, -60, "job-2")
     for when, words in (
-        ("2026-05-11T18:00:00Z", "used there, refused by Credits: usage job-2, -60; 50 could be"),
+        ("2026-05-12T00:00:00Z", "used there, refused by Credits: usage job-2, -60; 50 could be"),
         ("2026-05-12T00:00:01Z", "in the old table, not told to Credits: usage job-2, -60"),
     ):
         book = spring()
@@ -415,6 +428,13 @@ def test_balances_that_are_carried_over_are_there_from_the_start_on() -> None:
     used = ("2026-03-10T12:10:00Z", Kind.USAGE, -20, "job-2")
     found = compared(used, book=book, until="2026-03-20T00:00:00Z")
     assert (said(found), found.there) == ([], 30)
+    # One that was carried over before the start was spent from at once.
+    book.allocate(at(APRIL[0]))
+    use(book, 20, "2026-04-10T12:00:00Z", "job-3")
+    book.allocate(at(MAY[0]))
+    gone = (*GONE[:2], -100, "expiry-1")
+    later = compared(gone, MAY, book=book, start="2026-04-20T00:00:00Z")
+    assert (said(later), later.there) == ([], 110)
 
 
 def test_a_reference_is_all_that_follows_the_caller_whatever_is_in_it() -> None:
@@ -520,6 +540,15 @@ def test_a_grant_at_an_earlier_midnight_is_named_before_ours_has_come() -> None:
             "by 7 h (line 7) [+100]"
         )
     ]
+    less = (*early[:2], 90, "batch-3")
+    found = compared(*SAME, kept, less, until="2026-05-31T16:00:00Z", coming=coming)
+    assert said(found) == [
+        "granted early: 100 for 2026-06 early by 7 h (line 7) [+100]",
+        "wrong amount granted: 90 and not 100 for 2026-06 (line 7) [-10]",
+    ]
+    # One that has come since is not to come again.
+    again = compared(*SAME, (*MAY[:3], "batch-3"), coming=Coming(at(MAY[0]), 100, "2026-05"))
+    assert [finding.code for finding in again.findings] == [Code.GRANTED_TWICE]
 
 
 def test_a_usage_that_was_told_too_late_to_meet_its_batch_is_named() -> None:
@@ -582,6 +611,22 @@ def test_an_old_system_that_books_batch_by_batch_is_the_same() -> None:
     together = [(midnight, Kind.EXPIRATION, -60, "x-1")]
     for booked in (apart, apart[::-1], together):
         assert compared(*SAME, *bought, *booked, book=book).is_same
+    for booked, rest in ((apart[:1], 20), (apart[1:], 40)):
+        assert said(compared(*SAME, *bought, *booked, book=book)) == [
+            f"wrong amount expired: {60 - rest} and not 60 (line 8) [+{rest}]"
+        ]
+
+
+def test_held_credits_that_were_taken_back_do_not_expire_as_well() -> None:
+    book = spring()
+    now = at("2026-05-10T12:00:00Z")
+    held = Request("hold#shop#job-2", "shop", "")
+    book.post(ledger.hold(book.account, 60, 3600, held, now, lambda: PARIS))
+    fix = Request("manual#ada#fix-1", "ada", "")
+    book.post(ledger.claw_back(book.account, 100, fix, now + MINUTE, including_held=True))
+    taken = ("2026-05-10T12:01:00Z", Kind.ADJUSTMENT, -100, "fix-1")
+    found = compared(*SAME, taken, book=book, until="2026-06-05T00:00:00Z")
+    assert found == Comparison(USER, 0, 0)
 
 
 def test_a_hold_is_found_in_the_old_table_by_its_key() -> None:
@@ -603,13 +648,16 @@ def test_a_hold_is_found_in_the_old_table_by_its_key() -> None:
     ]
 
 
-def test_a_hold_that_outlives_its_credits_is_named_beside_a_table_that_has_no_holds() -> None:
+@pytest.mark.parametrize("held", [50, 70])
+def test_a_hold_that_outlives_its_credits_is_named_beside_a_table_that_has_no_holds(
+    held: int,
+) -> None:
     book = Book()
     book.edit(at("2026-03-10T12:00:00Z"), timezone=PARIS, plan="starter")
     book.allocate(at("2026-03-31T22:00:00Z"))
     use(book, 30, "2026-04-10T12:00:00Z", "job-1")
     now, asked = at("2026-04-30T12:00:00Z"), Request("hold#shop#job-2", "shop", "")
-    book.post(ledger.hold(book.account, 50, 86_400, asked, now, lambda: PARIS))
+    book.post(ledger.hold(book.account, held, 86_400, asked, now, lambda: PARIS))
     book.expire(at("2026-04-30T22:00:00Z"))
     book.allocate(at("2026-04-30T22:00:00Z"))
     end, now = Request(f"end#{USER}-3", "shop", ""), at("2026-05-01T06:00:00Z")
@@ -625,6 +673,11 @@ def test_without_a_start_it_is_that_of_the_first_entry() -> None:
     assert compared(before, *SAME, start=None).is_same
     found = compared(before, *SAME)
     assert (found.findings[0].code, found.difference) == (Code.NOT_DUE, 77)
+    # An entry is from when it was posted, whenever it was due.
+    late = Book()
+    late.edit(at("2026-03-10T12:00:00Z"), timezone=PARIS, plan="starter")
+    late.allocate(at(APRIL[0]) + 5 * HOUR)
+    assert compared(APRIL, book=late, start=None, until=JOB[0]).there == 0
 
 
 def test_a_user_without_a_ledger_has_nothing_here() -> None:
@@ -672,6 +725,8 @@ def test_a_hold_and_a_lot_end_at_their_instant_and_not_after_it() -> None:
     assert late.balances([NOON + HOUR]) == [-10], "there is nothing to spend in that instant"
     longer = held.having({"2": Hold(NOON - HOUR, 2, 30, until=NOON + DAY)})
     assert longer.balances([NOON + HOUR, NOON + DAY]) == [30, 0]
+    taken = longer.having({"3": Take(NOON, 3, 90, (("1", 90),))})
+    assert taken.balances([NOON + HOUR]) == [10], "of the 30 that are held"
 
 
 def test_of_two_lots_the_one_granted_first_is_spent_first_whatever_its_number() -> None:
@@ -692,8 +747,9 @@ def test_what_was_spent_without_being_there_is_made_up_for_by_the_next_grant() -
     spent = Life({"1": Take(NOON - HOUR, 1, 30), "2": lot})
     assert spent.left(NOON, 9) == {"2": 70}
     assert spent.balances([NOON - HOUR, NOON, NOON + HOUR]) == [-30, 70, 0]
-    twice = Life({"1": Take(NOON - HOUR, 1, 130), "2": lot, "3": lot._replace(number=3)})
-    assert twice.balances([NOON - HOUR, NOON]) == [-130, 70]
+    takes = {"0": Take(NOON - HOUR, 0, 30), "1": Take(NOON - HOUR, 1, 100)}
+    twice = Life({**takes, "2": lot, "3": lot._replace(number=3)})
+    assert twice.balances([NOON - HOUR, NOON, NOON + HOUR]) == [-130, 70, 0]
 
 
 def test_of_each_batch_no_more_is_taken_than_was_named() -> None:

@@ -180,9 +180,9 @@ def night(ago: int, unexplained: int, users: int = 1_000) -> Night:
         (clean(5, 4, 3, 2), False, "0 in a row {} nothing was compared on 2026-12-30"),
         ([], False, "0 in a row {} nothing was compared on 2026-12-30"),
         (
-            [*clean(4, 3, 2), night(1, 12), *clean(0)],
+            [*clean(4, 3, 2), night(1, 1_000), *clean(0)],
             False,
-            "1 in a row {} on 2026-12-30 there were 12 of 1,000 users",
+            "1 in a row {} on 2026-12-30 there were 1,000 of 1,000 users",
         ),
         (
             [*clean(4, 3, 2, 1), night(0, 0, users=0)],

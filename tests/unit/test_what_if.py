@@ -557,6 +557,15 @@ def test_plans_that_were_changed_in_that_time_are_found_out() -> None:
     assert outcome(Question(OTHER, CATALOGUE, december, december), book.past()).is_reproduced
     since = other("monthly_credits = 100", "monthly_credits = 120")
     assert not outcome(Question(OTHER, since, december, december), book.past()).is_reproduced
+    # Each month counts, and not only the last.
+    book = Book()
+    book.edit(YEAR[-3] - DAY)
+    book.allocate(YEAR[-3] + SECOND)
+    book.edit(YEAR[-2], status="paused")
+    book.expire(YEAR[-2] + SECOND)
+    for plans, is_same in ((CATALOGUE, True), (since, False)):
+        question = Question(OTHER, plans, december.previous(), december)
+        assert outcome(question, book.past()).is_reproduced is is_same
 
 
 def found(user_id: str, would_have: int) -> Outcome:
@@ -722,3 +731,15 @@ def test_an_edit_at_the_first_instant_and_those_since_it_was_read_are_not_in_the
     assert course.opening is not None
     assert course.opening.plan == "starter"
     assert [step.terms.plan for step in course.steps] == ["pro"]
+
+
+def test_who_paused_and_went_on_since_had_not_done_so_at_the_opening() -> None:
+    book = Book()
+    for number, status in enumerate(("active", "paused", "active")):
+        book.edit(YEAR[number], status=status)
+    assert book.subscription is not None
+    assert book.subscription.resumed_at == YEAR[2]
+    for start, resumed_at in ((YEAR[2], None), (YEAR[3], YEAR[2])):
+        course = course_of(book.subscription, book.edits, start, CATALOGUE)
+        assert course.opening is not None
+        assert course.opening.resumed_at == resumed_at
