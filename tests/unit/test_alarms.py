@@ -29,8 +29,9 @@ def function(name: str, *sources: str) -> Json:
     )
 
 
-def completed() -> Json:
-    template: Json = {
+def made() -> Json:
+    """A template without alarms."""
+    return {
         "Mappings": {},
         "Globals": {"Function": {}},
         "Resources": {
@@ -47,6 +48,10 @@ def completed() -> Json:
             "RestAPI": resource("AWS::Serverless::Api", Name="the API", StageName="v1"),
         },
     }
+
+
+def completed() -> Json:
+    template = made()
     alarm_resources.complete(template)
     return template
 
