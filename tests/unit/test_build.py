@@ -11,7 +11,7 @@ import pytest
 
 from infra.commands import deploy as command
 from infra.commands.package import main
-from infra.deployment import gateway, handover, packaging
+from infra.deployment import handover, packaging
 from infra.deployment.deployed import Deployment
 from infra.deployment.errors import DeployError
 from infra.deployment.packaging import Package, PackagingError
@@ -49,27 +49,6 @@ def test_a_policy_has_the_shared_statements_with_what_it_says_itself(tmp_path: P
         {**shared["Read"], "Sid": "Read", "Resource": "the ledger alone"},
         own,
     ]
-
-
-def test_the_emulator_is_told_the_gateways_own_answers_and_why_a_token_was_refused() -> None:
-    put: dict[str, dict[str, Any]] = {}
-    deployed: list[dict[str, Any]] = []
-    client = SimpleNamespace(
-        put_gateway_response=lambda **given: put.update({given["responseType"]: given}),
-        create_deployment=lambda **given: deployed.append({**given, "of": len(put)}),
-    )
-    gateway.put_gateway_responses(client, "api", "v1", says_why=True)
-    assert deployed == [{"restApiId": "api", "stageName": "v1", "of": len(put)}]
-    denied, throttled = put["ACCESS_DENIED"], put["THROTTLED"]
-    assert (denied["restApiId"], denied["statusCode"], throttled["statusCode"]) == (
-        "api",
-        "401",
-        "429",
-    )
-    assert denied["responseParameters"]["gatewayresponse.header.WWW-Authenticate"] == "'Bearer'"
-    assert throttled["responseParameters"]["gatewayresponse.header.Retry-After"] == "'1'"
-    body = denied["responseTemplates"]["application/json"]
-    assert json.loads(body)["detail"].endswith(": $context.authorizer.reason")
 
 
 @pytest.fixture

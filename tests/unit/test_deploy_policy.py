@@ -174,6 +174,13 @@ def test_a_stage_without_a_domain_name_gives_no_right_to_any() -> None:
         assert allowed(template(resource_type)) > nothing
 
 
+def test_a_web_acl_is_given_to_the_stages_of_apis_and_no_other_acl_is() -> None:
+    found = statements(template("AWS::WAFv2::WebACLAssociation"))
+    (giving,) = [each for each in found if "wafv2:AssociateWebACL" in each["Action"]]
+    acl = deploy_policy.EXAMPLE["WebAclArn"]
+    assert giving["Resource"] == ["arn:aws:apigateway:eu-west-1::/restapis/*/stages/*", acl]
+
+
 def test_other_partitions_have_other_arns() -> None:
     names = deploy_policy.names_of("prod", "123456789012", "cn-north-1", {})
     found = statements(template("AWS::SQS::Queue"), names)

@@ -75,10 +75,13 @@ def chalices_template() -> Json:
     resources["RestAPI"]["Properties"]["DefinitionBody"] = {"paths": {"/api/plans": path}}
     authorizer = test_alarms.function("authorizer")
     authorizer["Properties"]["Environment"] = {"Variables": {}}
+    del authorizer["Properties"]["Events"]
     resources["Authorizer"] = authorizer
-    for name in ("Reader", "Audit", "Authorizer"):
-        role = {"Fn::GetAtt": [f"{name}Role", "Arn"]}
-        resources[name]["Properties"] |= {"Role": role, "Tracing": "PassThrough"}
+    name = {"Fn::Sub": "credits-${Stage}-plain"}
+    resources["Plain"] = test_alarms.resource("AWS::DynamoDB::Table", TableName=name)
+    for function in ("Reader", "Audit", "Authorizer"):
+        role = {"Fn::GetAtt": [f"{function}Role", "Arn"]}
+        resources[function]["Properties"] |= {"Role": role, "Tracing": "PassThrough"}
     del resources["Reader"]["Properties"]["Tracing"]
     return template
 
