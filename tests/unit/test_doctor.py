@@ -144,6 +144,8 @@ def scopes_found(**parameters: str) -> Finding:
             "credits:backend and credits:billing and credits:admin",
         ),
         ({"TokenIssuer": "https://example.okta.com/oauth2/default"}, "credits:backend and"),
+        ({"TokenIssuer": "https://okta.com"}, "credits:backend and"),
+        ({"TokenIssuer": "https://Example.Okta.com:443/oauth2"}, "credits:backend and"),
         ({"TokenIssuer": "https://example.oktapreview.com/oauth2/default"}, "credits:backend and"),
         (
             {
@@ -162,7 +164,11 @@ def test_scopes_that_any_user_may_ask_for_are_warned_of(
     found = scopes_found(**parameters)
     assert (found.check, found.state, found.stops) == ("scopes", State.WARNING, False)
     assert had in found.says
-    assert "TokenScopeClaims" in found.fix
+    claims = parameters.get("TokenScopeClaims", "scope,scp")
+    assert found.says.endswith(f": TokenScopeClaims is {claims}")
+    assert found.fix.endswith(
+        "that the issuer's administrator fills: docs/deploying.md#who-may-become-an-admin"
+    )
 
 
 @pytest.mark.parametrize(
@@ -255,29 +261,64 @@ def test_the_concurrency_of_the_account_is_compared_with_what_the_stage_itself_w
     assert only(account.concurrency(made_of(aws))).says.startswith(f"{runs} 102: at the turn of a")
 
 
+REMOVES = "make deploy STAGE=prod removes what that left, and makes it anew"
+STUCK = "--stack-name credits-prod --region eu-west-1"
+
+
 @pytest.mark.parametrize(
-    ("status", "state", "stops", "fix"),
+    ("status", "expected"),
     [
-        (None, State.FINE, False, ""),
-        ("UPDATE_COMPLETE", State.FINE, False, ""),
-        ("UPDATE_ROLLBACK_COMPLETE", State.FINE, False, ""),
-        ("REVIEW_IN_PROGRESS", State.FINE, False, ""),
-        ("UPDATE_IN_PROGRESS", State.WARNING, False, "make deploy STAGE=prod waits for it"),
-        ("ROLLBACK_COMPLETE", State.WARNING, False, "make deploy STAGE=prod removes"),
-        ("ROLLBACK_FAILED", State.WARNING, False, "make deploy STAGE=prod removes"),
-        ("UPDATE_ROLLBACK_FAILED", State.BAD, True, "continue-update-rollback --stack-name cred"),
-        ("DELETE_FAILED", State.WARNING, False, "make deploy STAGE=prod removes"),
+        (None, fine("stack", "credits-prod is not deployed yet")),
+        *(
+            (status, fine("stack", f"credits-prod is {status}"))
+            for status in ("UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS")
+        ),
+        *(
+            (
+                status,
+                warning("stack", f"credits-prod is {status}: its first creation failed", REMOVES),
+            )
+            for status in ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
+        ),
+        (
+            "DELETE_FAILED",
+            warning(
+                "stack",
+                "credits-prod is DELETE_FAILED: something of it could not be deleted",
+                REMOVES,
+            ),
+        ),
+        (
+            "UPDATE_IN_PROGRESS",
+            warning(
+                "stack",
+                "credits-prod is UPDATE_IN_PROGRESS",
+                "make deploy STAGE=prod waits for it, and goes on from there",
+            ),
+        ),
+        (
+            "UPDATE_ROLLBACK_FAILED",
+            bad(
+                "stack",
+                "credits-prod is UPDATE_ROLLBACK_FAILED: an update could not be taken back",
+                f"See why: aws cloudformation describe-stack-events {STUCK} --max-items 20; "
+                f"then: aws cloudformation continue-update-rollback {STUCK}",
+                stops=True,
+            ),
+        ),
     ],
 )
 def test_a_stack_that_cloudformation_cannot_change_stops_a_deployment(
-    status: str | None,
-    state: State,
-    stops: bool,  # noqa: FBT001 - of a table
-    fix: str,
+    status: str | None, expected: Finding
 ) -> None:
-    found = stack.judge_state(SITE, status)
-    assert (found.state, found.stops) == (state, stops)
-    assert fix in found.fix
+    def describe_stacks(StackName: str) -> Json:  # noqa: N803 - AWS's name
+        assert StackName == "credits-prod"
+        if status is None:
+            raise refused("ValidationError", "Stack with id credits-prod does not exist")
+        return {"Stacks": [{"StackStatus": status}]}
+
+    site = made_of(SimpleNamespace(describe_stacks=describe_stacks))
+    assert only(stack.state(site)) == expected
 
 
 def test_every_name_of_the_stack_is_known_with_its_parameters_and_its_account() -> None:
@@ -304,6 +345,8 @@ def test_every_name_of_the_stack_is_known_with_its_parameters_and_its_account() 
     assert {kind for kind, is_kept in kept if is_kept} == {"Table", "Bucket", "Secret"}
     assert len({kind for kind, _ in kept}) == len(kept), "of a kind all are kept, or none"
     assert not [name for _, name in found if "$" in name]
+    emptied = replace(SITE, parameters={"MailDomain": ""})
+    assert template.parameter(emptied, "MailDomain") == "", "what is given counts, if it is nothing"
     without = replace(SITE, parameters={})
     assert ("AWS::SES::EmailIdentity", "example.com") in {
         (named.kind, named.name) for named in template.names(without)
@@ -325,18 +368,31 @@ def test_a_name_that_is_taken_stops_a_deployment_and_says_what_to_do() -> None:
         Named("AWS::SES::EmailIdentity", DOMAIN),
     ]
     table, groups, identity = stack.judge_names(SITE, taken)
-    assert {groups.state, identity.state} == {State.BAD}
-    assert groups.stops
-    assert identity.stops
-    assert table.says == "1 table there already, and not of credits-prod: credits-prod-ledger"
-    assert table.state is State.WARNING
-    assert table.fix.startswith("If an earlier stack left it, make deploy STAGE=prod takes it over")
-    groups_of = ", ".join(f"/aws/lambda/credits-prod-{n}" for n in "abc")
-    assert groups.says == (
-        f"4 log groups there already, and not of credits-prod: {groups_of} and 1 more"
+    assert table == warning(
+        "names",
+        "1 table there already, and not of credits-prod: credits-prod-ledger",
+        "If an earlier stack left it, make deploy STAGE=prod takes it over: "
+        "docs/deploying.md#deleting-a-stack-and-deploying-again",
     )
-    assert "delete-log-group --log-group-name /aws/lambda/credits-prod-a --region" in groups.fix
-    assert "MailDomain under [prod]" in identity.fix
+    groups_of = ", ".join(f"/aws/lambda/credits-prod-{n}" for n in "abc")
+    says = "log groups there already, and not of credits-prod:"
+    assert groups == bad(
+        "names",
+        f"4 {says} {groups_of} and 1 more",
+        "If nobody needs what is in it: aws logs delete-log-group --log-group-name "
+        "/aws/lambda/credits-prod-a --region eu-west-1; docs/deploying.md#names-that-are-taken",
+        stops=True,
+    )
+    assert only(stack.judge_names(SITE, taken[1:4])).says == f"3 {says} {groups_of}"
+    assert identity == bad(
+        "names",
+        f"1 mail identity there already, and not of credits-prod: {DOMAIN}",
+        "Name a subdomain of it in MailDomain under [prod] in infra/parameters.toml, or import it "
+        "into the stack: docs/mail.md#setting-it-up",
+        stops=True,
+    )
+    queue = only(stack.judge_names(SITE, [Named("AWS::SQS::Queue", "q")]))
+    assert queue.fix == "Whose is it? docs/deploying.md#names-that-are-taken"
     assert only(stack.judge_names(SITE, [])).state is State.FINE
     unasked = {"AWS::SNS::Topic": refused("AccessDenied"), "AWS::Events::EventBus": refused("x")}
     unsaid = only(stack.judge_names(SITE, [], unasked))
@@ -801,13 +857,15 @@ def test_name_servers_that_do_not_answer_are_asked_once_and_accuse_nobody(
 
 
 def test_an_issuer_with_keys_for_us_is_shown_with_their_algorithms() -> None:
-    found = only(issuer.keys(SITE, lambda _: KEY_SET))
-    assert found.state is State.FINE
-    assert "'ec' for ES256" in found.says
+    assert only(issuer.keys(SITE, lambda _: KEY_SET)) == fine(
+        "issuer",
+        "the issuer has 'rsa' for RS256, 'any rsa' for RS256 or RS384 or RS512 or PS256 or PS384 "
+        "or PS512, 'ec' for ES256; 'enc' is left out: it is for 'enc' (use), not for signatures",
+    )
     symmetric = {"kty": "oct", "kid": "a", "k": "AA"}
     mixed = only(issuer.keys(SITE, lambda _: {"keys": [*KEY_SET["keys"], symmetric]}))
     assert mixed.state is State.FINE
-    assert "; 'a' is left out: " in mixed.says
+    assert "(use), not for signatures; 'a' is left out: " in mixed.says
 
 
 def test_the_keys_are_fetched_from_where_the_stage_will_fetch_them() -> None:
@@ -1015,7 +1073,11 @@ def test_metrics_are_asked_for_by_the_stage_and_the_time_that_is_judged() -> Non
         "LedgersCorrupt": [(timedelta(hours=30), 3.0), (timedelta(hours=2), 0.0)],
         "LedgersVerified": [(timedelta(hours=30), 7.0), (timedelta(hours=2), 200.0)],
         # A period in which none came says nothing of ticks.
-        "AllocationTicks": [(timedelta(0), 0.0), (timedelta(hours=2), 1.0)],
+        # CloudWatch gives periods in no order.
+        "AllocationTicks": [
+            (timedelta(hours=minutes / 60), each)
+            for minutes, each in ((0, 0.0), (170, 1.0), (100, 1.0), (150, 2.0))
+        ],
     }
 
     class CloudWatch:
@@ -1028,9 +1090,12 @@ def test_metrics_are_asked_for_by_the_stage_and_the_time_that_is_judged() -> Non
     site.__dict__["description"] = {"CreationTime": NOW - timedelta(days=90)}
     assert only(running.audit(site)).says == "no ledger of 200 was wrong 2 hours ago"
     allocation, expiry = running.ticks(site)
-    assert allocation.says.startswith("the last was 2 hours ago")
+    assert allocation.says.startswith("the last was 100 minutes ago")
     assert expiry.says.startswith("none for hours")
-    for given, hours, period in zip(asked, (78, 78, 3, 3), (3600, 3600, 60, 60), strict=True):
+    # A small stage does not write how many were walked.
+    sums["LedgersVerified"] = []
+    assert only(running.audit(site)).says == "no ledger was wrong 2 hours ago"
+    for given, hours, period in zip(asked[:4], (78, 78, 3, 3), (3600, 3600, 60, 60), strict=True):
         assert given | {"MetricName": ""} == {
             "Namespace": "Credits",
             "MetricName": "",
@@ -1051,6 +1116,7 @@ def test_an_audit_that_is_late_or_found_something_is_said() -> None:
     corrupt = running.judge_audit(OLD, NOW, 1, 200)
     says = "1 ledger did not verify in the last audit"
     assert corrupt == bad("audit", says, "docs/operating.md#ledger-corrupt")
+    assert running.judge_audit(OLD, NOW - timedelta(days=3), 1) == corrupt, "until the next one"
     late = running.judge_audit(OLD, NOW - timedelta(hours=27), 0, 200)
     assert late == bad(
         "audit",
@@ -1530,6 +1596,11 @@ def test_what_is_of_the_stack_is_known_from_every_page_of_its_resources() -> Non
     aws = in_pages("list_stack_resources", "StackResourceSummaries", [queue], [gone, kept, table])
     found = [each["PhysicalResourceId"] for each in resources_of(aws, "credits-prod")]
     assert found == ["credits-prod-sweeps", "credits-prod-ledger"]
+    del queue["PhysicalResourceId"]  # of a resource that could not be made
+    assert list(stack._resources(made_of(aws))) == [
+        ("AWS::SQS::Queue", ""),
+        ("AWS::DynamoDB::Table", "credits-prod-ledger"),
+    ]
 
 
 def test_aws_is_given_up_before_the_doctor_gives_up_on_the_check() -> None:

@@ -105,6 +105,8 @@ class Programs:
             folder = Path(command[command.index("--target") + 1])
             endpoints = json.dumps({"partitions": []})
             files = {"one.py": "", "one-1.dist-info/RECORD": "", "one-1.dist-info/METADATA": ""}
+            files |= {"aws_lambda_powertools/event_handler/openapi/swagger_ui/ui.min.js": ""}
+            files |= {"dateutil/zoneinfo/dateutil-zoneinfo.tar.gz": ""}
             files |= {"boto3/data/a": "", "boto3/examples/a": "", "boto3/session.py": ""}
             write(folder, files | {"botocore/data/endpoints.json": endpoints})
         elif what == "compileall":
