@@ -394,17 +394,20 @@ def test_a_name_that_is_taken_stops_a_deployment_and_says_what_to_do() -> None:
     queue = only(stack.judge_names(SITE, [Named("AWS::SQS::Queue", "q")]))
     assert queue.fix == "Whose is it? docs/deploying.md#names-that-are-taken"
     assert only(stack.judge_names(SITE, [])).state is State.FINE
-    unasked = {"AWS::SNS::Topic": refused("AccessDenied"), "AWS::Events::EventBus": refused("x")}
+    unasked = dict.fromkeys([*template.NAMED, "AWS::Events::Rule"], refused("AccessDenied"))
     unsaid = only(stack.judge_names(SITE, [], unasked))
     assert unsaid.state is State.UNKNOWN
-    assert unsaid.says.startswith("of topics, event buses nobody knows what is there: ")
+    assert unsaid.says.startswith(
+        "of tables, event buses, functions, log groups, buckets, configuration sets, mail "
+        "identities, topics, queues, secrets, rules nobody knows what is there: AWS refuses: "
+    )
 
 
 def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_found_of_others() -> (
     None
 ):
     class Aws:
-        """An account in which all queues are taken, and nobody may ask for secrets."""
+        """An account with all queues taken, and nobody may ask for tables or secrets."""
 
         asked: list[str] = []  # noqa: RUF012 - of this test alone
 
@@ -413,9 +416,8 @@ def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_foun
                 self.asked.append(call)
                 if call == "get_queue_url":
                     return {"QueueUrl": "https://..."}
-                raise refused(
-                    "AccessDeniedException" if call == "describe_secret" else "NotFoundException"
-                )
+                denied = call in ("describe_table", "describe_secret")
+                raise refused("AccessDeniedException" if denied else "NotFoundException")
 
             return answer
 
@@ -428,9 +430,12 @@ def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_foun
             return {"logGroups": []}
 
     nobody_knows, taken = stack.names(made_of(Aws()))
-    assert Aws.asked.count("describe_secret") == 1, "it is refused each time"
+    for call in ("describe_table", "describe_secret"):
+        assert Aws.asked.count(call) == 1, "it is refused each time"
     assert nobody_knows.state is State.UNKNOWN
-    assert nobody_knows.says.startswith("of secrets nobody knows what is there: AWS refuses")
+    assert nobody_knows.says.startswith(
+        "of tables, secrets nobody knows what is there: AWS refuses"
+    )
     assert (taken.state, taken.stops) == (State.BAD, True)
     assert taken.says.startswith("15 queues there already")
 
@@ -1652,7 +1657,8 @@ def test_names_of_the_stacks_own_resources_are_not_in_its_way() -> None:
 
 
 def test_numbers_are_said_with_their_plurals() -> None:
-    assert [plural(1, "mail"), plural(1_200, "mail")] == ["1 mail", "1,200 mails"]
+    said = [plural(number, "mail") for number in (0, 1, 1_200)]
+    assert said == ["0 mails", "1 mail", "1,200 mails"]
     assert many("event bus") == "event buses"
 
 
