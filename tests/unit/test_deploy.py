@@ -549,6 +549,7 @@ def test_when_it_is_not_known_whether_aws_has_begun_that_is_said(
     other = stack.Stack(Aws(), "credits-dev", "us-east-2", print, print)
     with pytest.raises(DeployError) as ended:
         other.apply("https://template", {}, rollback.UNWATCHED, terminal.agree)
+    assert str(ended.value).startswith("AWS cannot be reached: ")
     assert "It is not known whether AWS has begun to change stack credits-dev" in str(ended.value)
     assert "Run the same command again" in str(ended.value)
     assert "--stack-name credits-dev --region us-east-2" in str(ended.value)
