@@ -100,7 +100,7 @@ def terms_of(text: str) -> dict[str, Terms]:
     """
     try:
         return {table["id"]: _terms_of_table(table) for table in tomllib.loads(text)["plans"]}
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"it is no catalogue of plans: {error}") from error
 
 

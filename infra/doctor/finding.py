@@ -59,5 +59,7 @@ def plural(number: int, what: str) -> str:
 
 
 def many(what: str) -> str:
-    """``mails``, ``event buses``."""
+    """``mails``, ``event buses``, ``mail identities``."""
+    if what.endswith("ty"):
+        return f"{what.removesuffix('y')}ies"
     return f"{what}es" if what.endswith("s") else f"{what}s"

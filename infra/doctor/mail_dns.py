@@ -74,7 +74,7 @@ def look(site: Site, entries: Iterable[Wanted]) -> Iterator[Finding]:
         except dns.exception.DNSException as error:
             yield unknown(
                 "mail DNS",
-                f"{entry.name} could not be looked up: {str(error) or type(error).__name__}",
+                f"{entry.name} could not be looked up: {error}",
                 f"Is there a network? Ask by hand: dig {entry.name} {entry.kind}",
             )
             return

@@ -62,62 +62,6 @@ def test_widgets_lie_side_by_side(template: Template) -> None:
         taken |= place
 
 
-METRICS = {
-    "Allocations": (
-        "Due Maximum, Allocations Sum, AllocationsRepaired Sum, Missing Maximum, "
-        "Duplicate Maximum, TimezoneUnknown Maximum"
-    ),
-    "The turn of the month: allocated against due": "Allocations Sum, Due Maximum",
-    "Lateness of allocations, from the user's midnight": "AllocationLateness Maximum",
-    "Messages waiting": "ApproximateNumberOfMessagesVisible Maximum",
-    "Age of the oldest message, without emails": "ApproximateAgeOfOldestMessage Maximum",
-    "Dead letters": "ApproximateNumberOfMessagesVisible Maximum",
-    "Ledger movements": (
-        "CreditsAllocated Sum, CreditsGranted Sum, CreditsReversed Sum, CreditsUsed Sum, "
-        "CreditsExpired Sum, CreditsClawedBack Sum"
-    ),
-    "Absorbed: lost races, requests that came again": "ConflictsRetried Sum, DuplicatesRefused Sum",
-    "Audit of ledgers, and what is wrong": (
-        "LedgersVerified Sum, LedgersCorrupt Sum, UnexpectedFailures Sum, LedgerItemsChanged Sum, "
-        "StripeEventsWaiting Sum"
-    ),
-    "API: requests in 5 minutes": "Count Sum, 4XXError Sum, 5XXError Sum",
-    "API: latency": "Latency p50, Latency p99",
-    "Emails in 5 minutes": "MailsSent Sum, MailsFailed Sum",
-    "Cost: DynamoDB write units": "ConsumedWriteCapacityUnits Sum",
-    "Cost: DynamoDB read units": "ConsumedReadCapacityUnits Sum",
-    "Cost: Lambda, gigabyte-seconds": "Duration Sum",
-    "Cost: invocations, emails and events": (
-        "Invocations Sum, MailsSent Sum, NumberOfMessagesDeleted Sum"
-    ),
-}
-"""What each graph and each row of figures is drawn of, in the order of its lines."""
-
-
-def test_each_graph_is_of_its_metrics(template: Template) -> None:
-    page = dashboard.body(template)
-    graphs = [w["properties"] for w in page["widgets"] if "metrics" in w["properties"]]
-    assert {
-        each["title"]: ", ".join(
-            dict.fromkeys(
-                f"{line[1]} {line[-1]['stat']}" for line in each["metrics"] if len(line) > 1
-            )
-        )
-        for each in graphs
-    } == METRICS
-    assert (page["start"], page["periodOverride"]) == ("-PT24H", "inherit")
-    for each in graphs:
-        assert each["period"] == 300, each["title"]
-        if each["view"] == "singleValue":
-            assert each["setPeriodToTimeRange"], f"{each['title']}: only of the last five minutes"
-        else:
-            assert each["yAxis"]["left"]["min"] == 0, each["title"]
-    (limit,) = [each["annotations"] for each in graphs if each["title"].startswith("Age of")]
-    assert limit["horizontal"][0]["value"] == "<QueueAge>"
-    costs = graphs[-2]["metrics"][-1][0]["expression"]
-    assert costs.endswith(") / 1024000"), "milliseconds of megabytes"
-
-
 def test_every_expression_is_made_of_lines_of_its_own_graph(template: Template) -> None:
     functions = {"RUNNING_SUM", "FILL", "REPEAT"}
     for widget in dashboard.body(template)["widgets"]:
@@ -141,16 +85,6 @@ def test_gigabyte_seconds_count_every_function_with_its_memory(template: Templat
         f"${{{name}}}": function["Properties"]["MemorySize"]
         for name, function in resources_of_type(template, "AWS::Serverless::Function").items()
     }
-
-
-def test_a_text_that_cloudformation_fills_in_is_json_with_numbers_for_thresholds(
-    template: Template,
-) -> None:
-    page = dashboard_picture.filled_in(template)
-    titles = {widget["properties"].get("title") for widget in page["widgets"]}
-    assert "Dead letters" in titles
-    body = template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
-    assert set(body[1]) == {"AllocationLateness", "QueueAge", "ApiLatency"}
 
 
 def test_the_picture_shows_every_widget_and_every_line(template: Template) -> None:

@@ -1085,22 +1085,6 @@ def test_every_lane_that_the_authorizer_can_name_has_a_key_in_one_plan(
     assert plans == dict.fromkeys(keys.values(), "UsagePlan") | {backend: "BackendPlan"}
 
 
-def test_no_more_keys_are_made_at_once_than_an_account_may(template: Template) -> None:
-    keys = resources_of_type(template, "AWS::ApiGateway::ApiKey")
-    made: set[str] = set()
-    while len(made) < len(keys):
-        now = {name for name in keys if made.issuperset(keys[name]["DependsOn"])} - made
-        assert 0 < len(now) <= 4
-        made |= now
-
-
-def test_keys_are_asked_for_once_all_of_them_are_there(template: Template) -> None:
-    resources = set(template["Resources"])
-    assert caller_limits.are_ready(resources)
-    for name in resources_of_type(template, "AWS::ApiGateway::UsagePlanKey"):
-        assert not caller_limits.are_ready(resources - {name})
-
-
 WEB_ACL = "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/credits/1111aaaa-22bb-33cc"
 
 

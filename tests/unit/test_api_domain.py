@@ -30,6 +30,10 @@ def client(service: str) -> Any:
             {"ApiDomain": DOMAIN},
             rf"ApiDomain needs ApiCertificateArn.*--domain-name {DOMAIN} .*--region eu-west-1",
         ),
+        (
+            {"ApiDomain": DOMAIN, "ApiHostedZoneId": "Z0123456789"},
+            "ApiDomain needs ApiCertificateArn",
+        ),
         ({"ApiCertificateArn": CERTIFICATE}, "ApiCertificateArn needs ApiDomain"),
         ({"ApiHostedZoneId": "Z0123456789"}, "ApiHostedZoneId needs ApiDomain"),
         (

@@ -11,7 +11,7 @@ import pytest
 
 from infra.commands import deploy as command
 from infra.commands.package import main
-from infra.deployment import caller_limits, gateway, handover, packaging
+from infra.deployment import handover, packaging
 from infra.deployment.deployed import Deployment
 from infra.deployment.errors import DeployError
 from infra.deployment.packaging import Package, PackagingError
@@ -25,17 +25,6 @@ def package(tmp_path: Path) -> Package:
     archive = tmp_path / "made.zip"
     archive.write_bytes(b"the code")
     return Package({"Resources": {"Table": {"Type": "AWS::DynamoDB::Table"}}}, archive)
-
-
-@pytest.mark.parametrize("machine", ["x86_64", "arm64"])
-def test_what_is_deployed_is_packed_for_lambda_whatever_machine_packs_it(
-    monkeypatch: pytest.MonkeyPatch, machine: str
-) -> None:
-    """Only the local stage runs on the machine itself."""
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    for stage in ("dev", "prod"):
-        assert packaging._platform_of(stage) == "manylinux2014_x86_64"
-    assert packaging._platform_of("local") != "manylinux2014_x86_64" or machine == "x86_64"
 
 
 def test_what_a_program_said_before_it_failed_is_told_whole(tmp_path: Path) -> None:
@@ -60,45 +49,6 @@ def test_a_policy_has_the_shared_statements_with_what_it_says_itself(tmp_path: P
         {**shared["Read"], "Sid": "Read", "Resource": "the ledger alone"},
         own,
     ]
-
-
-def test_no_more_keys_of_callers_are_made_at_once_than_an_account_may_make() -> None:
-    authorizer: dict[str, Any] = {"Properties": {"Environment": {"Variables": {}}}}
-    api: dict[str, Any] = {"Properties": {"DefinitionBody": {}}}
-    template = {"Resources": {"Authorizer": authorizer, "RestAPI": api}}
-    caller_limits.complete(template)
-    keys = {
-        name: resource["DependsOn"]
-        for name, resource in template["Resources"].items()
-        if resource.get("Type") == "AWS::ApiGateway::ApiKey"
-    }
-    assert len(keys) == 18
-    made: set[str] = set()
-    while ready := {name for name, before in keys.items() if {*before} <= made} - made:
-        assert len(ready) <= 5  # a second
-        made |= ready
-    assert made == {*keys}
-
-
-def test_the_emulator_is_told_the_gateways_own_answers_and_why_a_token_was_refused() -> None:
-    put: dict[str, dict[str, Any]] = {}
-    deployed: list[dict[str, Any]] = []
-    client = SimpleNamespace(
-        put_gateway_response=lambda **given: put.update({given["responseType"]: given}),
-        create_deployment=lambda **given: deployed.append({**given, "of": len(put)}),
-    )
-    gateway.put_gateway_responses(client, "api", "v1", says_why=True)
-    assert deployed == [{"restApiId": "api", "stageName": "v1", "of": len(put)}]
-    denied, throttled = put["ACCESS_DENIED"], put["THROTTLED"]
-    assert (denied["restApiId"], denied["statusCode"], throttled["statusCode"]) == (
-        "api",
-        "401",
-        "429",
-    )
-    assert denied["responseParameters"]["gatewayresponse.header.WWW-Authenticate"] == "'Bearer'"
-    assert throttled["responseParameters"]["gatewayresponse.header.Retry-After"] == "'1'"
-    body = denied["responseTemplates"]["application/json"]
-    assert json.loads(body)["detail"].endswith(": $context.authorizer.reason")
 
 
 @pytest.fixture

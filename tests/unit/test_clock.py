@@ -332,6 +332,7 @@ def test_the_clock_waits_until_each_mail_has_been_tried(monkeypatch: pytest.Monk
     queue = Mails((2, 0), (1, 1), (0, 1), (0, 0))
     ticks.Ticks(cast("LocalStack", queue)).wait_for_mails()
     assert queue.asked == 4
+    assert ticks.Ticks(cast("LocalStack", Mails((2, 3)))).messages_in("notifications") == 5
 
 
 def test_the_clock_does_not_wait_for_a_mail_that_is_held_back(

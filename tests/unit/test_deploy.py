@@ -38,6 +38,7 @@ from infra.deployment import (
 )
 from infra.deployment.deployed import describe
 from infra.deployment.errors import DeployError, StackFailedError
+from infra.deployment.events import failure_in
 from infra.deployment.parameters import check_parameters, parameters_of
 from infra.deployment.stack import NETWORK_PATIENCE
 from infra.deployment.stack_facts import describe_stack
@@ -310,14 +311,17 @@ def test_a_stack_that_failed_and_is_then_rolled_back_is_waited_for() -> None:
     ],
 )
 def test_a_stack_that_was_never_made_or_is_half_gone_is_removed_before_the_next_deployment(
-    status: str, what: str
+    status: str, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aws = Aws(status=status, events=[event(1, "credits-prod", "CREATE_COMPLETE")])
     asked: list[bool] = []
+    leftovers = Mock(return_value=[])
+    monkeypatch.setattr(retained, "leftovers", leftovers)
     said = aws.deploy(confirm=agreeing(asked, lambda: aws.deleted))
     assert asked == [True], "nothing is left, so only the changes are asked about"
     assert f"Removing stack credits-prod, whose {what} failed ..." in said
     assert aws.deleted
+    assert leftovers.call_count == 1, "what it kept has to be taken over"
     assert aws.sent["ChangeSetType"] == "CREATE"
 
 
@@ -545,6 +549,7 @@ def test_when_it_is_not_known_whether_aws_has_begun_that_is_said(
     other = stack.Stack(Aws(), "credits-dev", "us-east-2", print, print)
     with pytest.raises(DeployError) as ended:
         other.apply("https://template", {}, rollback.UNWATCHED, terminal.agree)
+    assert str(ended.value).startswith("AWS cannot be reached: ")
     assert "It is not known whether AWS has begun to change stack credits-dev" in str(ended.value)
     assert "Run the same command again" in str(ended.value)
     assert "--stack-name credits-dev --region us-east-2" in str(ended.value)
@@ -774,6 +779,9 @@ def test_a_plan_that_begins_to_grant_without_a_date_is_refused_before_anything_i
     assert why == "Nobody is granted anything for the time before a deployment."
     assert "Plan 'free' begins to grant 10 credits a month and does not say since when." in said
     assert 'Add to the table with id = "free" in chalicelib/plans.toml: grants_since = 20' in said
+    to_deploy(monkeypatch, FREE.replace("= 0", "= 10"))
+    with pytest.raises(DeployError, match="begins to grant 10 credits"):
+        aws.deploy()
     assert not aws.uploaded
     assert not aws.sent
 
@@ -781,9 +789,12 @@ def test_a_plan_that_begins_to_grant_without_a_date_is_refused_before_anything_i
 def test_what_changes_about_the_plans_is_told_before_anybody_is_asked(
     aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    to_deploy(monkeypatch, FREE.replace("= 0", "= 10\ngrants_since = 2099-12-01"))
+    since = "monthly_credits = 10\ngrants_since = 2099-12-01\n"
+    pro = f'[[plans]]\nid = "pro"\nname = "Pro"\n{since}'
+    to_deploy(monkeypatch, FREE.replace("monthly_credits = 0\n", since) + pro)
     said = aws.deploy()
-    assert "Plan 'free' grants 10 credits a month since 2099-12-01, not 0, from now on" in said
+    first = said.index("Plan 'free' grants 10 credits a month since 2099-12-01, not 0, from now on")
+    assert said[first + 1] == "Plan 'pro' is new: 10 credits a month since 2099-12-01"
     assert aws.executed
 
 
@@ -858,12 +869,18 @@ def test_a_command_goes_by_the_plans_that_are_deployed_not_by_those_of_the_check
     aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     to_deploy(monkeypatch, FREE.replace("= 0", "= 10"))
-    settings = cast("Settings", SimpleNamespace(stage="prod", is_local=False))
+    settings = cast("Settings", SimpleNamespace(stage="prod", is_local=False, anchors_bucket="a"))
 
     def services() -> StageServices:
         return StageServices(settings, lambda *_, **__: aws, cast("Any", None))
 
-    assert services().catalogue == parse_catalogue(FREE)
+    found = services()
+    assert found.catalogue == parse_catalogue(FREE)
+    assert found.catalogue is found.catalogue, "they are downloaded once"
+    refusing = StageServices(settings, Mock(side_effect=answered(403)), cast("Any", None))
+    for part in ("catalogue", "anchors", "reports"):
+        with pytest.raises(AwsError, match="AWS refuses"):
+            getattr(refusing, part)
     newer = FREE + "colour = 1\n"
     monkeypatch.setattr(plan_changes, "_download", lambda _: packed(newer))
     with pytest.raises(DeployError, match=r"the deployed chalicelib/plans.toml, line 6: .*"):
@@ -937,9 +954,10 @@ def test_every_mistake_in_the_parameters_is_told_at_once(
         file.write_text(text)
         with pytest.raises(DeployError, match=re.escape(says)):
             parameters_of("prod")
-    file.write_text("[prod")
-    with pytest.raises(DeployError, match="is not TOML"):
-        parameters_of("prod")
+    for text in ("[prod", "prod = " + "[" * 20_000):
+        file.write_text(text)
+        with pytest.raises(DeployError, match="is not TOML"):
+            parameters_of("prod")
 
 
 @pytest.mark.parametrize(
@@ -1142,7 +1160,10 @@ def test_code_is_uploaded_under_the_name_of_its_content_unless_it_is_there(
         Recorder(objects=500).deploy()
 
 
-def test_cloudformation_is_told_what_sam_needs_and_every_parameter() -> None:
+def test_cloudformation_is_told_what_sam_needs_and_every_parameter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(PARAMETERS, "ProductName", "")  # which is not the template's default
     aws = Recorder()
     aws.deploy()
     (sent,) = aws.sent_as("create_change_set")
@@ -1231,6 +1252,7 @@ def test_of_many_failures_the_first_real_one_is_named() -> None:
         f"  {cause}",
     ]
     assert str(failed.value.failure) == cause
+    assert str(failure_in(event(1, "It", "CREATE_FAILED"))).endswith("FAILED: no reason given")
 
 
 def test_a_failure_that_follows_later_does_not_hide_the_first() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from infra.commands.deploy_policy import main
-from infra.deployment import deploy_calls, deploy_policy
+from infra.deployment import deploy_calls, deploy_policy, packaging
 from infra.deployment.deploy_calls import ARNS, NAMELESS, ONLY_WITH
 from infra.deployment.deploy_policy import (
     HANDLERS,
@@ -105,6 +106,18 @@ def test_what_cloudformation_calls_the_role_cannot_call_itself() -> None:
             assert condition == {"aws:CalledVia": "cloudformation.amazonaws.com"}
 
 
+def test_the_page_shows_every_right_of_a_deployment_itself_and_where_each_type_is() -> None:
+    """Of the stage with all that a stage can have; tests/stack compares the whole of it."""
+    page = (packaging.ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```json\n({\n  \"credits-prod-deploy-1.*?)```", page, re.DOTALL)
+    shown = [each for it in json.loads(example).values() for each in it["Statement"]]
+    own = [each for each in shown if "Condition" not in each]
+    assert statements({"Resources": {}}) == own
+    named = [each["Resource"] for each in shown]
+    for resource_type, patterns in ARNS.items():
+        assert list(NAMES.arns(patterns)) in named, resource_type
+
+
 def test_every_right_is_bound_to_names_unless_iam_knows_none() -> None:
     for resource_type in ARNS:
         for statement in statements(template(resource_type)):
@@ -172,6 +185,13 @@ def test_a_stage_without_a_domain_name_gives_no_right_to_any() -> None:
         nothing = allowed({"Resources": {}}, plain)
         assert allowed(template(resource_type), plain) == nothing
         assert allowed(template(resource_type)) > nothing
+
+
+def test_a_web_acl_is_given_to_the_stages_of_apis_and_no_other_acl_is() -> None:
+    found = statements(template("AWS::WAFv2::WebACLAssociation"))
+    (giving,) = [each for each in found if "wafv2:AssociateWebACL" in each["Action"]]
+    acl = deploy_policy.EXAMPLE["WebAclArn"]
+    assert giving["Resource"] == ["arn:aws:apigateway:eu-west-1::/restapis/*/stages/*", acl]
 
 
 def test_other_partitions_have_other_arns() -> None:

@@ -144,6 +144,8 @@ def scopes_found(**parameters: str) -> Finding:
             "credits:backend and credits:billing and credits:admin",
         ),
         ({"TokenIssuer": "https://example.okta.com/oauth2/default"}, "credits:backend and"),
+        ({"TokenIssuer": "https://okta.com"}, "credits:backend and"),
+        ({"TokenIssuer": "https://Example.Okta.com:443/oauth2"}, "credits:backend and"),
         ({"TokenIssuer": "https://example.oktapreview.com/oauth2/default"}, "credits:backend and"),
         (
             {
@@ -162,7 +164,11 @@ def test_scopes_that_any_user_may_ask_for_are_warned_of(
     found = scopes_found(**parameters)
     assert (found.check, found.state, found.stops) == ("scopes", State.WARNING, False)
     assert had in found.says
-    assert "TokenScopeClaims" in found.fix
+    claims = parameters.get("TokenScopeClaims", "scope,scp")
+    assert found.says.endswith(f": TokenScopeClaims is {claims}")
+    assert found.fix.endswith(
+        "that the issuer's administrator fills: docs/deploying.md#who-may-become-an-admin"
+    )
 
 
 @pytest.mark.parametrize(
@@ -255,29 +261,64 @@ def test_the_concurrency_of_the_account_is_compared_with_what_the_stage_itself_w
     assert only(account.concurrency(made_of(aws))).says.startswith(f"{runs} 102: at the turn of a")
 
 
+REMOVES = "make deploy STAGE=prod removes what that left, and makes it anew"
+STUCK = "--stack-name credits-prod --region eu-west-1"
+
+
 @pytest.mark.parametrize(
-    ("status", "state", "stops", "fix"),
+    ("status", "expected"),
     [
-        (None, State.FINE, False, ""),
-        ("UPDATE_COMPLETE", State.FINE, False, ""),
-        ("UPDATE_ROLLBACK_COMPLETE", State.FINE, False, ""),
-        ("REVIEW_IN_PROGRESS", State.FINE, False, ""),
-        ("UPDATE_IN_PROGRESS", State.WARNING, False, "make deploy STAGE=prod waits for it"),
-        ("ROLLBACK_COMPLETE", State.WARNING, False, "make deploy STAGE=prod removes"),
-        ("ROLLBACK_FAILED", State.WARNING, False, "make deploy STAGE=prod removes"),
-        ("UPDATE_ROLLBACK_FAILED", State.BAD, True, "continue-update-rollback --stack-name cred"),
-        ("DELETE_FAILED", State.WARNING, False, "make deploy STAGE=prod removes"),
+        (None, fine("stack", "credits-prod is not deployed yet")),
+        *(
+            (status, fine("stack", f"credits-prod is {status}"))
+            for status in ("UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS")
+        ),
+        *(
+            (
+                status,
+                warning("stack", f"credits-prod is {status}: its first creation failed", REMOVES),
+            )
+            for status in ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
+        ),
+        (
+            "DELETE_FAILED",
+            warning(
+                "stack",
+                "credits-prod is DELETE_FAILED: something of it could not be deleted",
+                REMOVES,
+            ),
+        ),
+        (
+            "UPDATE_IN_PROGRESS",
+            warning(
+                "stack",
+                "credits-prod is UPDATE_IN_PROGRESS",
+                "make deploy STAGE=prod waits for it, and goes on from there",
+            ),
+        ),
+        (
+            "UPDATE_ROLLBACK_FAILED",
+            bad(
+                "stack",
+                "credits-prod is UPDATE_ROLLBACK_FAILED: an update could not be taken back",
+                f"See why: aws cloudformation describe-stack-events {STUCK} --max-items 20; "
+                f"then: aws cloudformation continue-update-rollback {STUCK}",
+                stops=True,
+            ),
+        ),
     ],
 )
 def test_a_stack_that_cloudformation_cannot_change_stops_a_deployment(
-    status: str | None,
-    state: State,
-    stops: bool,  # noqa: FBT001 - of a table
-    fix: str,
+    status: str | None, expected: Finding
 ) -> None:
-    found = stack.judge_state(SITE, status)
-    assert (found.state, found.stops) == (state, stops)
-    assert fix in found.fix
+    def describe_stacks(StackName: str) -> Json:  # noqa: N803 - AWS's name
+        assert StackName == "credits-prod"
+        if status is None:
+            raise refused("ValidationError", "Stack with id credits-prod does not exist")
+        return {"Stacks": [{"StackStatus": status}]}
+
+    site = made_of(SimpleNamespace(describe_stacks=describe_stacks))
+    assert only(stack.state(site)) == expected
 
 
 def test_every_name_of_the_stack_is_known_with_its_parameters_and_its_account() -> None:
@@ -304,6 +345,8 @@ def test_every_name_of_the_stack_is_known_with_its_parameters_and_its_account() 
     assert {kind for kind, is_kept in kept if is_kept} == {"Table", "Bucket", "Secret"}
     assert len({kind for kind, _ in kept}) == len(kept), "of a kind all are kept, or none"
     assert not [name for _, name in found if "$" in name]
+    emptied = replace(SITE, parameters={"MailDomain": ""})
+    assert template.parameter(emptied, "MailDomain") == "", "what is given counts, if it is nothing"
     without = replace(SITE, parameters={})
     assert ("AWS::SES::EmailIdentity", "example.com") in {
         (named.kind, named.name) for named in template.names(without)
@@ -325,30 +368,46 @@ def test_a_name_that_is_taken_stops_a_deployment_and_says_what_to_do() -> None:
         Named("AWS::SES::EmailIdentity", DOMAIN),
     ]
     table, groups, identity = stack.judge_names(SITE, taken)
-    assert {groups.state, identity.state} == {State.BAD}
-    assert groups.stops
-    assert identity.stops
-    assert table.says == "1 table there already, and not of credits-prod: credits-prod-ledger"
-    assert table.state is State.WARNING
-    assert table.fix.startswith("If an earlier stack left it, make deploy STAGE=prod takes it over")
-    groups_of = ", ".join(f"/aws/lambda/credits-prod-{n}" for n in "abc")
-    assert groups.says == (
-        f"4 log groups there already, and not of credits-prod: {groups_of} and 1 more"
+    assert table == warning(
+        "names",
+        "1 table there already, and not of credits-prod: credits-prod-ledger",
+        "If an earlier stack left it, make deploy STAGE=prod takes it over: "
+        "docs/deploying.md#deleting-a-stack-and-deploying-again",
     )
-    assert "delete-log-group --log-group-name /aws/lambda/credits-prod-a --region" in groups.fix
-    assert "MailDomain under [prod]" in identity.fix
+    groups_of = ", ".join(f"/aws/lambda/credits-prod-{n}" for n in "abc")
+    says = "log groups there already, and not of credits-prod:"
+    assert groups == bad(
+        "names",
+        f"4 {says} {groups_of} and 1 more",
+        "If nobody needs what is in it: aws logs delete-log-group --log-group-name "
+        "/aws/lambda/credits-prod-a --region eu-west-1; docs/deploying.md#names-that-are-taken",
+        stops=True,
+    )
+    assert only(stack.judge_names(SITE, taken[1:4])).says == f"3 {says} {groups_of}"
+    assert identity == bad(
+        "names",
+        f"1 mail identity there already, and not of credits-prod: {DOMAIN}",
+        "Name a subdomain of it in MailDomain under [prod] in infra/parameters.toml, or import it "
+        "into the stack: docs/mail.md#setting-it-up",
+        stops=True,
+    )
+    queue = only(stack.judge_names(SITE, [Named("AWS::SQS::Queue", "q")]))
+    assert queue.fix == "Whose is it? docs/deploying.md#names-that-are-taken"
     assert only(stack.judge_names(SITE, [])).state is State.FINE
-    unasked = {"AWS::SNS::Topic": refused("AccessDenied"), "AWS::Events::EventBus": refused("x")}
+    unasked = dict.fromkeys([*template.NAMED, "AWS::Events::Rule"], refused("AccessDenied"))
     unsaid = only(stack.judge_names(SITE, [], unasked))
     assert unsaid.state is State.UNKNOWN
-    assert unsaid.says.startswith("of topics, event buses nobody knows what is there: ")
+    assert unsaid.says.startswith(
+        "of tables, event buses, functions, log groups, buckets, configuration sets, mail "
+        "identities, topics, queues, secrets, rules nobody knows what is there: AWS refuses: "
+    )
 
 
 def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_found_of_others() -> (
     None
 ):
     class Aws:
-        """An account in which all queues are taken, and nobody may ask for secrets."""
+        """An account with all queues taken, and nobody may ask for tables or secrets."""
 
         asked: list[str] = []  # noqa: RUF012 - of this test alone
 
@@ -357,9 +416,8 @@ def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_foun
                 self.asked.append(call)
                 if call == "get_queue_url":
                     return {"QueueUrl": "https://..."}
-                raise refused(
-                    "AccessDeniedException" if call == "describe_secret" else "NotFoundException"
-                )
+                denied = call in ("describe_table", "describe_secret")
+                raise refused("AccessDeniedException" if denied else "NotFoundException")
 
             return answer
 
@@ -372,9 +430,12 @@ def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_foun
             return {"logGroups": []}
 
     nobody_knows, taken = stack.names(made_of(Aws()))
-    assert Aws.asked.count("describe_secret") == 1, "it is refused each time"
+    for call in ("describe_table", "describe_secret"):
+        assert Aws.asked.count(call) == 1, "it is refused each time"
     assert nobody_knows.state is State.UNKNOWN
-    assert nobody_knows.says.startswith("of secrets nobody knows what is there: AWS refuses")
+    assert nobody_knows.says.startswith(
+        "of tables, secrets nobody knows what is there: AWS refuses"
+    )
     assert (taken.state, taken.stops) == (State.BAD, True)
     assert taken.says.startswith("15 queues there already")
 
@@ -496,27 +557,54 @@ def test_an_account_that_sends_to_everybody_is_fine() -> None:
 def test_the_rate_of_the_account_is_compared_with_that_of_the_stage_or_of_the_template() -> None:
     aws = SimpleNamespace(get_account=lambda: ACCOUNT)
     assert only(mail.account(made_of(aws))).state is State.FINE
+    slow = ACCOUNT | {"SendQuota": {"MaxSendRate": 13.5, "Max24HourSend": 200.0}}
+    _, found = mail.account(made_of(SimpleNamespace(get_account=lambda: slow)))
+    assert found.says == "the stack sends 14 emails a second, and SES takes 13.5"
     faster = replace(SITE, parameters={"MailsASecond": "20"})
     _, found = mail.account(made_of(aws, faster))
     assert found.says == "the stack sends 20 emails a second, and SES takes 14"
 
 
 @pytest.mark.parametrize(
-    ("changed", "state", "says", "fix"),
+    ("changed", "expected"),
     [
-        ({"ProductionAccessEnabled": False}, State.BAD, "sandbox", "--region eu-west-1"),
-        ({"SendingEnabled": False}, State.BAD, "paused sending", "Account dashboard"),
-        ({"EnforcementStatus": "SHUTDOWN"}, State.BAD, "paused sending", "#mails-failed"),
-        ({"EnforcementStatus": "PROBATION"}, State.WARNING, "under review", "Account dashboard"),
+        (
+            {"ProductionAccessEnabled": False},
+            bad(
+                "mail account",
+                "SES keeps this account in its sandbox: only verified addresses get emails",
+                "aws sesv2 put-account-details --production-access-enabled --mail-type "
+                "TRANSACTIONAL --website-url https://... --region eu-west-1",
+            ),
+        ),
+        *(
+            (
+                paused,
+                bad(
+                    "mail account",
+                    "SES has paused sending for this account",
+                    "See why in the SES console, Account dashboard; docs/operating.md#mails-failed",
+                ),
+            )
+            for paused in ({"SendingEnabled": False}, {"EnforcementStatus": "SHUTDOWN"})
+        ),
+        (
+            {"EnforcementStatus": "PROBATION"},
+            warning(
+                "mail account",
+                "SES has this account under review (probation)",
+                "See why in the SES console, Account dashboard; docs/operating.md#mail-bounces",
+            ),
+        ),
     ],
 )
 def test_what_ses_holds_against_an_account_is_said(
-    changed: dict[str, Any], state: State, says: str, fix: str
+    changed: dict[str, Any], expected: Finding
 ) -> None:
-    found = next(iter(mail.judge_account(SITE, ACCOUNT | changed, 14)))
-    assert found.state is state
-    assert says in found.says
-    assert fix in found.fix
+    first, *others = mail.judge_account(SITE, ACCOUNT | changed, 14)
+    assert first == expected
+    in_sandbox = "ProductionAccessEnabled" in changed
+    assert [each.state for each in others] == ([] if in_sandbox else [State.FINE])
 
 
 def test_a_sandbox_is_no_trouble_for_a_stage_without_users() -> None:
@@ -526,8 +614,11 @@ def test_a_sandbox_is_no_trouble_for_a_stage_without_users() -> None:
 
 def test_a_stage_that_sends_faster_than_ses_takes_is_told_the_rate() -> None:
     _, found = mail.judge_account(SITE, ACCOUNT, 15)
-    assert found.state is State.WARNING
-    assert found.fix.startswith("Set MailsASecond = 14 under [prod]")
+    assert found == warning(
+        "mail rate",
+        "the stack sends 15 emails a second, and SES takes 14",
+        "Set MailsASecond = 14 under [prod] in infra/parameters.toml, or ask SES for a higher rate",
+    )
 
 
 PRODUCT = {
@@ -566,37 +657,60 @@ IDENTITY = {
 }
 UNSIGNED = {"DkimAttributes": {"SigningEnabled": False, "Status": "SUCCESS", "Tokens": []}}
 UNFOUND = {"DkimAttributes": {"SigningEnabled": True, "Status": "PENDING", "Tokens": []}}
+ADD = "Add those that are named below; SES looks for them for 72 hours. docs/mail.md#setting-it-up"
+SIGN = (
+    f"aws sesv2 put-email-identity-dkim-attributes --email-identity {DOMAIN} --signing-enabled "
+    "--region eu-west-1; docs/mail.md#setting-it-up"
+)
 
 
 @pytest.mark.parametrize(
-    ("known", "state", "says"),
+    ("known", "says", "fix"),
     [
-        (None, State.FINE, "the deployment makes mail.example.com"),
-        (IDENTITY, State.FINE, "is verified, and signed"),
+        (None, f"the deployment makes {DOMAIN}; DNS entries come after it", ""),
+        (IDENTITY, f"{DOMAIN} is verified, and signed with DKIM", ""),
+        (
+            IDENTITY | {"DkimAttributes": {"Status": "SUCCESS"}},
+            f"{DOMAIN} is verified, and signed with DKIM",
+            "",
+        ),
         (
             IDENTITY | UNFOUND | {"VerifiedForSendingStatus": False},
-            State.BAD,
-            "has not found the DNS entries of mail.example.com (DKIM: PENDING)",
+            f"SES has not found the DNS entries of {DOMAIN} (DKIM: PENDING): it refuses emails",
+            ADD,
         ),
-        (IDENTITY | UNSIGNED, State.BAD, "its emails are not signed"),
-        (IDENTITY | UNFOUND, State.BAD, "its emails are not signed (DKIM: PENDING)"),
+        (
+            {},
+            f"SES has not found the DNS entries of {DOMAIN} (DKIM: NOT_STARTED): it refuses emails",
+            ADD,
+        ),
+        (
+            IDENTITY | UNSIGNED,
+            f"{DOMAIN} is verified, and its emails are not signed (DKIM: SUCCESS)",
+            SIGN,
+        ),
+        (
+            IDENTITY | UNFOUND,
+            f"{DOMAIN} is verified, and its emails are not signed (DKIM: PENDING)",
+            SIGN,
+        ),
     ],
 )
 def test_a_domain_that_ses_does_not_take_mails_from_is_said(
-    known: dict[str, Any] | None, state: State, says: str
+    known: dict[str, Any] | None, says: str, fix: str
 ) -> None:
     found = mail.judge_identity(SITE, DOMAIN, known)
-    assert found.state is state
-    assert says in found.says
-    if state is State.BAD:
-        assert mail.SETTING_UP in found.fix
-        assert mail.judge_identity(DEV, DOMAIN, known).state is State.WARNING
+    assert found == (bad("mail identity", says, fix) if fix else fine("mail identity", says))
+    if fix:
+        assert mail.judge_identity(DEV, DOMAIN, known) == warning("mail identity", says, fix)
 
 
 def test_the_dns_of_a_domain_is_looked_at_once_ses_knows_the_domain() -> None:
+    asked: list[str] = []
+
     def ses(known: Json | None) -> Site:
         def get_email_identity(EmailIdentity: str) -> Json:  # noqa: N803 - AWS's name
-            assert EmailIdentity == DOMAIN
+            asked.append(EmailIdentity)
             if known is None:
                 raise refused("NotFoundException")
             return known
@@ -611,6 +725,9 @@ def test_the_dns_of_a_domain_is_looked_at_once_ses_knows_the_domain() -> None:
         ("mail DNS", State.FINE),
     ]
     assert only(mail.identity(ses(None))).says.startswith("the deployment makes mail.example.com")
+    unsaid = only(mail.identity(replace(ses(None), parameters={})))
+    assert unsaid.says.startswith("the deployment makes example.com;"), "the template's own"
+    assert asked == [DOMAIN, DOMAIN, "example.com"]
 
 
 ENTRIES = {
@@ -701,6 +818,21 @@ def test_a_region_that_keeps_its_dkim_keys_elsewhere_is_asked_where() -> None:
     assert next(wanted).value == "a.dkim.eu-x.amazonses.com"
 
 
+def test_what_is_no_policy_does_not_stand_for_one_and_bounces_go_to_the_stages_own_region() -> None:
+    entries = {("bounces.mail.example.com", "TXT"): ["proof=1 include:amazonses.com"]}
+    problem, _ = looked_up(ENTRIES | entries)
+    value = '"v=spf1 include:amazonses.com ~all"'
+    assert problem == warning(
+        "mail DNS",
+        "TXT of bounces.mail.example.com is not there",
+        f"Add it: bounces.mail.example.com TXT {value}",
+    )
+    problem, _ = looked_up(ENTRIES, replace(SITE, region="us-east-2"))
+    assert problem.fix == (
+        "Change it: bounces.mail.example.com MX 10 feedback-smtp.us-east-2.amazonses.com"
+    )
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -730,13 +862,15 @@ def test_name_servers_that_do_not_answer_are_asked_once_and_accuse_nobody(
 
 
 def test_an_issuer_with_keys_for_us_is_shown_with_their_algorithms() -> None:
-    found = only(issuer.keys(SITE, lambda _: KEY_SET))
-    assert found.state is State.FINE
-    assert "'ec' for ES256" in found.says
+    assert only(issuer.keys(SITE, lambda _: KEY_SET)) == fine(
+        "issuer",
+        "the issuer has 'rsa' for RS256, 'any rsa' for RS256 or RS384 or RS512 or PS256 or PS384 "
+        "or PS512, 'ec' for ES256; 'enc' is left out: it is for 'enc' (use), not for signatures",
+    )
     symmetric = {"kty": "oct", "kid": "a", "k": "AA"}
     mixed = only(issuer.keys(SITE, lambda _: {"keys": [*KEY_SET["keys"], symmetric]}))
     assert mixed.state is State.FINE
-    assert "; 'a' is left out: " in mixed.says
+    assert "(use), not for signatures; 'a' is left out: " in mixed.says
 
 
 def test_the_keys_are_fetched_from_where_the_stage_will_fetch_them() -> None:
@@ -823,13 +957,20 @@ def test_alarms_that_tell_nobody_and_a_stack_without_any_are_said() -> None:
     told = alarm("api-latency")
     del told["ActionsEnabled"]  # which CloudWatch may leave out
     silent, quiet = running.judge_alarms(SITE, [alarm("api-5xx", ActionsEnabled=False), told])
-    assert silent.state is State.WARNING
-    assert silent.says == "1 alarm would tell nobody: credits-prod-api-5xx"
-    assert (
-        "enable-alarm-actions --region eu-west-1 --alarm-names credits-prod-api-5xx" in silent.fix
+    assert silent == warning(
+        "alarms",
+        "1 alarm would tell nobody: credits-prod-api-5xx",
+        "aws cloudwatch enable-alarm-actions --region eu-west-1 --alarm-names credits-prod-api-5xx",
     )
-    assert quiet.state is State.FINE
-    assert only(running.judge_alarms(SITE, [])).state is State.WARNING
+    assert quiet == fine("alarms", "none of 2 rings")
+    several = [alarm(name, "ALARM", ActionsEnabled=False) for name in ("api-5xx", "mails-failed")]
+    *_, silent = running.judge_alarms(SITE, several)
+    one, other = (alarm["AlarmName"] for alarm in several)
+    assert silent.says == f"2 alarms would tell nobody: {one}, {other}"
+    assert silent.fix.endswith(f" --alarm-names {one} {other}")
+    assert only(running.judge_alarms(SITE, [])) == warning(
+        "alarms", "the stack has none", "make deploy STAGE=prod"
+    )
 
 
 def test_dead_letters_are_counted_with_the_command_that_moves_them_back() -> None:
@@ -852,15 +993,21 @@ def test_alarms_that_nobody_hears_are_said() -> None:
     pager = subscription("https", "https://pager.example.com/key-0815")
     waiting = subscription("email", "ops@example.com", running.PENDING)
     assert running.PENDING == "PendingConfirmation"
-    assert only(running.judge_subscriptions(SITE, [pager])).state is State.FINE
-    nobody = only(running.judge_subscriptions(SITE, []))
-    assert nobody.state is State.BAD
-    assert nobody.fix.startswith("Set AlarmEmail under [prod]")
-    pending = only(running.judge_subscriptions(SITE, [waiting]))
-    assert pending.state is State.BAD
-    assert pending.says.startswith("ops@example.com has not confirmed")
-    pending, confirmed = running.judge_subscriptions(SITE, [waiting, pager])
-    assert (pending.state, confirmed.state) == (State.BAD, State.FINE)
+    confirmed = fine("alarm topic", "1 subscription confirmed")
+    assert only(running.judge_subscriptions(SITE, [pager])) == confirmed
+    assert only(running.judge_subscriptions(SITE, [])) == bad(
+        "alarm topic",
+        "nobody has subscribed: alarms ring unheard",
+        "Set AlarmEmail under [prod] in infra/parameters.toml; make deploy STAGE=prod",
+    )
+    pending = bad(
+        "alarm topic",
+        "ops@example.com has not confirmed, and hears no alarm",
+        "Follow the link that AWS has sent there within 48 hours; after that, subscribe again: "
+        "docs/deploying.md#6-mail-and-alarms",
+    )
+    assert only(running.judge_subscriptions(SITE, [waiting])) == pending
+    assert [*running.judge_subscriptions(SITE, [waiting, pager])] == [pending, confirmed]
     assert only(running.judge_subscriptions(DEV, [])).state is State.WARNING
 
 
@@ -873,10 +1020,19 @@ def test_ticks_that_have_stopped_are_said_and_those_of_a_new_stack_are_waited_fo
     on_time = running.judge_tick(OLD, "allocation", NOW - timedelta(minutes=30))
     assert on_time == fine("allocation tick", "the last was 30 minutes ago")
     late = running.judge_tick(OLD, "allocation", NOW - timedelta(minutes=31))
-    assert late.state is State.BAD
-    assert late.fix == "docs/operating.md#allocation-ticks"
-    assert running.judge_tick(OLD, "expiry", None).state is State.BAD
-    assert running.judge_tick(NEW, "expiry", None).state is State.FINE
+    assert late == bad(
+        "allocation tick",
+        "the last was 31 minutes ago, and one is due every 15 minutes",
+        "docs/operating.md#allocation-ticks",
+    )
+    assert running.judge_tick(OLD, "expiry", None) == bad(
+        "expiry tick",
+        "none for hours, and one is due every 15 minutes",
+        "docs/operating.md#expiry-ticks",
+    )
+    assert running.judge_tick(NEW, "expiry", None) == fine(
+        "expiry tick", "none yet: the stack is new, and the first comes at the quarter of an hour"
+    )
     for minutes, state in ((29, State.FINE), (30, State.BAD)):
         young = stack_made(timedelta(minutes=minutes))
         assert running.judge_tick(young, "expiry", None).state is state
@@ -922,7 +1078,11 @@ def test_metrics_are_asked_for_by_the_stage_and_the_time_that_is_judged() -> Non
         "LedgersCorrupt": [(timedelta(hours=30), 3.0), (timedelta(hours=2), 0.0)],
         "LedgersVerified": [(timedelta(hours=30), 7.0), (timedelta(hours=2), 200.0)],
         # A period in which none came says nothing of ticks.
-        "AllocationTicks": [(timedelta(0), 0.0), (timedelta(hours=2), 1.0)],
+        # CloudWatch gives periods in no order.
+        "AllocationTicks": [
+            (timedelta(hours=minutes / 60), each)
+            for minutes, each in ((0, 0.0), (170, 1.0), (100, 1.0), (150, 2.0))
+        ],
     }
 
     class CloudWatch:
@@ -935,9 +1095,12 @@ def test_metrics_are_asked_for_by_the_stage_and_the_time_that_is_judged() -> Non
     site.__dict__["description"] = {"CreationTime": NOW - timedelta(days=90)}
     assert only(running.audit(site)).says == "no ledger of 200 was wrong 2 hours ago"
     allocation, expiry = running.ticks(site)
-    assert allocation.says.startswith("the last was 2 hours ago")
+    assert allocation.says.startswith("the last was 100 minutes ago")
     assert expiry.says.startswith("none for hours")
-    for given, hours, period in zip(asked, (78, 78, 3, 3), (3600, 3600, 60, 60), strict=True):
+    # A small stage does not write how many were walked.
+    sums["LedgersVerified"] = []
+    assert only(running.audit(site)).says == "no ledger was wrong 2 hours ago"
+    for given, hours, period in zip(asked[:4], (78, 78, 3, 3), (3600, 3600, 60, 60), strict=True):
         assert given | {"MetricName": ""} == {
             "Namespace": "Credits",
             "MetricName": "",
@@ -956,13 +1119,21 @@ def test_an_audit_that_is_late_or_found_something_is_said() -> None:
     # A stage that does not write how many were walked.
     assert running.judge_audit(OLD, yesterday, 0).says == "no ledger was wrong 26 hours ago"
     corrupt = running.judge_audit(OLD, NOW, 1, 200)
-    assert corrupt.state is State.BAD
-    assert corrupt.fix == "docs/operating.md#ledger-corrupt"
+    says = "1 ledger did not verify in the last audit"
+    assert corrupt == bad("audit", says, "docs/operating.md#ledger-corrupt")
+    assert running.judge_audit(OLD, NOW - timedelta(days=3), 1) == corrupt, "until the next one"
     late = running.judge_audit(OLD, NOW - timedelta(hours=27), 0, 200)
-    assert late.state is State.BAD
-    assert "aws logs tail /aws/lambda/credits-prod-audit-ledgers" in late.fix
-    assert running.judge_audit(OLD, None, 0).state is State.BAD
-    assert running.judge_audit(NEW, None, 0).state is State.FINE
+    assert late == bad(
+        "audit",
+        "the last was 27 hours ago, and one is due every day",
+        "Why: aws logs tail /aws/lambda/credits-prod-audit-ledgers --since 2d --region eu-west-1; "
+        "by hand: make verify STAGE=prod SAMPLE=1000",
+    )
+    never = running.judge_audit(OLD, None, 0)
+    assert never == replace(late, says="none for days, and one is due every day")
+    assert running.judge_audit(NEW, None, 0) == fine(
+        "audit", "none yet: the stack is new, and the first comes at 13:40 UTC"
+    )
     for hours, state in ((25, State.FINE), (26, State.BAD)):
         assert running.judge_audit(stack_made(timedelta(hours=hours)), None, 0).state is state
 
@@ -972,37 +1143,32 @@ NOVEMBER = Period(2026, 11)
 
 
 @pytest.mark.parametrize(
-    ("changed", "state", "says", "fix"),
+    ("changed", "says", "section"),
     [
-        ({}, State.FINE, "all 1,200 who were due were allocated", ""),
+        ({"missing": 1_003}, "1,003 missing", "allocations-missing"),
+        ({"duplicate": 1}, "1 duplicate", "allocations-duplicate"),
+        ({"unchecked": 2}, "2 unchecked", "timezone-unknown"),
         (
-            {"complete": False, "missing": 3},
-            State.BAD,
-            "3 missing of 1,200",
-            "make completeness STAGE=prod PERIOD=2026-11; docs/operating.md#allocations-missing",
+            {"missing": 3, "duplicate": 1, "unchecked": 2},
+            "3 missing, 1 duplicate, 2 unchecked",
+            "allocations-missing",
         ),
-        (
-            {"complete": False, "duplicate": 1},
-            State.BAD,
-            "1 duplicate",
-            "operating.md#allocations-duplicate",
-        ),
-        (
-            {"complete": False, "unchecked": 2},
-            State.BAD,
-            "2 unchecked",
-            "operating.md#timezone-unknown",
-        ),
+        ({"duplicate": 1, "unchecked": 2}, "1 duplicate, 2 unchecked", "allocations-duplicate"),
     ],
 )
 def test_a_month_that_is_not_complete_is_said(
-    changed: dict[str, Any], state: State, says: str, fix: str
+    changed: dict[str, Any], says: str, section: str
 ) -> None:
-    found = running.judge_completeness(SITE, NOVEMBER, COUNTED | changed, NOW - timedelta(days=20))
-    assert found.state is state
-    assert says in found.says
-    assert "2026-11, counted 20 days ago" in found.says
-    assert fix in found.fix
+    written = NOW - timedelta(days=20)
+    wrong = COUNTED | changed | {"complete": False}
+    assert running.judge_completeness(SITE, NOVEMBER, wrong, written) == bad(
+        "completeness",
+        f"2026-11, counted 20 days ago: {says} of 1,200 who were due",
+        f"make completeness STAGE=prod PERIOD=2026-11; docs/operating.md#{section}",
+    )
+    assert running.judge_completeness(SITE, NOVEMBER, COUNTED, written) == fine(
+        "completeness", "2026-11, counted 20 days ago: all 1,200 who were due were allocated"
+    )
 
 
 def test_a_month_is_counted_by_the_afternoon_of_the_2nd() -> None:
@@ -1016,6 +1182,7 @@ def test_a_month_that_was_not_counted_is_said_unless_the_stack_is_newer() -> Non
         "Count it now: make completeness STAGE=prod PERIOD=2026-11",
     )
     assert replace(SITE, stage="local").make("deploy", "A=1") == "make deploy A=1"
+    assert (DEV.make("deploy"), OLD.outputs) == ("make deploy STAGE=dev", {})
     assert running.judge_no_count(stack_made(timedelta(days=20)), NOVEMBER).state is State.FINE
     assert running.judge_no_count(stack_made(timedelta(days=28)), NOVEMBER).state is State.BAD
 
@@ -1216,7 +1383,7 @@ def test_every_check_is_made_under_its_name() -> None:
 FINDINGS = [
     fine("names", "nothing is there"),
     warning("mail rate", "15 a second, and SES takes 14", "Set MailsASecond = 14"),
-    bad("stack", "it [red]failed[/red]", "aws cloudformation delete-stack " + "x" * 90),
+    bad("stack", "it [red]failed[/red]", "aws [prod] delete-stack " + "x" * 90),
     unknown("issuer", "who knows"),
 ]
 
@@ -1233,7 +1400,7 @@ def test_what_is_not_a_terminal_gets_whole_lines_and_no_colours() -> None:
     lines = text.splitlines()
     assert lines[0].split() == ["✓", "names", "nothing", "is", "there"]
     assert lines[3].split(maxsplit=2) == ["✗", "stack", "it [red]failed[/red]"]
-    assert lines[4].strip() == "-> aws cloudformation delete-stack " + "x" * 90
+    assert lines[4].strip() == "-> aws [prod] delete-stack " + "x" * 90
     stream = io.StringIO()
     report.show([fine("names", "word " * 40 + "end")], Console(file=stream))
     assert len(stream.getvalue().splitlines()) == 1, "grep finds whole findings"
@@ -1434,6 +1601,11 @@ def test_what_is_of_the_stack_is_known_from_every_page_of_its_resources() -> Non
     aws = in_pages("list_stack_resources", "StackResourceSummaries", [queue], [gone, kept, table])
     found = [each["PhysicalResourceId"] for each in resources_of(aws, "credits-prod")]
     assert found == ["credits-prod-sweeps", "credits-prod-ledger"]
+    del queue["PhysicalResourceId"]  # of a resource that could not be made
+    assert list(stack._resources(made_of(aws))) == [
+        ("AWS::SQS::Queue", ""),
+        ("AWS::DynamoDB::Table", "credits-prod-ledger"),
+    ]
 
 
 def test_aws_is_given_up_before_the_doctor_gives_up_on_the_check() -> None:
@@ -1485,7 +1657,8 @@ def test_names_of_the_stacks_own_resources_are_not_in_its_way() -> None:
 
 
 def test_numbers_are_said_with_their_plurals() -> None:
-    assert [plural(1, "mail"), plural(1_200, "mail")] == ["1 mail", "1,200 mails"]
+    said = [plural(number, "mail") for number in (0, 1, 1_200)]
+    assert said == ["0 mails", "1 mail", "1,200 mails"]
     assert many("event bus") == "event buses"
 
 

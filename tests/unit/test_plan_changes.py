@@ -253,6 +253,7 @@ def test_the_deployed_terms_say_when_credits_come_to_whom_and_how_long_they_live
 def test_what_changes_is_told_plan_by_plan() -> None:
     before = {
         "gone": Terms(7, None, None),
+        "idle": Terms(0, None, None),
         "free": Terms(0, None, None),
         "pro": Terms(500, None, None),
         "short": Terms(5, Days(30), None),
@@ -274,6 +275,10 @@ def test_what_changes_is_told_plan_by_plan() -> None:
         (
             "Plan 'gone' is removed: its users get no credits until they are moved to "
             "another plan (it granted 7 a month)"
+        ),
+        (
+            "Plan 'idle' is removed: its users get no credits until they are moved to "
+            "another plan (it granted 0 a month)"
         ),
         "Plan 'free' grants 10 credits a month since 2027-01-01, not 0, from now on",
         "Plan 'pro' grants 0 credits a month, not 500, from now on",
@@ -373,7 +378,8 @@ def test_a_catalogue_of_another_version_is_read_for_what_it_says() -> None:
         "[[plans]]\nid = 'a'\nmonthly_credits = '1'",
         "[[plans]]\nid = 'a'\nmonthly_credits = 1\ncredit_lifetime_days = 'x'",
         "[[plans]]\nid = 'a'\nmonthly_credits = 1\ngrants_since = 2027-01-01T00:00:00",
-        "plans = " + "[" * 2_000,
+        "[[plans]]\nid = 'a'\nmonthly_credits = 1\nmonthly_since = 2027-01-01T00:00:00",
+        "plans = " + "[" * 20_000,
     ],
 )
 def test_a_text_that_is_no_catalogue_is_refused(text: str) -> None:
@@ -391,7 +397,7 @@ class Functions:
         return {"Code": {"Location": "https://code.example.com"}}
 
 
-def archive(**files: str) -> bytes:
+def archive(**files: str | bytes) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name, text in files.items():
@@ -454,3 +460,7 @@ def test_names_of_plans_in_any_language_are_read_as_they_were_deployed(
     deployed = plan_changes.deployed(Functions(), "there")
     assert deployed == plans
     assert list(terms_of(deployed)) == ["größe-東京"]
+    code = archive(**{PLANS: plans.encode().replace("ö".encode(), b"\xff")})
+    monkeypatch.setattr(plan_changes, "_download", lambda _: code)
+    broken = plan_changes.deployed(Functions(), "there")
+    assert broken == plans.replace("ö", "\N{REPLACEMENT CHARACTER}")

@@ -39,7 +39,7 @@ class Aws:
 
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     recovers: bool = True
-    forgets: bool = True
+    forgets: str = "ENABLED"
     buckets: tuple[str, ...] = ()
     bucket_code: str = "404"
     secrets: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -54,8 +54,7 @@ class Aws:
         return {"ContinuousBackupsDescription": {"PointInTimeRecoveryDescription": status}}
 
     def describe_time_to_live(self, **_: str) -> dict[str, Any]:
-        status = "ENABLED" if self.forgets else "DISABLED"
-        return {"TimeToLiveDescription": {"TimeToLiveStatus": status}}
+        return {"TimeToLiveDescription": {"TimeToLiveStatus": self.forgets}}
 
     def head_bucket(self, Bucket: str, ExpectedBucketOwner: str) -> None:  # noqa: N803
         assert ExpectedBucketOwner == "111122223333"
@@ -69,7 +68,7 @@ class Aws:
 
     def leftovers(self) -> dict[str, retained.Leftover]:
         found = retained.leftovers(
-            TEMPLATE, "prod", lambda _: self, account="111122223333", region="eu-west-1"
+            TEMPLATE, "prod", lambda _: self, account="111122223333", region="eu-central-1"
         )
         return {each.logical_id: each for each in found}
 
@@ -103,11 +102,11 @@ def test_what_goes_with_its_stack_is_not_taken_over() -> None:
 def test_everything_that_is_kept_is_looked_for() -> None:
     """A new resource that outlives its stack needs a way to be found again."""
     declared = {name for name, each in TEMPLATE["Resources"].items() if "DeletionPolicy" in each}
-    arn = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:"
+    arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:"
     aws = Aws(
         tables={f"credits-prod-{name}": table(logical_id) for name, logical_id in TABLES.items()},
         buckets=tuple(
-            f"credits-prod-{name}-111122223333-eu-west-1" for name in ("reports", "anchors")
+            f"credits-prod-{name}-111122223333-eu-central-1" for name in ("reports", "anchors")
         ),
         secrets={f"credits-prod-{name}": {"ARN": arn + name} for name in SECRETS},
     )
@@ -129,7 +128,7 @@ def test_everything_that_is_kept_is_looked_for() -> None:
 
 def test_what_is_imported_can_be_read_and_is_named_by_its_primary_identifier() -> None:
     found = ledger()
-    found.buckets = ("credits-prod-reports-111122223333-eu-west-1",)
+    found.buckets = ("credits-prod-reports-111122223333-eu-central-1",)
     found.secrets = {LINKS: {"ARN": "arn"}}
     leftovers = found.leftovers().values()
     assert len({each.resource_type for each in leftovers}) == 3
@@ -194,15 +193,15 @@ def test_a_table_whose_backups_say_nothing_of_recovery_has_none(
     assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": False}
 
 
-@pytest.mark.parametrize("forgets", [True, False])
-def test_a_table_is_said_to_forget_only_when_it_does(*, forgets: bool) -> None:
+@pytest.mark.parametrize("forgets", ["ENABLED", "DISABLED", "DISABLING"])
+def test_a_table_is_said_to_forget_only_when_it_does(forgets: str) -> None:
     aws = Aws(tables={"credits-prod-mails": table("MailsTable")}, forgets=forgets)
     properties = aws.leftovers()["MailsTable"].properties
-    assert ("TimeToLiveSpecification" in properties) is forgets
+    assert ("TimeToLiveSpecification" in properties) is (forgets == "ENABLED")
 
 
 def test_a_bucket_is_said_to_be_nothing_so_that_the_update_sets_everything() -> None:
-    name = "credits-prod-reports-111122223333-eu-west-1"
+    name = "credits-prod-reports-111122223333-eu-central-1"
     bucket = Aws(buckets=(name,)).leftovers()["ReportsBucket"]
     assert bucket.name == name
     assert str(bucket) == f"ReportsBucket (AWS::S3::Bucket) {name}"
@@ -210,7 +209,7 @@ def test_a_bucket_is_said_to_be_nothing_so_that_the_update_sets_everything() -> 
 
 
 def test_a_bucket_that_locks_is_said_to_for_that_cannot_be_switched_off() -> None:
-    bucket = Aws(buckets=("credits-prod-anchors-111122223333-eu-west-1",)).leftovers()[
+    bucket = Aws(buckets=("credits-prod-anchors-111122223333-eu-central-1",)).leftovers()[
         "AnchorsBucket"
     ]
     assert bucket.properties.keys() == {"BucketName", "ObjectLockEnabled"}
@@ -292,6 +291,9 @@ def test_new_tables_are_made_without_protection_and_those_there_are_keep_it() ->
         "StripeTable": False,
     }
     assert set(map(str, protection(TEMPLATE).values())) == {str(as_it_will_be)}
+    for name in new:
+        first["Resources"][name]["Properties"]["DeletionProtectionEnabled"] = as_it_will_be
+    assert first == TEMPLATE, "something else was changed"
 
 
 def test_when_no_table_is_new_the_template_is_what_it_is() -> None:

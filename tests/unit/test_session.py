@@ -204,7 +204,11 @@ TROUBLE = {
         CredentialsError,
         SSO,
     ),
-    "a login of the console that expired": (LoginRefreshRequired(), CredentialsError, "aws login"),
+    "a login of the console that expired": (
+        LoginRefreshRequired(),
+        CredentialsError,
+        "Log in: aws login\nTo try Credits without AWS: make run",
+    ),
     "a credential_process that fails": (
         CredentialRetrievalError(provider="custom-process", error_msg="no vault"),
         CredentialsError,

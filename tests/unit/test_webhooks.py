@@ -1,10 +1,11 @@
 """The prices of the source tree decide whether Stripe's webhook has a route."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from infra.deployment import packaging
+from infra.deployment import packaging, webhooks
 
 PACK = '[[prices]]\nid = "price_1"\ncredits = 500\n'
 
@@ -47,3 +48,43 @@ def test_with_a_mistake_in_the_prices_nothing_is_packaged(
     with pytest.raises(packaging.PackagingError, match=said):
         packaging.package("local", tmp_path / "output", region="eu-west-1", root=tree)
     assert not (tmp_path / "output").exists()
+
+
+def test_the_route_passes_what_stripe_posts_to_its_function_as_it_came() -> None:
+    paths: dict[str, Any] = {"/api/plans": {}}
+    api = {"DefinitionBody": {"paths": paths}, "StageName": "v2"}
+    template: dict[str, Any] = {"Resources": {"RestAPI": {"Properties": api}}}
+    webhooks.complete(template)
+    function = (
+        "arn:${AWS::Partition}:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/"
+        "${StripeWebhook.Arn}/invocations"
+    )
+    assert paths == {
+        "/api/plans": {},
+        "/api/webhooks/stripe": {
+            "post": {
+                "produces": ["application/json"],
+                "responses": {"200": {"description": "200 response"}},
+                "x-amazon-apigateway-integration": {
+                    "type": "aws_proxy",
+                    "httpMethod": "POST",
+                    "passthroughBehavior": "when_no_match",
+                    "contentHandling": "CONVERT_TO_TEXT",
+                    "uri": {"Fn::Sub": function},
+                },
+            }
+        },
+    }
+    route = "${RestAPI}/v2/POST/api/webhooks/stripe"
+    assert template["Resources"]["StripeWebhookInvokePermission"] == {
+        "Type": "AWS::Lambda::Permission",
+        "Properties": {
+            "FunctionName": {"Ref": "StripeWebhook"},
+            "Action": "lambda:InvokeFunction",
+            "Principal": "apigateway.amazonaws.com",
+            "SourceArn": {
+                "Fn::Sub": "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:"
+                + route
+            },
+        },
+    }
