@@ -42,6 +42,9 @@ CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 
 _NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 
+# By the word of a change set. "Conditional": it depends on a value that is known during the update.
+_REPLACEMENTS = {"True": "  REPLACES IT", "Conditional": "  MAY REPLACE IT"}
+
 T = TypeVar("T")
 
 
@@ -56,7 +59,7 @@ class Change:
 
     def __str__(self) -> str:
         text = f"{self.action:<7} {self.logical_id} ({self.resource_type})"
-        return f"{text}  REPLACES IT" if self.replacement == "True" else text
+        return text + _REPLACEMENTS.get(self.replacement, "")
 
 
 class Stack:

@@ -82,8 +82,10 @@ def _summary(found: Tally) -> str:
     differing = found.users - found.same
     return (
         f"{_counted(found.users, 'user')} compared until {format_instant(found.until)}: "
-        f"{found.same:,} are the same, {differing:,} differ. The old system has "
-        f"{abs(found.credits):,} credits {'more' if found.credits >= 0 else 'less'} in all. "
+        f"{found.same:,} {'is' if found.same == 1 else 'are'} the same, "
+        f"{differing:,} {'differs' if differing == 1 else 'differ'}. The old system has "
+        f"{_counted(abs(found.credits), 'credit')} {'more' if found.credits >= 0 else 'less'} in "
+        "all. "
         "Faults of the old system that are explained to the credit do not count: they end with it."
     )
 

@@ -1062,14 +1062,17 @@ class Recorder(Aws):
         if name != "describe_change_set":
             return super().get_paginator(name)
         made = {"Action": "Add", "ResourceType": "AWS::SQS::Queue"}
-        replaced = {"Action": "Modify", "Replacement": "True"}
+        replaced = {
+            name: {"Action": "Modify", "Replacement": word}
+            for name, word in (("Mails", "True"), ("Ledger", "Conditional"), ("Edits", "False"))
+        }
         pages = [
             {
                 "Changes": [
                     {
                         "ResourceChange": {
                             **made,
-                            **(replaced if each == "Mails" else {}),
+                            **replaced.get(each, {}),
                             "LogicalResourceId": each,
                         }
                     }
@@ -1328,14 +1331,16 @@ def test_an_update_is_watched_for_as_long_as_its_alarms_may_take_it_back(
 
 
 def test_every_page_of_the_changes_is_shown() -> None:
-    aws = Recorder(changes=[["Sweeps", "Checks"], ["Mails"]])
+    aws = Recorder(changes=[["Sweeps", "Checks"], ["Mails", "Ledger", "Edits"]])
     details: list[str] = []
     said = aws.deploy(details.append)
-    assert "Changing stack credits-prod: 3 resources ..." in said
-    assert details[:3] == [
+    assert "Changing stack credits-prod: 5 resources ..." in said
+    assert details[:5] == [
         "  Add     Sweeps (AWS::SQS::Queue)",
         "  Add     Checks (AWS::SQS::Queue)",
         "  Modify  Mails (AWS::SQS::Queue)  REPLACES IT",
+        "  Modify  Ledger (AWS::SQS::Queue)  MAY REPLACE IT",
+        "  Modify  Edits (AWS::SQS::Queue)",
     ]
 
 

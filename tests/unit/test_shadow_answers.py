@@ -150,9 +150,12 @@ def test_the_page_says_the_same_and_escapes_what_others_have_written() -> None:
         "nights in a row.</p>"
     ) in found
     assert (
-        "<p>5 users compared until 2026-05-03T02:00:00Z: 1 are the same, 4 differ. The old system "
+        "<p>5 users compared until 2026-05-03T02:00:00Z: 1 is the same, 4 differ. The old system "
         "has 983 credits less in all. "
     ) in found
+    one = Comparison("eve", 11, 10, (finding(Code.NOT_TOLD, 1),))
+    two = page(tallied([COMPARED[0], COMPARED[0], one]), [], "prod")
+    assert ": 2 are the same, 1 differs. The old system has 1 credit more in all. " in two
     assert re.findall(r"<tr>(<td.*)</tr>", found) == [
         (
             '<td class="bad">in the old table, not told to Credits</td><td>2</td><td>2</td>'
