@@ -107,6 +107,7 @@ def test_where_a_timezone_is_known_no_longer_the_dates_are_those_of_utc(
     client("dynamodb").put_item(TableName=table, Item=item | {"timezone": {"S": "Asia/Gone"}})
     schedule = api.get(SCHEDULE, user()).json
     assert schedule["not_allocated_because"]["code"] == "timezone_unknown"
+    assert schedule["timezone"] == "Asia/Gone"
     assert schedule["expiring_credits"] == [{"amount": 7, "expires_at": "2026-01-26"}]
 
 
@@ -521,6 +522,7 @@ def test_csv_is_for_those_who_prefer_it(world: World, api: Api) -> None:
         "text/csv": "text/csv",
         "TEXT/CSV;q=0.9, application/json;q=0.5": "text/csv",
         "text/csv, */*": "text/csv",
+        "text/csv, application/json;q=0.9": "text/csv",
         "text/csv;q=0.5, application/json": "application/json",
         "application/json, text/csv": "application/json",
         "text/csv;q=0": "application/json",
@@ -532,6 +534,9 @@ def test_csv_is_for_those_who_prefer_it(world: World, api: Api) -> None:
     for accept, media_type in expected.items():
         reply = api.get(HISTORY, user(), headers={"Accept": accept})
         assert reply.headers["content-type"].startswith(media_type), accept
+    # Where nothing has happened, the head remains.
+    nothing = api.get(HISTORY, user(), headers={"Accept": "text/csv"}).text
+    assert nothing.startswith("transaction_id,type,amount,balance_after,")
 
 
 # --- Bounds -------------------------------------------------------------------------------------

@@ -396,7 +396,13 @@ def test_the_former_name_of_a_description_is_the_same_request(hundred: World, ap
     again = api.post(ALLOCATE, ADMIN, {**grant, "description": "Trial"}, key="a")
     assert first.status == again.status == 200
     assert again.json == first.json
-    assert [entry.description for entry in hundred.history()[1:]] == ["Trial"]
+    used = api.post(USE, user(), EXPORT, key="b").json["transaction_id"]
+    back = {"user_id": 1, "transaction_id": used}
+    first = api.post(REVERSE, ADMIN, {**back, "reason": "Failed"}, key="c")
+    again = api.post(REVERSE, ADMIN, {**back, "description": "Failed"}, key="c")
+    assert (first.status, again.json) == (200, first.json)
+    told = [entry.description for entry in hundred.history()]
+    assert (told[1], told[-1], len(told)) == ("Trial", "Failed", 4)
 
 
 def test_a_description_under_both_names_is_refused(hundred: World, api: Api) -> None:
