@@ -31,7 +31,7 @@ from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import SubscriptionStatus
 from chalicelib.mails import facts
 from chalicelib.mails.errors import MailInDoubt, MailPostponed, MailRefused
-from chalicelib.mails.links import UnsubscribeLinks
+from chalicelib.mails.links import UnsubscribeLinks, read_key
 from chalicelib.mails.rendering import (
     TEMPLATES,
     Frame,
@@ -44,6 +44,7 @@ from chalicelib.mails.rendering import (
     texts_of,
 )
 from chalicelib.mails.sending import Mailer, Pace, user_of_tag
+from chalicelib.observability import correlated
 from chalicelib.product import Product
 from chalicelib.settings import Settings
 from infra.pages.mail_pictures import LIGHTHOUSE, examples
@@ -296,7 +297,7 @@ def test_a_link_of_another_key_is_refused() -> None:
         LINKS.read(other.token("42", None))
     # One that is longer than any of ours is not even decoded.
     with pytest.raises(InvalidInput, match="token"):
-        LINKS.read(LINKS.token("x" * 300, None))
+        LINKS.read(LINKS.token("x" * 270, None))
 
 
 def test_changing_any_character_of_a_token_breaks_it() -> None:
@@ -305,6 +306,14 @@ def test_changing_any_character_of_a_token_breaks_it() -> None:
         changed = "A" if token[place] != "A" else "B"
         with pytest.raises(InvalidInput):
             LINKS.read(token[:place] + changed + token[place + 1 :])
+    for changed in (f" {token}", f"{token}\n", f"{token[:5]}!{token[5:]}", f"{token}!"):
+        with pytest.raises(InvalidInput):
+            LINKS.read(changed)
+
+
+def test_the_key_is_the_secret_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalicelib.aws.read_secret", lambda *asked: f" {asked}" + "é" * 40)
+    assert read_key("eu-west-1", "links") == (" ('eu-west-1', 'links')" + "é" * 40).encode()
 
 
 def test_a_short_key_is_refused() -> None:
@@ -327,6 +336,10 @@ def test_a_pace_lets_pass_evenly_and_no_faster() -> None:
     assert len(slept) == 3  # what was not used is not caught up on in a burst, nor waited for
     pace.wait()
     assert slept[-1] == 0.25
+    seldom = Pace(0.5, clock=lambda: now, sleep=slept.append)
+    for _ in range(2):
+        seldom.wait()
+    assert slept[-1] == 2
 
 
 def test_without_a_rate_nobody_waits() -> None:
@@ -414,6 +427,7 @@ def test_a_mail_waits_for_its_turn_at_the_rate_of_the_settings_before_it_is_sent
     assert [made.send("1", "ada@example.com", MAIL) for _ in range(2)] == ["m1", "m1"]
     assert happened == ["sent", "1.0 s", "sent"]
     assert Mailer(SETTINGS._replace(mails_a_second=4), client=ses)._pace._interval == 0.25
+    assert Mailer(SETTINGS, client=ses)._pace._interval == 0
     config = mailer(Wire())._client.meta.config
     assert (config.read_timeout, config.retries["total_max_attempts"]) == (10, 1)
 
@@ -447,6 +461,16 @@ def test_what_is_asked_of_ses_is_complete() -> None:
     assert headers["List-Unsubscribe"] == f"<{MAIL.unsubscribe_url}>"
     assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert headers.get("Auto-Submitted") == "auto-generated", "holiday replies come back"
+    # A bounce names the operation, and nobody can reply to a web page.
+    web = SETTINGS._replace(product=Product(support="https://example.com/help"))
+    ses = Mock(**{"send_email.return_value": {"MessageId": "m2"}})
+    with correlated("tick-1"):
+        assert Mailer(web, client=ses).send("1", "ada@example.com", MAIL) == "m2"
+    asked = ses.send_email.call_args.kwargs
+    assert asked["ReplyToAddresses"] == []
+    assert {"Name": "correlation", "Value": "tick-1"} in asked["EmailTags"]
+    with pytest.raises(ValueError, match="no user id"):
+        user_of_tag(b"a b".hex())
 
 
 @pytest.mark.parametrize(
@@ -479,6 +503,7 @@ def test_what_ses_answers_is_told_apart_asked_once_and_never_quoted(
     assert len(wire.requests) == 1
     assert str(raised.value) == f"SES answered {status} {code}"
     assert raised.value.__suppress_context__
+    assert raised.value.__cause__ is None
 
 
 @pytest.mark.parametrize(
