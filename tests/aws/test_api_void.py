@@ -109,6 +109,15 @@ def test_what_is_held_stays_until_somebody_says_otherwise(api: Api) -> None:
     assert left(api) == {"1-2": 50}
 
 
+@pytest.mark.usefixtures("two_batches")
+def test_a_hold_keeps_what_a_void_leaves_of_it(api: Api) -> None:
+    hold = {"user_id": "1", "amount": 40, "description": "Crawl"}
+    assert api.post("/api/credits/holds", BACKEND, hold, key="h").status == 200
+    assert void(api, 1, including_held=True).json["taken"] == 30
+    (left_of_it,) = api.get("/api/credits/holds?user_id=1", BACKEND).json["holds"]
+    assert (left_of_it["hold_id"], left_of_it["amount"]) == ("1-3", 10)
+
+
 def test_a_batch_of_which_nothing_is_left_is_refused_and_nothing_changes(
     two_batches: World, api: Api
 ) -> None:
