@@ -297,6 +297,14 @@ def test_a_wrong_line_is_named_with_the_rule_it_breaks(
     assert found == [f"plans.toml, line {number}: {message}"]
 
 
+def test_all_that_have_the_id_of_another_name_the_first_with_it() -> None:
+    third = '\n[[plans]]\nid = "free"\nname = "Third"\nmonthly_credits = 1\n'
+    found = problems(with_line(11, 'id = "free"') + third)
+    assert [problem.partition(": ")[2] for problem in found] == [
+        f"plans[{number}].id 'free' is already the id of plans[0] on line 3" for number in (1, 2)
+    ]
+
+
 @pytest.mark.parametrize(
     ("removed", "message"),
     [
