@@ -510,4 +510,7 @@ def test_a_record_that_cannot_be_read_is_counted_and_hides_no_other(world: World
         client("dynamodb").put_item(TableName=table, Item={**key, **body})
         page = api.get(EDITS_PATH, ADMIN).json
         assert ([item["version"] for item in page["items"]], page["unreadable"]) == ([1], 1)
+    key["edit"] = {"S": f"{3:012}#00"}
+    client("dynamodb").put_item(TableName=table, Item=key)
+    assert api.get(EDITS_PATH, ADMIN).json["unreadable"] == 2
     assert api.patch(PATH, BACKEND, {"plan": "starter"}).status == 200
