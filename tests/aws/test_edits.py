@@ -221,6 +221,10 @@ def test_with_both_scopes_all_fields_are_ones_own(api: Api) -> None:
     assert api.put(PATH, both, ADA).json["allocation_amount"] is None
     (newest, *_) = api.get(EDITS_PATH, both).json["items"]
     assert newest["edited_by"] == {"kind": "admin", "subject": "ada"}
+    shop = Caller("shop", "", "credits:billing credits:backend")
+    assert api.patch(PATH, shop, {"plan": "starter"}).status == 200
+    (newest, *_) = api.get(EDITS_PATH, both).json["items"]
+    assert newest["edited_by"] == {"kind": "backend", "subject": "shop"}
 
 
 @pytest.mark.parametrize(
