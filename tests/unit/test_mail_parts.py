@@ -235,6 +235,13 @@ MANUAL: dict[str, Any] = {
 }
 
 
+def test_each_batch_that_expired_has_a_row_with_its_own_date_and_amount() -> None:
+    batches = [{"amount": n, "granted_on": date(2026, n, n)} for n in (3, 4)]
+    told = {"told_on": date(2026, 5, 1), "amount": 7, "last_day": date(2026, 4, 30), "balance": 0}
+    text = render(MailKind.EXPIRATION, told | {"batches": batches}, FRAME).text
+    assert "Granted on 3 March: 3 credits\nGranted on 4 April: 4 credits\n" in text
+
+
 def test_what_is_missing_from_the_facts_is_an_error_and_not_a_gap() -> None:
     known = {name: value for name, value in MANUAL.items() if name != "reason"}
     with pytest.raises(UndefinedError, match="reason"):
