@@ -105,6 +105,4 @@ def _headers(product: Product) -> dict[str, str]:
             f"default-src 'none'; style-src 'unsafe-inline'; {images}form-action 'self'; "
             "frame-ancestors 'none'"
         ),
-        # The address of the page has the token.
-        "Referrer-Policy": "no-referrer",
     }

@@ -61,12 +61,15 @@ def of_manual_change(entry: LedgerEntry) -> Facts:
 
 
 def of_purchase(entry: LedgerEntry) -> Facts:
-    """``amount``, ``description``, ``payment_id``, ``metadata``, ``balance``, ``expiry``."""
+    """``amount``, ``description``, ``payment_id``, ``metadata``, ``balance``, ``expiry``.
+
+    The payment of an erased entry is empty.
+    """
     return {
         "told_on": entry.posted_at.date(),
         "amount": entry.amount,
         "description": entry.description,
-        "payment_id": entry.payment_id,
+        "payment_id": entry.payment_id or "",
         "metadata": dict(entry.metadata),
         "balance": entry.available_balance(),
         "expiry": _expiry_of_grant(entry),
@@ -80,7 +83,7 @@ def of_refund(entry: LedgerEntry) -> Facts:
         "amount": abs(entry.amount),
         "is_given_back": entry.amount > 0,
         "reason": entry.description,
-        "payment_id": entry.payment_id,
+        "payment_id": entry.payment_id or "",
         "balance": entry.available_balance(),
     }
 

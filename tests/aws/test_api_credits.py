@@ -17,7 +17,7 @@ from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.store import ledger_reading
-from tests.aws.api import ADMIN, Api, user
+from tests.aws.api import ADMIN, BACKEND, Api, user
 from tests.aws.world import World, at, client
 
 SCHEDULE = "/api/credits/allocation-schedule"
@@ -107,6 +107,7 @@ def test_where_a_timezone_is_known_no_longer_the_dates_are_those_of_utc(
     client("dynamodb").put_item(TableName=table, Item=item | {"timezone": {"S": "Asia/Gone"}})
     schedule = api.get(SCHEDULE, user()).json
     assert schedule["not_allocated_because"]["code"] == "timezone_unknown"
+    assert schedule["timezone"] == "Asia/Gone"
     assert schedule["expiring_credits"] == [{"amount": 7, "expires_at": "2026-01-26"}]
 
 
@@ -521,6 +522,7 @@ def test_csv_is_for_those_who_prefer_it(world: World, api: Api) -> None:
         "text/csv": "text/csv",
         "TEXT/CSV;q=0.9, application/json;q=0.5": "text/csv",
         "text/csv, */*": "text/csv",
+        "text/csv, application/json;q=0.9": "text/csv",
         "text/csv;q=0.5, application/json": "application/json",
         "application/json, text/csv": "application/json",
         "text/csv;q=0": "application/json",
@@ -532,6 +534,9 @@ def test_csv_is_for_those_who_prefer_it(world: World, api: Api) -> None:
     for accept, media_type in expected.items():
         reply = api.get(HISTORY, user(), headers={"Accept": accept})
         assert reply.headers["content-type"].startswith(media_type), accept
+    # Where nothing has happened, the head remains.
+    nothing = api.get(HISTORY, user(), headers={"Accept": "text/csv"}).text
+    assert nothing.startswith("transaction_id,type,amount,balance_after,")
 
 
 # --- Bounds -------------------------------------------------------------------------------------
@@ -737,6 +742,27 @@ def test_an_entry_is_explained_by_the_account_before_it(world: World, api: Api) 
     assert found["decides_the_same"] is True
     first = api.get(f"{EXPLAIN}?transaction_id=1-1", user()).json
     assert (first["batches"], first["latest_transactions"], first["amount"]) == ([], [], None)
+    job = {"user_id": "1", "amount": 2, "description": "Job"}
+    held = api.post("/api/credits/holds", BACKEND, job, key="h").json
+    spend(api, 3, "m")
+    found = api.get(f"{EXPLAIN}?transaction_id=1-6", ADMIN).json
+    assert found["batches"] == [
+        {
+            "batch_id": "1-2",
+            "remaining_amount": 5,
+            "expires_at": None,
+            "held_amount": 2,
+            "open_amount": 3,
+            "taken_amount": 3,
+        }
+    ]
+    assert found["holds"] == [
+        {"hold_id": "1-5", "amount": 2, "expires_at": held["expires_at"]},
+    ]
+    assert (found["available_amount"], numbers(found["latest_transactions"])) == (
+        3,
+        [5, 4, 3, 2, 1],
+    )
 
 
 @pytest.mark.parametrize(
@@ -823,7 +849,7 @@ def test_of_very_many_lines_the_latest_are_read_and_one_from_before_the_window_i
     world: World, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.subscribe("1")
-    world.grant("1", 500, "a")
+    world.grant("1", 500, "a", expires_in_days=60)
     for day in range(20):
         world.now += timedelta(days=1)
         spend(api, 3, f"{day}")
@@ -831,6 +857,25 @@ def test_of_very_many_lines_the_latest_are_read_and_one_from_before_the_window_i
     week, month, _ = api.get(FORECAST, user()).json["rates"]
     assert (week["days"], week["spent_amount"], week["no_rate_because"]) == (7, 24, None)
     assert (month["days"], month["spent_amount"], month["no_rate_because"]) == (10, 33, None)
+    # On 41 days more, today among them, 24 are spent in 7 of them; or 33 in 10.
+    rest = [500 - 60 - 24 * 41 // 7, 500 - 60 - 33 * 41 // 10]
+    assert [each["expiring_credits"] for each in (week, month)] == [
+        [{"amount": amount, "expires_at": "2026-03-17"}] for amount in rest
+    ]
+
+
+def test_a_forecast_of_a_clock_that_is_behind_the_ledger_is_of_the_last_entry(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1")
+    world.grant("1", 500, "a")
+    job = {"user_id": "1", "amount": 20, "description": "Job"}
+    assert api.post("/api/credits/holds", BACKEND, job, key="h").status == 200
+    found_at = format_instant(world.now)
+    world.now -= timedelta(seconds=1)
+    found = api.get(FORECAST, user()).json
+    assert (found["as_of"], found["available_balance"]) == (found_at, 480)
+    assert [each["days"] for each in found["rates"]] == [0, 0, 0]
 
 
 def test_what_was_quiet_until_today_is_known_to_have_been_quiet(world: World, api: Api) -> None:

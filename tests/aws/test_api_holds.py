@@ -129,6 +129,7 @@ def test_the_oldest_credits_are_held_and_the_balance_says_which(hundred: World, 
     assert found["holds"] == [
         {"hold_id": "1-3", "amount": 120, "expires_at": "2026-01-15T14:00:00.250Z"}
     ]
+    assert api.get(HISTORY, BACKEND).json["items"][0]["held_amount"] == 120
 
 
 def test_a_hold_of_more_than_is_available_holds_nothing_and_keeps_its_key(
@@ -606,6 +607,11 @@ def test_a_capture_beyond_a_hold_whose_batch_is_dead_frees_nothing_of_it(
     starter.grant("1", 30, "new")
     starter.expire_at(PARIS_31_MAY)
     starter.now = at("2026-05-31T12:00:00Z")
+    batches = api.get(BALANCE, BACKEND).json["batches"]
+    assert [(each["batch_id"], each["held_amount"]) for each in batches] == [
+        ("1-1", 40),
+        ("1-3", 0),
+    ]
     reply = capture(api, hold_id, 60, beyond_hold=True)
     assert reply.json["batches"] == [
         {"batch_id": "1-1", "amount": -40},

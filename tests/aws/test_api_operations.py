@@ -396,7 +396,42 @@ def test_the_former_name_of_a_description_is_the_same_request(hundred: World, ap
     again = api.post(ALLOCATE, ADMIN, {**grant, "description": "Trial"}, key="a")
     assert first.status == again.status == 200
     assert again.json == first.json
-    assert [entry.description for entry in hundred.history()[1:]] == ["Trial"]
+    used = api.post(USE, user(), EXPORT, key="b").json["transaction_id"]
+    back = {"user_id": 1, "transaction_id": used}
+    first = api.post(REVERSE, ADMIN, {**back, "reason": "Failed"}, key="c")
+    again = api.post(REVERSE, ADMIN, {**back, "description": "Failed"}, key="c")
+    assert (first.status, again.json) == (200, first.json)
+    told = [entry.description for entry in hundred.history()]
+    assert (told[1], told[-1], len(told)) == ("Trial", "Failed", 4)
+
+
+def test_whoever_changes_credits_of_others_does_so_as_caller_and_not_as_user(
+    hundred: World, api: Api
+) -> None:
+    """Their token stands for a user, too: with another name."""
+    both = Caller("corp|ada", "7", "credits:admin credits:backend credits:billing")
+    why = {"user_id": 1, "description": "Why"}
+    some = {**why, "amount": 2}
+    pack = {**some, "payment_id": "pi_1"}
+    job = {"description": "Why", "amount": 1}
+    bodies: dict[str, dict[str, object]] = {
+        USE: some,
+        REVERSE: {**why, "transaction_id": "1-2"},
+        ALLOCATE: some,
+        "/api/credits/batches/1-4/void": {"description": "Why"},
+        "/api/credits/purchases": pack,
+        "/api/credits/refunds": {**job, "payment_id": "pi_1"},
+        "/api/credits/holds": some,
+        "/api/credits/holds/1-8/capture": job,
+        "/api/credits/use-many": {"user_id": 1, "items": [{**job, "key": "lead"}]},
+    }
+    for path, body in bodies.items():
+        keyed = not path.endswith(("purchases", "refunds", "capture", "use-many"))
+        reply = api.post(path, both, body, key=path[-9:] if keyed else None)
+        assert reply.status == 200, reply.text
+    made = hundred.history()[1:]
+    assert [entry.actor for entry in made] == ["corp|ada"] * len(bodies)
+    assert not any("#7#" in entry.operation for entry in made)
 
 
 def test_a_description_under_both_names_is_refused(hundred: World, api: Api) -> None:

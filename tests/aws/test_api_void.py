@@ -16,7 +16,8 @@ OTHER_ADMIN = Caller("eve", "", "credits:admin")
 def void(
     api: Api, number: int, caller: Caller = ADMIN, key: str | None = "k", **more: object
 ) -> Reply:
-    return api.post(f"/api/credits/batches/1-{number}/void", caller, {**WHY, **more}, key=key)
+    # Programs may encode every character that is no letter and no digit.
+    return api.post(f"/api/credits/batches/1%2D{number}/void", caller, {**WHY, **more}, key=key)
 
 
 @pytest.fixture
@@ -100,12 +101,21 @@ def test_a_void_under_the_key_of_a_grant_is_another_operation(two_batches: World
 def test_what_is_held_stays_until_somebody_says_otherwise(api: Api) -> None:
     hold = {"user_id": "1", "amount": 20, "description": "Crawl"}
     assert api.post("/api/credits/holds", BACKEND, hold, key="h").status == 200
-    assert void(api, 1).json["taken"] == 10
+    assert void(api, 1, including_held=False).json["taken"] == 10
     all_is_held = void(api, 1, key="k2")
     assert (all_is_held.status, all_is_held.json["code"]) == (422, "not_allowed")
     assert "say including_held to take it back" in all_is_held.json["detail"]
     assert void(api, 1, key="k3", including_held=True).json["taken"] == 20
     assert left(api) == {"1-2": 50}
+
+
+@pytest.mark.usefixtures("two_batches")
+def test_a_hold_keeps_what_a_void_leaves_of_it(api: Api) -> None:
+    hold = {"user_id": "1", "amount": 40, "description": "Crawl"}
+    assert api.post("/api/credits/holds", BACKEND, hold, key="h").status == 200
+    assert void(api, 1, including_held=True).json["taken"] == 30
+    (left_of_it,) = api.get("/api/credits/holds?user_id=1", BACKEND).json["holds"]
+    assert (left_of_it["hold_id"], left_of_it["amount"]) == ("1-3", 10)
 
 
 def test_a_batch_of_which_nothing_is_left_is_refused_and_nothing_changes(

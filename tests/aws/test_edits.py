@@ -221,6 +221,10 @@ def test_with_both_scopes_all_fields_are_ones_own(api: Api) -> None:
     assert api.put(PATH, both, ADA).json["allocation_amount"] is None
     (newest, *_) = api.get(EDITS_PATH, both).json["items"]
     assert newest["edited_by"] == {"kind": "admin", "subject": "ada"}
+    shop = Caller("shop", "", "credits:billing credits:backend")
+    assert api.patch(PATH, shop, {"plan": "starter"}).status == 200
+    (newest, *_) = api.get(EDITS_PATH, both).json["items"]
+    assert newest["edited_by"] == {"kind": "backend", "subject": "shop"}
 
 
 @pytest.mark.parametrize(
@@ -510,4 +514,7 @@ def test_a_record_that_cannot_be_read_is_counted_and_hides_no_other(world: World
         client("dynamodb").put_item(TableName=table, Item={**key, **body})
         page = api.get(EDITS_PATH, ADMIN).json
         assert ([item["version"] for item in page["items"]], page["unreadable"]) == ([1], 1)
+    key["edit"] = {"S": f"{3:012}#00"}
+    client("dynamodb").put_item(TableName=table, Item=key)
+    assert api.get(EDITS_PATH, ADMIN).json["unreadable"] == 2
     assert api.patch(PATH, BACKEND, {"plan": "starter"}).status == 200

@@ -247,7 +247,7 @@ def test_a_search_for_something_rare_is_bounded_and_goes_on_where_it_stopped(
 
 def test_a_table_has_metadata_as_json_and_no_spreadsheet_runs_it(api: Api) -> None:
     use(api, "a", SPRING)
-    formulas = {"a": "x;=1+1", "b": "-1", "c": "x\"';@SUM(1)"}
+    formulas = {"a": "x;=1+1", "b": "-1", "c": "x\"';@SUM(1)", "d": "Grüße"}
     use(api, "b", formulas)
     reply = api.get(f"{HISTORY}&metadata.campaign=42", BACKEND, headers={"Accept": "text/csv"})
     (row,) = csv.DictReader(io.StringIO(reply.text))
@@ -256,4 +256,5 @@ def test_a_table_has_metadata_as_json_and_no_spreadsheet_runs_it(api: Api) -> No
     rows = list(csv.DictReader(io.StringIO(reply.text)))
     assert [bool(row["metadata"]) for row in rows] == [True, True, False]
     assert "x;'=1+1" in rows[0]["metadata"]
+    assert "Grüße" in rows[0]["metadata"]
     assert not rows[0]["metadata"].startswith(("=", "+", "-", "@"))

@@ -470,6 +470,8 @@ def test_a_body_that_is_too_large_is_not_even_checked(sold: Stripe) -> None:
     assert answer(sold, request(fits.decode(), fits)) == (400, "invalid_input")
     large = fits + b" "
     assert answer(sold, request(large.decode(), large)) == (413, "body_too_large")
+    wide = "é" * (LARGEST_BODY // 2 + 1)
+    assert answer(sold, request(wide, wide.encode())) == (413, "body_too_large")
     encoded = base64.b64encode(large).decode()
     assert answer(sold, request(encoded, large, isBase64Encoded=True)) == (413, "body_too_large")
 

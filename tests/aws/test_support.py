@@ -271,6 +271,7 @@ def test_a_page_of_emails_looks_at_some_entries_and_the_cursor_leads_to_the_othe
 
 def test_a_reminder_is_listed_once_it_is_recorded(world: World, api: Api) -> None:
     world.subscribe("1", plan="starter")
+    world.now = at("2026-02-01T08:00:00.250Z")
     world.allocate_at("2026-01-31T23:00:00Z")
     assert [kind for kind, _, _ in emails(api)] == ["allocation"]
     entry = world.history()[-1]
@@ -283,6 +284,7 @@ def test_a_reminder_is_listed_once_it_is_recorded(world: World, api: Api) -> Non
         ("allocation", "unrecorded", "Your February credits are here"),
         ("expiring_soon", "sent", None),
     ]
+    assert {each["posted_at"] for each in found} == {"2026-02-01T08:00:00.250Z"}
 
 
 def test_an_email_in_doubt_and_one_whose_record_is_damaged_are_named_so(

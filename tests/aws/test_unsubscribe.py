@@ -149,5 +149,7 @@ def test_without_a_user_the_language_is_that_of_the_browser(world: World, api: A
         reply = api.get(f"{PATH}?token=x", NOBODY, headers={"Accept-Language": header})
         assert reply.status == 400
         assert words in reply.text
+    asked = api.get(path(world, None, "9"), NOBODY, headers={"Accept-Language": "de"})
+    assert "Welche E-Mails möchten Sie abbestellen?" in asked.text
     erased = api.post(path(world, None, "9"), NOBODY, headers={"Accept-Language": "de"})
     assert "Sie bekommen keine E-Mails mehr von uns." in erased.text

@@ -17,19 +17,21 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from jinja2 import UndefinedError
 
 from chalicelib.domain import ledger
+from chalicelib.domain.batches import CreditBatch, Leg
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.entries import LedgerEntry
-from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.entries import EntryType, LedgerEntry, Refund, without_texts
+from chalicelib.domain.errors import InvalidInput, LedgerCorrupt
 from chalicelib.domain.forecasts import NoRate, Spending
+from chalicelib.domain.holds import Hold
 from chalicelib.domain.languages import Language
-from chalicelib.domain.ledger import Account, AllocationTerms, Request
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import SubscriptionStatus
 from chalicelib.mails import facts
 from chalicelib.mails.errors import MailInDoubt, MailPostponed, MailRefused
-from chalicelib.mails.links import UnsubscribeLinks
+from chalicelib.mails.links import UnsubscribeLinks, read_key
 from chalicelib.mails.rendering import (
     TEMPLATES,
     Frame,
@@ -42,6 +44,7 @@ from chalicelib.mails.rendering import (
     texts_of,
 )
 from chalicelib.mails.sending import Mailer, Pace, user_of_tag
+from chalicelib.observability import correlated
 from chalicelib.product import Product
 from chalicelib.settings import Settings
 from infra.pages.mail_pictures import LIGHTHOUSE, examples
@@ -66,7 +69,9 @@ def test_there_is_an_example_of_every_kind_and_each_says_its_fact_in_the_subject
 
 
 def test_the_same_is_said_in_german() -> None:
-    subjects = {mail.kind: mail.subject for mail in examples(language=Language.GERMAN)}
+    mails = list(examples(language=Language.GERMAN))
+    assert all(texts_of(Language.GERMAN)[mail.kind]["about"] in mail.text for mail in mails)
+    subjects = {mail.kind: mail.subject for mail in mails}
     assert subjects == {
         MailKind.ALLOCATION: "Ihre Credits für Mai sind da",
         MailKind.MANUAL: "50 Credits gutgeschrieben",
@@ -150,6 +155,7 @@ def test_a_date_says_its_year_only_where_people_would_not_know_it() -> None:
         assert day_in_words(day, told_on, Language.GERMAN) == german
     assert month_in_words(Period(2027, 1), told_on) == "January"
     assert month_in_words(Period(2026, 3), told_on, Language.GERMAN) == "März 2026"
+    assert month_in_words(Period(2026, 3), told_on, space="_") == "March_2026"
     assert day_in_words(told_on, told_on, space="_") == "20_December"
     assert day_in_words(date(2026, 3, 1), told_on, space="_") == "1_March_2026"
 
@@ -229,6 +235,13 @@ MANUAL: dict[str, Any] = {
 }
 
 
+def test_each_batch_that_expired_has_a_row_with_its_own_date_and_amount() -> None:
+    batches = [{"amount": n, "granted_on": date(2026, n, n)} for n in (3, 4)]
+    told = {"told_on": date(2026, 5, 1), "amount": 7, "last_day": date(2026, 4, 30), "balance": 0}
+    text = render(MailKind.EXPIRATION, told | {"batches": batches}, FRAME).text
+    assert "Granted on 3 March: 3 credits\nGranted on 4 April: 4 credits\n" in text
+
+
 def test_what_is_missing_from_the_facts_is_an_error_and_not_a_gap() -> None:
     known = {name: value for name, value in MANUAL.items() if name != "reason"}
     with pytest.raises(UndefinedError, match="reason"):
@@ -291,7 +304,7 @@ def test_a_link_of_another_key_is_refused() -> None:
         LINKS.read(other.token("42", None))
     # One that is longer than any of ours is not even decoded.
     with pytest.raises(InvalidInput, match="token"):
-        LINKS.read(LINKS.token("x" * 300, None))
+        LINKS.read(LINKS.token("x" * 270, None))
 
 
 def test_changing_any_character_of_a_token_breaks_it() -> None:
@@ -300,6 +313,14 @@ def test_changing_any_character_of_a_token_breaks_it() -> None:
         changed = "A" if token[place] != "A" else "B"
         with pytest.raises(InvalidInput):
             LINKS.read(token[:place] + changed + token[place + 1 :])
+    for changed in (f" {token}", f"{token}\n", f"{token[:5]}!{token[5:]}", f"{token}!"):
+        with pytest.raises(InvalidInput):
+            LINKS.read(changed)
+
+
+def test_the_key_is_the_secret_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalicelib.aws.read_secret", lambda *asked: f" {asked}" + "é" * 40)
+    assert read_key("eu-west-1", "links") == (" ('eu-west-1', 'links')" + "é" * 40).encode()
 
 
 def test_a_short_key_is_refused() -> None:
@@ -322,6 +343,10 @@ def test_a_pace_lets_pass_evenly_and_no_faster() -> None:
     assert len(slept) == 3  # what was not used is not caught up on in a burst, nor waited for
     pace.wait()
     assert slept[-1] == 0.25
+    seldom = Pace(0.5, clock=lambda: now, sleep=slept.append)
+    for _ in range(2):
+        seldom.wait()
+    assert slept[-1] == 2
 
 
 def test_without_a_rate_nobody_waits() -> None:
@@ -409,6 +434,7 @@ def test_a_mail_waits_for_its_turn_at_the_rate_of_the_settings_before_it_is_sent
     assert [made.send("1", "ada@example.com", MAIL) for _ in range(2)] == ["m1", "m1"]
     assert happened == ["sent", "1.0 s", "sent"]
     assert Mailer(SETTINGS._replace(mails_a_second=4), client=ses)._pace._interval == 0.25
+    assert Mailer(SETTINGS, client=ses)._pace._interval == 0
     config = mailer(Wire())._client.meta.config
     assert (config.read_timeout, config.retries["total_max_attempts"]) == (10, 1)
 
@@ -442,6 +468,16 @@ def test_what_is_asked_of_ses_is_complete() -> None:
     assert headers["List-Unsubscribe"] == f"<{MAIL.unsubscribe_url}>"
     assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert headers.get("Auto-Submitted") == "auto-generated", "holiday replies come back"
+    # A bounce names the operation, and nobody can reply to a web page.
+    web = SETTINGS._replace(product=Product(support="https://example.com/help"))
+    ses = Mock(**{"send_email.return_value": {"MessageId": "m2"}})
+    with correlated("tick-1"):
+        assert Mailer(web, client=ses).send("1", "ada@example.com", MAIL) == "m2"
+    asked = ses.send_email.call_args.kwargs
+    assert asked["ReplyToAddresses"] == []
+    assert {"Name": "correlation", "Value": "tick-1"} in asked["EmailTags"]
+    with pytest.raises(ValueError, match="no user id"):
+        user_of_tag(b"a b".hex())
 
 
 @pytest.mark.parametrize(
@@ -474,6 +510,7 @@ def test_what_ses_answers_is_told_apart_asked_once_and_never_quoted(
     assert len(wire.requests) == 1
     assert str(raised.value) == f"SES answered {status} {code}"
     assert raised.value.__suppress_context__
+    assert raised.value.__cause__ is None
 
 
 @pytest.mark.parametrize(
@@ -526,66 +563,103 @@ def granted(
     )
 
 
-def test_the_facts_of_an_email_are_those_of_its_entry() -> None:
-    gift = replace(GOODWILL, metadata=(("why", "é"),))
-    entry = ledger.grant(Account("42", None), 60, gift, JANUARY, "Asia/Tokyo", Days(5))
-    shared = {"told_on": date(2026, 1, 10), "metadata": {"why": "é"}}
-    assert facts.of_manual_change(entry) == shared | {
-        "amount": 60,
-        "is_grant": True,
-        "reason": "Goodwill",
-        "balance": 60,
-        "expiry": {"last_day": date(2026, 1, 15)},
-    }
-    back = ledger.claw_back(Account("42", entry), 20, GOODWILL, JANUARY)
-    assert facts.of_manual_change(back) == shared | {
-        "metadata": {},
-        "amount": 20,
-        "is_grant": False,
-        "reason": "Goodwill",
-        "balance": 40,
-        "expiry": None,
-    }
-    till = Request("purchase#pi_1", "till", "Pack", metadata=gift.metadata)
-    bought = ledger.purchase(Account("42", back), 500, None, till, JANUARY, "UTC", None)
-    assert facts.of_purchase(bought) == shared | {
-        "amount": 500,
-        "description": "Pack",
-        "payment_id": "pi_1",
-        "balance": 540,
-        "expiry": None,
-    }
-    assert bought.granted_batch
-    why = Request("refund#pi_1", "till", "Asked for it")
-    refunded = ledger.refund(
-        Account("42", bought), bought.granted_batch, None, 30, None, why, JANUARY
+POSTED = datetime(2026, 1, 10, 20, tzinfo=UTC)
+"""It is the 11th in Tokyo already."""
+
+DUE = POSTED - timedelta(days=2)
+
+
+def of_the_10th(kind: EntryType, amount: int, **more: Any) -> LedgerEntry:
+    """An entry of which no two facts are equal: due earlier, among expired and held credits."""
+    batches = (
+        CreditBatch(2, 11, 8, DUE, POSTED),
+        CreditBatch(3, 100, 90, DUE, None),
+        CreditBatch(7, 60, 45, DUE, datetime(2026, 1, 14, 16, tzinfo=UTC)),
     )
-    assert refunded
-    assert facts.of_refund(refunded.entry) == {
-        "told_on": date(2026, 1, 10),
-        "amount": 30,
-        "is_given_back": False,
-        "reason": "Asked for it",
-        "payment_id": "pi_1",
-        "balance": 510,
-    }
-    why = Request("hold#shop#1", "shop", "A job")
-    held = ledger.hold(Account("42", refunded.entry), 200, 60, why, JANUARY, lambda: "UTC")
-    assert facts.of_refund(replace(refunded.entry, holds=held.holds))["balance"] == 310
-    first = AllocationTerms(balance_cap=600, signed_up_at=JANUARY)
-    of_month = (Period(2026, 1), 100, "UTC", Days(3), JANUARY)
-    allocated = ledger.allocate(Account("42", bought), *of_month, first)
-    assert facts.of_allocation(allocated) == {
-        "told_on": date(2026, 1, 10),
+    holds = (
+        Hold(4, (Leg(3, 1),), POSTED),
+        Hold(5, (Leg(3, 20),), POSTED + timedelta(milliseconds=1)),
+    )
+    entry = LedgerEntry(
+        user_id="42",
+        number=7,
+        type=kind,
+        amount=amount,
+        balance=143,
+        batches=batches,
+        legs=(Leg(7 if amount > 0 else 3, amount),),
+        allocated_through=Period(2025, 12),
+        operation=f"{kind}#pi_1",
+        description="Grüße",
+        actor="ada",
+        effective_at=DUE,
+        posted_at=POSTED,
+        expiry_timezone="Asia/Tokyo",
+        holds=holds,
+        metadata=(("why", "é"),),
+    )
+    return replace(entry, **more)
+
+
+def test_the_facts_of_an_email_are_those_of_its_entry() -> None:
+    shared = {"told_on": date(2026, 1, 10), "balance": 45 + 90 - 20}
+    expiry, metadata = {"last_day": date(2026, 1, 15)}, {"why": "é"}
+    first = of_the_10th(
+        EntryType.ALLOCATION, 60, sign_up=True, left_out=40, balance_cap=600, metadata=()
+    )
+    assert facts.of_allocation(first) == shared | {
         "amount": 60,
-        "period": Period(2026, 1),
+        "period": Period(2025, 12),
         "is_first": True,
-        "balance": 600,
-        "expiry": {"last_day": date(2026, 1, 12)},
+        "expiry": expiry,
         "left_out": 40,
         "balance_cap": 600,
     }
-    assert not facts.of_allocation(ledger.allocate(Account("7", None), *of_month))["is_first"]
+    later = replace(first, sign_up=False, number=1, left_out=0, balance_cap=None)
+    told = facts.of_allocation(later)
+    assert (told["is_first"], told["left_out"], told["balance_cap"]) == (False, 0, None)
+    by_hand = shared | {"amount": 60, "reason": "Grüße", "metadata": metadata}
+    entry = of_the_10th(EntryType.MANUAL, 60)
+    assert facts.of_manual_change(entry) == by_hand | {"is_grant": True, "expiry": expiry}
+    entry = replace(of_the_10th(EntryType.MANUAL, -60), number=8)
+    assert facts.of_manual_change(entry) == by_hand | {"is_grant": False, "expiry": None}
+    pack = of_the_10th(EntryType.PURCHASE, 60)
+    bought = {"description": "Grüße", "payment_id": "pi_1"}
+    assert facts.of_purchase(pack) == shared | bought | {
+        "amount": 60,
+        "metadata": metadata,
+        "expiry": expiry,
+    }
+    report = Refund(3, 70, 15)
+    for amount, is_given_back in ((-30, False), (30, True)):
+        refund = of_the_10th(EntryType.REFUND, amount, refund=report)
+        assert facts.of_refund(refund) == shared | {
+            "amount": 30,
+            "is_given_back": is_given_back,
+            "reason": "Grüße",
+            "payment_id": "pi_1",
+        }
+    usage = of_the_10th(EntryType.USAGE, -7)
+    next_week = POSTED + timedelta(days=7)
+    assert facts.of_low_balance(usage, ADA, CATALOGUE, next_week) == shared | {
+        "metadata": metadata,
+        "next": {"amount": 500, "on": date(2026, 1, 1), "is_capped": False},
+        "pace": None,
+    }
+
+
+def test_of_an_erased_payment_there_is_no_row() -> None:
+    for kind, told in (
+        (MailKind.PURCHASE, facts.of_purchase(without_texts(of_the_10th(EntryType.PURCHASE, 60)))),
+        (MailKind.REFUND, facts.of_refund(without_texts(of_the_10th(EntryType.REFUND, -60)))),
+    ):
+        assert told["payment_id"] == ""
+        assert "Payment" not in render(kind, told, FRAME).text.replace("Your payment", "")
+
+
+def test_a_grant_that_can_expire_in_no_zone_is_reported() -> None:
+    with pytest.raises(LedgerCorrupt, match=r"42.*7.*it granted no credits that can expire"):
+        facts.of_purchase(of_the_10th(EntryType.PURCHASE, 60, expiry_timezone=None))
 
 
 def test_what_comes_next_comes_after_the_month_that_was_allocated() -> None:
@@ -593,6 +667,9 @@ def test_what_comes_next_comes_after_the_month_that_was_allocated() -> None:
     usage = ledger.use(Account("42", month), 490, GOODWILL, JANUARY)
     told = facts.of_low_balance(usage, ADA, CATALOGUE, JANUARY)
     assert told["next"]["on"] == date(2026, 3, 1)
+    # Told much later, it names what is still made up for then.
+    told = facts.of_low_balance(usage, ADA, CATALOGUE, JANUARY + timedelta(days=1_000))
+    assert told["next"]["on"] == date(2027, 11, 1)
 
 
 def test_what_comes_next_may_be_less_where_a_plan_is_capped() -> None:
@@ -608,22 +685,30 @@ def test_what_expired_is_told_batch_by_batch_in_the_local_dates_of_each() -> Non
     tokyo = granted(None, 30, "Asia/Tokyo", 10, hours=6)  # 3 in the morning of the 11th there
     honolulu = granted(tokyo, 7, "Pacific/Honolulu", 20, hours=18)  # 8 in the evening of the 10th
     utc = granted(honolulu, 500, "UTC", None, hours=19)
-    expired = ledger.expire(Account("42", utc), JANUARY + timedelta(days=60))
+    used = ledger.use(Account("42", utc), 4, GOODWILL, utc.posted_at)
+    now = JANUARY + timedelta(days=60)
+    expired = ledger.expire(Account("42", used), now)
     assert expired is not None
+    holds = (Hold(9, (Leg(3, 60),), now + timedelta(days=1)), Hold(9, (Leg(3, 1),), now))
+    expired = replace(expired, holds=holds)
     # The first was posted late: it counts since when it was granted.
     late = replace(tokyo, posted_at=tokyo.posted_at + timedelta(days=3))
     assert facts.of_expiration(expired, {1: late, 2: honolulu}) == {
-        "amount": 37,
+        "amount": 33,
         "told_on": date(2026, 3, 11),
         "last_day": date(2026, 1, 30),
         "batches": [
-            {"amount": 30, "granted_on": date(2026, 1, 11)},
+            {"amount": 26, "granted_on": date(2026, 1, 11)},
             {"amount": 7, "granted_on": date(2026, 1, 10)},
         ],
-        "balance": 500,
+        "balance": 440,
     }
+    # They are told in the order in which they would have been spent.
+    turned = replace(expired, legs=expired.legs[::-1])
+    told = facts.of_expiration(turned, {1: late, 2: honolulu})["batches"]
+    assert [batch["amount"] for batch in told] == [7, 26]
     # It was due when the last of them expired, wherever in the entry that one is.
-    longest_first = granted(granted(None, 1, "UTC", 30), 2, "UTC", 5)
+    longest_first = granted(granted(None, 1, "UTC", 30), 2, "UTC", 5, hours=1)
     expired = ledger.expire(Account("42", longest_first), JANUARY + timedelta(days=60))
     assert expired is not None
     grants = {1: granted(None, 1, "UTC", 30), 2: longest_first}
@@ -699,7 +784,7 @@ def test_a_low_balance_says_whether_it_lasts_until_more_comes(
     left: int, spent: int, runs_out_on: date | None, words: str, german: str
 ) -> None:
     usage = low_on_the_25th(left)
-    spending = Spending(30, 30, spent, None)
+    spending = Spending(90, 30, spent, None)
     told = facts.of_low_balance(usage, NEWCOMER, CATALOGUE, usage.posted_at, spending)
     assert told["pace"] == {"days": 30, "runs_out_on": runs_out_on}
     assert told["next"]["on"] == date(2026, 2, 1)
@@ -765,10 +850,15 @@ def test_nothing_is_said_of_credits_that_are_gone_or_of_a_day_that_is_over() -> 
         return facts.of_low_balance(left, NEWCOMER, CATALOGUE, now, MONTH)["pace"]
 
     assert pace(usage.posted_at, low_on_the_25th(0)) is None
+    all_held = (Hold(9, (Leg(1, 7),), usage.posted_at + timedelta(days=1)),)
+    assert pace(usage.posted_at, replace(usage, holds=all_held)) is None
     # Where they live, the 27th ends an hour earlier than in UTC.
     end = datetime(2026, 1, 27, 23, tzinfo=UTC)
     assert pace(end - timedelta(seconds=1)) == {"days": 30, "runs_out_on": date(2026, 1, 27)}
     assert pace(end) is None
+    nowhere = replace(NEWCOMER, timezone="Mars/Base")
+    told = facts.of_low_balance(usage, nowhere, CATALOGUE, end, MONTH)
+    assert told["pace"] == {"days": 30, "runs_out_on": date(2026, 1, 27)}
 
 
 def test_a_day_s_pace_is_called_one() -> None:

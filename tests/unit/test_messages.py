@@ -477,10 +477,15 @@ def test_a_message_is_written_as_ever_and_those_of_the_release_before_are_read(
     if isinstance(message, StrangeRecord):
         with pytest.raises(InvalidInput):
             parse_notification(body)
-    elif isinstance(message, EntryPosted | ExpiringSoon):
-        assert parse_notification(body) == message
-    else:
-        assert type(message).parse(body) == message
+        unnamed = json.loads(StrangeRecord(None, KEYS).body())
+        assert unnamed == {"event_id": None, "keys": KEYS, "correlation_id": None}
+        return
+    is_notification = isinstance(message, EntryPosted | ExpiringSoon)
+    parse = parse_notification if is_notification else type(message).parse
+    assert parse(body) == message
+    with pytest.raises(InvalidInput) as raised:
+        parse(json.dumps({**json.loads(body), "more": 1}))
+    assert [wrong.field for wrong in raised.value.errors] == ["more"]
 
 
 def test_every_kind_of_message_is_among_those_that_are_written_as_ever() -> None:

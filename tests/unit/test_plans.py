@@ -297,6 +297,20 @@ def test_a_wrong_line_is_named_with_the_rule_it_breaks(
     assert found == [f"plans.toml, line {number}: {message}"]
 
 
+def test_a_plan_that_says_it_is_not_the_lowest_is_not() -> None:
+    assert parse_catalogue(RIGHT + "lowest = false\n").lowest.id == "free"
+    (problem,) = problems(with_line(8, "lowest = false"))
+    assert problem.startswith("plans.toml, line 3: no plan is the lowest")
+
+
+def test_all_that_have_the_id_of_another_name_the_first_with_it() -> None:
+    third = '\n[[plans]]\nid = "free"\nname = "Third"\nmonthly_credits = 1\n'
+    found = problems(with_line(11, 'id = "free"') + third)
+    assert [problem.partition(": ")[2] for problem in found] == [
+        f"plans[{number}].id 'free' is already the id of plans[0] on line 3" for number in (1, 2)
+    ]
+
+
 @pytest.mark.parametrize(
     ("removed", "message"),
     [
@@ -335,6 +349,8 @@ def test_a_plan_says_when_its_credits_come_to_whom_and_how_long_they_live() -> N
     assert gold.billing_intervals == {BillingInterval.MONTHLY, BillingInterval.YEARLY}
     assert gold.since(BillingInterval.YEARLY) == date(2027, 2, 1)
     assert gold.since(BillingInterval.MONTHLY) == date(2027, 3, 1)
+    since = parse_catalogue(RIGHT + "grants_since = 2027-01-01\n").get("gold")
+    assert (since.yearly_since, since.monthly_since) == (None, None)
     assert gold.credit_lifetime == Months(2)
     assert free.allocate_on is AllocateOn.FIRST_OF_MONTH
     assert free.billing_intervals == {BillingInterval.YEARLY}

@@ -78,6 +78,8 @@ def test_each_price_stands_for_a_plan_or_for_credits_or_for_nothing_of_ours() ->
 def test_what_is_left_out_has_its_default() -> None:
     found = parse('[[prices]]\nid = "a"\ncredits = 1')
     assert found == replace(NOTHING, prices={"a": CreditPrice(1, None, BOUGHT_PRIORITY)})
+    assert parse("grants_in_trials = false") == replace(NOTHING, grants_in_trials=False)
+    assert parse("grants_past_due = false") == replace(NOTHING, grants_past_due=False)
 
 
 @pytest.mark.parametrize("empty", ["", "prices = []", "# Nothing yet\n", SHIPPED])

@@ -133,6 +133,7 @@ def test_what_is_empty_is_as_what_is_not_given() -> None:
     assert found == TokenSettings.read(tokens)
     assert (found.audience_claim, found.user_claim) == ("aud", "sub")
     console = {"CONSOLE_CLIENT_ID": "c", "TOKEN_AUDIENCE": "a"}
+    empty["CONSOLE_SCOPE"] = ""
     assert ConsoleSettings.read(console | empty) == ConsoleSettings.read(console)
 
 
@@ -264,6 +265,10 @@ def test_metrics_and_origins_are_lists_and_none_of_metrics_is_all(
             {"TOKEN_JWKS_URL": "http://keys"},
             "TOKEN_JWKS_URL must be an https:// .*; is http://keys",
         ),
+        (
+            {"STAGE": "local", "TOKEN_JWKS_URL": "ftp://keys"},
+            "TOKEN_JWKS_URL must be an https:// .*; is ftp://keys",
+        ),
         ({"TOKEN_ISSUER": ""}, "TOKEN_ISSUER and TOKEN_AUDIENCE must be set"),
         ({"TOKEN_AUDIENCE": " , "}, "TOKEN_ISSUER and TOKEN_AUDIENCE must be set"),
         (
@@ -292,7 +297,7 @@ def test_every_setting_of_tokens_comes_from_its_own_variable() -> None:
             "TOKEN_JWKS_URL": "https://keys.example.com/jwks",
             "TOKEN_USER_CLAIM": "uid",
             "TOKEN_SCOPE_CLAIMS": "groups roles",
-            "TOKEN_SCOPE_NAMES": "credits:read=* credits:admin=ops,credits:admin=support",
+            "TOKEN_SCOPE_NAMES": "credits:read=* credits:admin=ops,credits:admin=support=eu",
             "LANE_KEYS": "creditsprod",
         }
     )
@@ -305,7 +310,7 @@ def test_every_setting_of_tokens_comes_from_its_own_variable() -> None:
         "scope_claims": ("groups", "roles"),
         "scope_names": {
             "credits:read": frozenset({"*"}),
-            "credits:admin": frozenset({"ops", "support"}),
+            "credits:admin": frozenset({"ops", "support=eu"}),
         },
         "is_local": False,
         "lane_keys": "creditsprod",
