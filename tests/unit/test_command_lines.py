@@ -498,6 +498,11 @@ def test_a_time_that_is_none_is_named_without_a_stage(
     ):
         status, _, said = ran(shadow.main, str(file), *words)
         assert (status, said.startswith(f"error: {problem or 'make up'}")) == (1, True), said
+    file.write_text("reference,user_id,at,kind,amount\nm-1,1,2026-05-01T00:00:00Z,usage,5\n")
+    for main in (shadow.main, usages.main):
+        status, _, said = ran(main, str(file))
+        assert "must be negative" in said, "the mistakes of a file are shown without a stage, too"
+        assert (status, said.endswith("\nerror: make up\n")) == (1, True)
 
 
 # --- The stage ------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ from infra.pages import reference
 from infra.session import AwsError
 
 ROOT = Path(__file__).parents[2]
-PLANS = ROOT / packaging.PLANS
-PICTURE = ROOT / "infra" / "pages" / "lighthouse.png"
+PLANS = packaging.PLANS
+PICTURE = "infra/pages/lighthouse.png"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
@@ -296,11 +296,15 @@ def test_a_mistake_in_the_plans_is_told_by_every_command_before_it_does_anything
         ("deploy --stage prood", "invalid choice: 'prood' (choose from 'dev', 'prod')"),
         ("allocate --period 2026-13 --user-id 42", "--period: must be a month written like 2026-"),
         ("void --user-id 42 --batch x --reason a --actor b", "--batch"),
+        ("void --user-id 42 --batch 7 --reason a --actor b --key=", "--key: "),
         ("replay --from x --kind allocation", "--from: must be a date and time written like"),
+        ("replay --from 2026-07-01T00:00Z --kind expiry --to=", "--to: must be a date and time"),
+        ("replay --from 2026-07-01T00:00Z --kind expiry --zones=", "--zones[0]: unknown timezone"),
         ("erase --user-id=a/b", "--user-id: "),
         ("verify --zone Mars/Base", "ZONE: unknown timezone"),
         ("verify --sample 0", "SAMPLE: must be a whole number"),
         ("verify a/b", "USER_ID: "),
+        ("verify --anchors= 42", "ANCHORS: must be a date and time written like"),
         ("verify", "needs one of USER_ID=42"),
         ("show", "needs one of USER_ID=42, EMAIL=ada@example.com"),
         ("show --email ada@example.com 42", "needs one of USER_ID=42, EMAIL=ada@example.com"),
