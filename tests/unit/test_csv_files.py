@@ -217,6 +217,8 @@ def test_a_row_that_is_cut_off_is_no_row_with_empty_cells() -> None:
     assert "it has 7 values, and the header 8 columns" in problem.reason
     (problem,) = check(PLAIN.replace(BOB, "2,1.5e+10")).problems
     assert (problem.line, problem.field) == (3, "timezone")
+    (problem,) = check(PLAIN.replace(BOB, "2")).problems
+    assert (problem.line, problem.field) == (3, "email")
 
 
 def test_a_value_without_a_column_is_refused_and_named() -> None:
