@@ -309,6 +309,18 @@ def test_all_rows_of_who_cannot_be_read_or_is_not_there_are_left_out(opened: Wor
     ]
 
 
+def test_who_was_registered_just_now_is_no_stranger(
+    opened: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get_many = opened.services.subscriptions.get_many
+
+    def stale(user_ids: Any, *, consistent: bool = False) -> Any:
+        return get_many(user_ids, consistent=True) if consistent else {}
+
+    monkeypatch.setattr(opened.services.subscriptions, "get_many", stale)
+    assert check(opened, f"{HEADER}\n{GIFT}\n").problems == []
+
+
 def test_a_batch_may_be_of_this_very_moment(opened: World) -> None:
     row = GIFT.replace("2026-03-01T05:00:00Z", "2026-05-20T12:00:00Z")
     assert check(opened, f"{HEADER}\n{row}\n").problems == []

@@ -153,6 +153,19 @@ def test_a_midnight_of_utc_that_costs_a_month_is_said_for_each_zone(world: World
         f"Asia/Tokyo, 1 row: {said.format('09:00')}",
         f"Europe/Berlin, 2 rows: {said.format('01:00')}",
     ]
+    # A start at the midnight of the zone itself is not to blame.
+    (warning,) = warnings_of(world, rows[1] | {"started_at": "2026-12-31T15:00:00Z"})
+    assert warning == f"Asia/Tokyo, 1 row: {said.format('09:00')}"
+
+
+def test_a_midnight_of_utc_can_cost_a_month_of_the_past_as_long_as_that_is_made_good(
+    world: World,
+) -> None:
+    assert world.now.month == 1
+    tokyo = {"timezone": "Asia/Tokyo", "started_at": "2020-01-20T12:00:00Z"}
+    (warning,) = warnings_of(world, tokyo | {"eligible_from": "2025-02-01T00:00:00Z"})
+    assert "that the first month is 2025-03. If 2025-02 is meant, write 2025-02-01" in warning
+    assert warnings_of(world, tokyo | {"eligible_from": "2025-01-01T00:00:00Z"}) == []
 
 
 def test_a_midnight_of_utc_that_costs_an_anniversary_or_moves_its_day_is_said(world: World) -> None:
