@@ -257,13 +257,16 @@ def test_a_row_that_could_not_be_written_is_reported_and_the_others_are_written(
 
 
 def test_what_is_stored_and_cannot_be_read_is_named_and_the_others_are_good(world: World) -> None:
-    for user_id in ("1", "2"):
+    for user_id in ("1", "2", "3"):
         world.subscribe(user_id)
-    damage_subscription(without("plan"))
-    checked = check(world, text(ADA, BOB))
-    (problem,) = checked.problems
-    assert (problem.line, problem.field) == (2, "user_id")
-    assert "what is stored cannot be read" in problem.reason
+    for user_id in ("1", "3"):
+        damage_subscription(without("plan"), user_id)
+    checked = check(world, text(ADA, BOB, ADA.replace("1,ada", "3,ada")))
+    assert [(problem.line, problem.field) for problem in checked.problems] == [
+        (2, "user_id"),
+        (4, "user_id"),
+    ]
+    assert all("what is stored cannot be read" in problem.reason for problem in checked.problems)
     assert [row.line for row in checked.good] == [3]
 
 

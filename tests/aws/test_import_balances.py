@@ -21,7 +21,7 @@ from infra.imports import balances
 from infra.imports.balances import BALANCES, COLUMNS
 from infra.imports.csv_file import CheckedFile, read
 from infra.imports.importing import import_rows
-from tests.aws.damage import damage_entry, damage_subscription, without
+from tests.aws.damage import damage_entry, damage_subscription, never_consistent, without
 from tests.aws.world import World, at
 
 SAMPLE = Path(balances.__file__).parents[1] / "sample" / "balances.csv"
@@ -312,12 +312,7 @@ def test_all_rows_of_who_cannot_be_read_or_is_not_there_are_left_out(opened: Wor
 def test_who_was_registered_just_now_is_no_stranger(
     opened: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    get_many = opened.services.subscriptions.get_many
-
-    def stale(user_ids: Any, *, consistent: bool = False) -> Any:
-        return get_many(user_ids, consistent=True) if consistent else {}
-
-    monkeypatch.setattr(opened.services.subscriptions, "get_many", stale)
+    never_consistent(opened, monkeypatch)
     assert check(opened, f"{HEADER}\n{GIFT}\n").problems == []
 
 

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from chalicelib.domain.errors import InvalidInput
+from chalicelib.store.wire.errors import NoAnswer
 from infra import reach, session, terminal
 from infra.commands import (
     clock,
@@ -127,6 +128,8 @@ def test_a_clock_that_cannot_be_moved_is_an_error(
     status, printed, said = ran(clock.main, "--to", "+1 day")
     assert (status, printed) == (1, "")
     assert said.endswith("error: tick: failed\n")
+    moving.error = NoAnswer("nobody")
+    assert "error: AWS cannot be reached: nobody\n" in ran(clock.main, "--to", "+1 day")[2]
     monkeypatch.setattr(stacks, "running_stack", raising(stacks.NotRunningError("make up")))
     assert ran(clock.main) == (1, "", "error: make up\n")
     assert "error: to: must be 'next" in ran(clock.main, "--to", "soon")[2], "found without a stack"
@@ -291,13 +294,13 @@ def test_what_a_deployment_needs_is_printed_or_written_a_file_for_each(
     status, printed, said = ran(deploy_policy.main, "--stage", "dev", *words, str(folder))
     assert (status, said) == (0, "")
     assert printed.splitlines() == [f"{folder / name}.json" for name in made]
+    assert ran(deploy_policy.main, "--stage", "dev", *words, str(folder)) == (0, printed, "")
     for name, document in made.items():
         assert json.loads((folder / f"{name}.json").read_text("utf-8")) == document
     assert asked == [
         ("prod", "eu-west-3"),
         ("prod", "123456789012", "eu-west-3", {"of": "prod"}),
-        ("dev", "eu-west-1"),
-        ("dev", "210987654321", "eu-west-1", EXAMPLE),
+        *(("dev", "eu-west-1"), ("dev", "210987654321", "eu-west-1", EXAMPLE)) * 2,
     ]
     ran(deploy_policy.main, "--stage", "dev", "--account", "210987654321")
     assert asked[-1][:3] == ("dev", "210987654321", "eu-west-3")
@@ -635,8 +638,9 @@ def test_the_events_of_the_local_stack_are_followed_until_ctrl_c(
     monkeypatch.setattr(local_events, "following", following)
     start = "Following the events of the local stack; Ctrl-C ends it.\n"
     assert ran(events.main) == (0, f"{local_events.line_of(told)}\n", start)
-    assert ran(events.main, "--json") == (0, f"{json.dumps(told)}\n", start)
-    assert followed == [("the stack", None)] * 2
+    words = ("--json", "--region", "eu-west-3")
+    assert ran(events.main, *words) == (0, f"{json.dumps(told)}\n", start)
+    assert followed == [("the stack", None), ("the stack", "eu-west-3")]
     monkeypatch.setattr(reach, "running_stack", raising(stacks.NotRunningError("make up")))
     assert ran(events.main) == (1, "", "error: make up\n")
 
