@@ -3,6 +3,7 @@
 import errno
 import importlib.util
 import json
+import os
 import re
 import runpy
 import shlex
@@ -141,6 +142,18 @@ def test_a_reader_that_has_seen_enough_is_no_failure_to_talk_about() -> None:
     assert (ended.returncode, ended.stderr) == (1, "")
 
 
+def test_what_is_left_to_write_for_a_reader_that_has_gone_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(runpy, "run_module", lambda *_, **__: sys.stdout.write("a line\n"))
+    monkeypatch.setattr(sys, "argv", ["infra", "units"])
+    with os.fdopen(writer, "w") as pipe:  # writes what is left when it is closed
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main() == 1
+
+
 @pytest.mark.parametrize("words", [[], [""], ["-h"], ["--help"], ["help"]])
 def test_without_a_command_all_of_them_are_listed_and_nothing_has_failed(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -185,6 +198,7 @@ def test_help_is_there_even_with_a_mistake_in_the_plans(
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device", "build/x"),
+        OSError(errno.ENOENT, "No such file or directory", "build/x"),
         OSError(errno.EACCES, "Permission denied"),
         ValueError("a bug"),
     ],
