@@ -51,6 +51,7 @@ from infra.doctor.finding import Finding, bad, fine, unknown, warning
 from infra.doctor.report import summary
 from infra.doctor.site import Site
 from infra.imports import importing
+from infra.imports.csv_file import UnreadableFileError
 from infra.local import events as local_events
 from infra.local import outbox, stacks, turn
 from infra.local.console import server
@@ -797,6 +798,9 @@ def test_a_story_is_told_to_its_end_unless_its_users_could_not_be_imported(
     assert run.story(stack, run.SAMPLE, Console(quiet=True), ["UTC"]) is (not fails)
     whole = [(["ada", "b"], ["UTC"]), "allocated", "expired"]
     assert happened == ([] if fails == "import" else whole)
+    checked.problems, checked.bad = ["a row", "a row"], [good[0]]
+    with pytest.raises(UnreadableFileError, match="1 rows are wrong"):
+        run.story(stack, run.SAMPLE, Console(quiet=True))
 
 
 def test_how_to_call_the_stack_is_said_for_one_of_its_users(
