@@ -121,8 +121,10 @@ def test_one_bad_row_and_nothing_is_written(world: World, command: Command) -> N
 def test_with_skip_invalid_the_good_rows_are_written_and_the_bad_ones_saved(
     world: World, command: Command
 ) -> None:
-    bad = BOB.replace("starter", "starterr")
+    bad = BOB.replace("starter", "starterr").replace("paused", "idle")
     assert command.run(text(ADA, bad), "--skip-invalid") == 0
+    said = command.output.getvalue()
+    assert ("\n1 wrong rows are saved to" in said, "Imported 1 subs" in said) == (True, True)
     assert world.services.subscriptions.find("1") is not None
     assert world.services.subscriptions.find("2") is None
     assert (command.directory / "people.invalid.csv").read_text() == text(bad)
@@ -349,7 +351,9 @@ def test_wrong_rows_that_cannot_be_saved_stop_the_import_before_it_writes(
 ) -> None:
     (command.directory / "people.invalid.csv").mkdir()
     assert command.run(text(ADA, BOB.replace("starter", "gold")), "--skip-invalid") == 1
-    assert "the wrong rows cannot be saved to" in command.output.getvalue()
+    said = command.output.getvalue()
+    assert "the wrong rows cannot be saved to" in said
+    assert said.endswith(": Is a directory. Nothing was written\n")
     assert world.services.subscriptions.find("1") is None
 
 

@@ -416,6 +416,13 @@ def test_lists_of_packages_are_written_until_one_fails(
     assert not any("--upgrade" in command for command in commands)
     (dev,) = [command for command in commands if "--constraints" in command]
     assert dev[dev.index("--constraints") + 1] == "requirements.txt"
+    assert commands[0][1:6] == ["pip", "compile", "--quiet", "--universal", "--python-version"]
+    assert commands[0][6:10] == [
+        "3.11",
+        "--generate-hashes",
+        "--custom-compile-command",
+        "make lock",
+    ]
     assert dev[-4:] == ["--group", "pyproject.toml:dev", "--output-file", "requirements-dev.txt"]
     failing.add("requirements-dev.txt")
     status, printed, said = ran(lock.main, "--upgrade")
