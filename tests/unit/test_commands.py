@@ -342,7 +342,10 @@ def test_a_mistake_in_the_plans_is_told_by_every_command_before_it_does_anything
             "exports come together: EXPORT= of the ledger, SUBSCRIPTIONS= and EDITS=",
         ),
         ("whatif --plans Makefile --from 2026-01 --to 2026-12", "is not valid TOML"),
-        ("shadow x.csv --export x", "exports come together: EXPORT= of the ledger, SUBSCRIPTIONS="),
+        (
+            "shadow x.csv --export x --edits x",
+            "exports come together: EXPORT= of the ledger, SUBSCRIPTIONS=",
+        ),
         ("shadow --stage prood x.csv", "There is no stage 'prood'"),
         ("shadow x.csv", "x.csv: cannot be read"),
         ("shadow Makefile", "the columns must be reference,user_id,at,kind,amount,description"),
