@@ -48,6 +48,7 @@ def printed(
     monkeypatch.setattr(reach, "reach", lambda *_: found)
 
     def run(instant: str, form: str = "--json", status: int = 0) -> Any:
+        capsys.readouterr()  # what the world's own functions have logged
         assert main([instant, form]) == status
         said = capsys.readouterr()
         assert status or "error" not in said.err
