@@ -43,7 +43,7 @@ from infra.commands.reading import (
 from infra.deployment import packaging
 from infra.faults import FAULTS
 from infra.imports import csv_file, movements
-from infra.imports.csv_file import UnreadableFileError
+from infra.imports.csv_file import CheckedFile, UnreadableFileError
 from infra.imports.importing import show_problems
 from infra.imports.movements import Movement
 from infra.imports.table_export import ExportError
@@ -119,13 +119,10 @@ def _run(given: argparse.Namespace, console: Console) -> int:
     try:
         stage = reach.reach(given.stage, given.region)
     except (stacks.NotRunningError, session.AwsError):
-        movements.check(text, read_clock())  # mistakes in the file are found without a stage
+        _are_right(movements.check(text, read_clock()), console)  # found without a stage, too
         raise
     checked = movements.check(text, stage.services.now())
-    if checked.problems:
-        show_problems(console, checked.problems)
-        rows = len(checked.bad) + len(checked.good)
-        console.print(f"{len(checked.bad):,} of {rows:,} rows are wrong. Nothing was compared.")
+    if not _are_right(checked, console):
         return 1
     asked = _asked(given, text, movements.read(checked.good, stage.services.now()), stage)
     source = source_of(stage, given, asked.until, is_sample=False)
@@ -143,6 +140,15 @@ def _run(given: argparse.Namespace, console: Console) -> int:
         show(found, in_a_row)
     print("\n".join(report.said(found)), file=sys.stderr)
     return 1 if found.unexplained else 0
+
+
+def _are_right(checked: CheckedFile, console: Console) -> bool:
+    """Whether all rows can be compared; shows what is wrong with the others."""
+    if checked.problems:
+        show_problems(console, checked.problems)
+        rows = len(checked.bad) + len(checked.good)
+        console.print(f"{len(checked.bad):,} of {rows:,} rows are wrong. Nothing was compared.")
+    return not checked.problems
 
 
 @dataclass

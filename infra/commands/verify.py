@@ -61,7 +61,8 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         users = _users(arguments)
-        before = arguments.anchors and parse_instant("ANCHORS", arguments.anchors)
+        anchors = arguments.anchors
+        before = parse_instant("ANCHORS", anchors) if anchors is not None else None
         services = reach.services_of(arguments.stage, arguments.region)
         # Choose the anchors before listing the users: later anchors can be of users who came
         # meanwhile.

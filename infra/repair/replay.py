@@ -64,11 +64,11 @@ def ticks_between(first: datetime, last: datetime) -> list[datetime]:
 def replay(repair: Repair, arguments: argparse.Namespace) -> Summary:
     """The command."""
     first = parsed("--from", parse_tick, arguments.first)
-    last = parsed("--to", parse_tick, arguments.last) if arguments.last else first
+    last = parsed("--to", parse_tick, arguments.last) if arguments.last is not None else first
     kind = parsed("--kind", parse_choice(SweepKind), arguments.kind)
     zones = (
         calendar.parse_timezones("--zones", re.split(r"[,\s]+", arguments.zones.strip()))
-        if arguments.zones
+        if arguments.zones is not None
         else None
     )
     ticks, catalogue = ticks_between(first, last), repair.services.catalogue

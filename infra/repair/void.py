@@ -50,7 +50,11 @@ def void(repair: Repair, arguments: argparse.Namespace) -> Summary:
         reason=parsed("--reason", parse_text, arguments.reason),
         actor=parsed("--actor", parse_actor, arguments.actor),
         caller=CALLER,
-        key=parsed("--key", parse_key, arguments.key or _key_of(user_id, batch, arguments)),
+        key=(
+            _key_of(user_id, batch, arguments)
+            if arguments.key is None
+            else parsed("--key", parse_key, arguments.key)
+        ),
         notify=not arguments.no_mail,
         including_held=arguments.including_held,
     )

@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from chalicelib.store.database import Item
-from tests.aws.world import client
+from tests.aws.world import World, client
 
 Change = Callable[[Item], object]
 
@@ -38,6 +40,17 @@ def without(name: str) -> Change:
 def having(name: str, value: dict[str, Any]) -> Change:
     """Gives an attribute another value, which can be of another type."""
     return lambda item: item.update({name: value})
+
+
+def never_consistent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finds no subscription of this moment, unless somebody asks for a consistent read."""
+    store = world.services.subscriptions
+    get_many = store.get_many
+
+    def stale(user_ids: Any, *, consistent: bool = False) -> Any:
+        return get_many(user_ids, consistent=True) if consistent else {}
+
+    monkeypatch.setattr(store, "get_many", stale)
 
 
 def newer(item: Item) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from infra.commands import cutover
+from infra.deployment import shadows
 from infra.doctor.finding import State
 from infra.shadow import nights
 from infra.shadow.cutover import judge_mode, judge_nights
@@ -170,12 +171,14 @@ def damage(world: World) -> None:
 @pytest.mark.usefixtures("stack")
 @pytest.mark.parametrize("parameter", ["off", None])
 def test_a_stage_that_is_no_shadow_has_nothing_to_switch(
-    shadow: Terminal, parameter: str | None
+    shadow: Terminal, parameter: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shadow.shadow = parameter
-    ran = run(shadow, "--yes")
-    assert (ran.status, shadow.shadow) == (1, parameter)
-    assert "local is no shadow: its ledgers count already" in ran.said
+    for _ in range(2):
+        ran = run(shadow, "--yes")
+        assert (ran.status, shadow.shadow) == (1, parameter)
+        assert "local is no shadow: its ledgers count already" in ran.said
+        monkeypatch.setattr(shadows, "shadow_of", lambda *_: parameter)  # None: not deployed
     assert judge_mode("local", parameter).state is State.BAD
 
 

@@ -15,6 +15,7 @@ from chalicelib.settings import STILL_A_SHADOW
 from infra.commands import events
 from infra.repair.command import Repair
 from tests.aws.bus import Published
+from tests.aws.damage import damage_entry, having
 from tests.aws.outbox import ses_error
 from tests.aws.repair import Terminal
 from tests.aws.world import World, at, client
@@ -406,15 +407,14 @@ def test_an_erased_entry_is_told_of_without_metadata_and_with_its_first_hash(
 def test_an_entry_that_cannot_be_read_is_named_and_the_others_are_sent(
     start: str, of_three: World, terminal: Terminal
 ) -> None:
-    key = {"user_id": {"S": "1"}, "entry": {"S": "entry#000000000002"}}
-    item = client("dynamodb").get_item(TableName=of_three.settings.ledger_table, Key=key)["Item"]
-    damaged_item = {**item, "body": {"S": "{}"}}
-    client("dynamodb").put_item(TableName=of_three.settings.ledger_table, Item=damaged_item)
+    use(of_three, 1, "d")
+    for number in (2, 3):
+        damage_entry(having("body", {"S": "{}"}), number=number)
     ran = terminal.run(events.main, "--user-id", "1", "--from", start, "--yes", "--json")
     assert ran.status == 1
-    assert ran.facts["unreadable"] == [2]
+    assert ran.facts["unreadable"] == [2, 3]
     assert ran.facts["sent"] == 3
-    assert "Entries [2] cannot be read" in ran.said
+    assert "Entries [2, 3] cannot be read" in ran.said
 
 
 def test_a_stage_of_an_earlier_release_is_no_shadow_and_knows_no_low_balance(
@@ -423,6 +423,9 @@ def test_a_stage_of_an_earlier_release_is_no_shadow_and_knows_no_low_balance(
     variables = {"EVENTS_QUEUE_URL": of_three.settings.events_queue_url}
     answer = {"Environment": {"Variables": variables}}
     monkeypatch.setattr(terminal.functions, "get_function_configuration", lambda **_: answer)
+    # A person's machine has not the settings of a function.
+    here = of_three.services
+    monkeypatch.setattr(here, "settings", here.settings._replace(events_queue_url=""))
     ran = terminal.run(events.main, "--user-id", "1", "--from", "1", "--yes", "--json")
     assert (ran.status, ran.facts["sent"]) == (0, 3)
 

@@ -17,6 +17,7 @@ from chalicelib.domain.subscriptions import Subscription
 from chalicelib.operations.allocations import save_subscription
 from chalicelib.services import Services
 from chalicelib.store.edits import read_edit
+from chalicelib.store.wire.errors import NoAnswer
 from infra import reach, terminal
 from infra.commands import import_subscriptions, run
 from infra.commands.import_subscriptions import main
@@ -109,10 +110,10 @@ def test_an_edited_row_changes_its_subscription(world: World, command: Command) 
 
 
 def test_one_bad_row_and_nothing_is_written(world: World, command: Command) -> None:
-    assert command.run(text(ADA, BOB.replace("Kolkata", "Kolkatta"))) == 1
+    assert command.run(text(ADA, BOB.replace("Kolkata", "Kolkatta").replace("paused", "idle"))) == 1
     assert world.services.subscriptions.find("1") is None
     shown = command.output.getvalue()
-    assert "Nothing was written" in shown
+    assert "1 of 2 rows are wrong. Nothing was written" in shown
     for words in ("3", "timezone", "'Asia/Kolkatta'", "did you mean 'Asia/Kolkata'?"):
         assert words in shown
 
@@ -120,8 +121,10 @@ def test_one_bad_row_and_nothing_is_written(world: World, command: Command) -> N
 def test_with_skip_invalid_the_good_rows_are_written_and_the_bad_ones_saved(
     world: World, command: Command
 ) -> None:
-    bad = BOB.replace("starter", "starterr")
+    bad = BOB.replace("starter", "starterr").replace("paused", "idle")
     assert command.run(text(ADA, bad), "--skip-invalid") == 0
+    said = command.output.getvalue()
+    assert ("\n1 wrong rows are saved to" in said, "Imported 1 subs" in said) == (True, True)
     assert world.services.subscriptions.find("1") is not None
     assert world.services.subscriptions.find("2") is None
     assert (command.directory / "people.invalid.csv").read_text() == text(bad)
@@ -211,15 +214,23 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(world: World, comman
     assert world.services.subscriptions.find("1") is not None
 
 
-def test_without_a_running_stack_the_next_step_is_said(
-    command: Command, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (stacks.NotRunningError("No local stack runs: make up"), "error: No local stack runs: m"),
+        (NoAnswer("nobody"), "error: AWS cannot be reached: nobody\n"),
+        (NoAnswer("nobody"), "\nNothing was written.\n"),
+    ],
+)
+def test_where_there_is_no_stage_in_reach_the_next_step_is_said(
+    command: Command, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     def none_runs(*_: object) -> None:
-        raise stacks.NotRunningError("No local stack is running. Start one: make up")
+        raise error
 
     monkeypatch.setattr(reach, "services_of", none_runs)
     assert command.run(text(ADA)) == 1
-    assert "make up" in command.output.getvalue()
+    assert said in command.output.getvalue()
 
 
 def test_every_row_is_held_to_the_cap_of_its_plan_before_anything_is_written(
@@ -257,13 +268,16 @@ def test_a_row_that_could_not_be_written_is_reported_and_the_others_are_written(
 
 
 def test_what_is_stored_and_cannot_be_read_is_named_and_the_others_are_good(world: World) -> None:
-    for user_id in ("1", "2"):
+    for user_id in ("1", "2", "3"):
         world.subscribe(user_id)
-    damage_subscription(without("plan"))
-    checked = check(world, text(ADA, BOB))
-    (problem,) = checked.problems
-    assert (problem.line, problem.field) == (2, "user_id")
-    assert "what is stored cannot be read" in problem.reason
+    for user_id in ("1", "3"):
+        damage_subscription(without("plan"), user_id)
+    checked = check(world, text(ADA, BOB, ADA.replace("1,ada", "3,ada")))
+    assert [(problem.line, problem.field) for problem in checked.problems] == [
+        (2, "user_id"),
+        (4, "user_id"),
+    ]
+    assert all("what is stored cannot be read" in problem.reason for problem in checked.problems)
     assert [row.line for row in checked.good] == [3]
 
 
@@ -322,7 +336,7 @@ def test_the_run_checks_its_file_before_it_builds_anything(
     monkeypatch.setattr(server, "console", built)
     monkeypatch.setattr(stacks, "local_stack", built)
     file = tmp_path / "bad.csv"
-    file.write_text(text(ADA, BOB.replace(",starter,", ",gold,")))
+    file.write_text(text(ADA, BOB.replace(",starter,", ",gold,").replace("paused", "idle")))
     assert run.main(["--csv", str(file), "--exit"]) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "unknown plan 'gold'" in said
@@ -337,7 +351,9 @@ def test_wrong_rows_that_cannot_be_saved_stop_the_import_before_it_writes(
 ) -> None:
     (command.directory / "people.invalid.csv").mkdir()
     assert command.run(text(ADA, BOB.replace("starter", "gold")), "--skip-invalid") == 1
-    assert "the wrong rows cannot be saved to" in command.output.getvalue()
+    said = command.output.getvalue()
+    assert "the wrong rows cannot be saved to" in said
+    assert said.endswith(": Is a directory. Nothing was written\n")
     assert world.services.subscriptions.find("1") is None
 
 

@@ -21,7 +21,7 @@ from infra.imports import balances
 from infra.imports.balances import BALANCES, COLUMNS
 from infra.imports.csv_file import CheckedFile, read
 from infra.imports.importing import import_rows
-from tests.aws.damage import damage_entry, damage_subscription, without
+from tests.aws.damage import damage_entry, damage_subscription, never_consistent, without
 from tests.aws.world import World, at
 
 SAMPLE = Path(balances.__file__).parents[1] / "sample" / "balances.csv"
@@ -307,6 +307,13 @@ def test_all_rows_of_who_cannot_be_read_or_is_not_there_are_left_out(opened: Wor
         (7, "user_id", "there is no use"),
         (8, "reference", "what is stored "),
     ]
+
+
+def test_who_was_registered_just_now_is_no_stranger(
+    opened: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_consistent(opened, monkeypatch)
+    assert check(opened, f"{HEADER}\n{GIFT}\n").problems == []
 
 
 def test_a_batch_may_be_of_this_very_moment(opened: World) -> None:

@@ -9,6 +9,7 @@ from chalicelib.domain.plans import AllocateOn, PlanCatalogue
 from infra.deployment import stage_services
 from infra.imports.importing import Imported, import_rows
 from infra.imports.subscriptions import COLUMNS, SUBSCRIPTIONS
+from tests.aws.damage import never_consistent
 from tests.aws.world import World, at
 
 REQUIRED = {
@@ -104,6 +105,9 @@ def test_an_edit_that_was_observed_before_the_stored_one_is_outdated_and_no_fail
     assert (imported.counts, imported.failures) == ({"outdated": 1}, [])
     assert str(imported) == "0 new, 0 changed, 0 unchanged, 1 outdated"
     assert world.services.subscriptions.get("1").plan == "pro"
+    outdated = GIVEN | {"user_id": "1", "observed_at": "2026-01-09T00:00:00Z"}
+    other = outdated | {"user_id": "2", "timezone": "Asia/Tokyo", "eligible_from": NEW_YEAR}
+    assert len(warnings_of(world, outdated, other | {"ends_at": ""})) == 1, "the next row is read"
 
 
 def test_what_was_observed_ahead_of_the_clock_is_refused(world: World) -> None:
@@ -153,6 +157,19 @@ def test_a_midnight_of_utc_that_costs_a_month_is_said_for_each_zone(world: World
         f"Asia/Tokyo, 1 row: {said.format('09:00')}",
         f"Europe/Berlin, 2 rows: {said.format('01:00')}",
     ]
+    # A start at the midnight of the zone itself is not to blame.
+    (warning,) = warnings_of(world, rows[1] | {"started_at": "2026-12-31T15:00:00Z"})
+    assert warning == f"Asia/Tokyo, 1 row: {said.format('09:00')}"
+
+
+def test_a_midnight_of_utc_can_cost_a_month_of_the_past_as_long_as_that_is_made_good(
+    world: World,
+) -> None:
+    assert world.now.month == 1
+    tokyo = {"timezone": "Asia/Tokyo", "started_at": "2020-01-20T12:00:00Z"}
+    (warning,) = warnings_of(world, tokyo | {"eligible_from": "2025-02-01T00:00:00Z"})
+    assert "that the first month is 2025-03. If 2025-02 is meant, write 2025-02-01" in warning
+    assert warnings_of(world, tokyo | {"eligible_from": "2025-01-01T00:00:00Z"}) == []
 
 
 def test_a_midnight_of_utc_that_costs_an_anniversary_or_moves_its_day_is_said(world: World) -> None:
@@ -215,10 +232,13 @@ def test_where_no_other_month_can_be_meant_nothing_is_said(
     assert warnings_of(world, {"timezone": "Asia/Tokyo"} | row) == []
 
 
-def test_a_file_that_repeats_what_is_stored_is_not_warned_of_again(world: World) -> None:
+def test_a_file_that_repeats_what_is_stored_is_not_warned_of_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     row = {"user_id": "1", "timezone": "Asia/Tokyo", "eligible_from": NEW_YEAR}
     assert len(warnings_of(world, row)) == 1
     load(world, **row)
+    never_consistent(world, monkeypatch)
     assert warnings_of(world, row) == []
     assert warnings_of(world, row | {"plan": "business"}) == []
 

@@ -48,6 +48,7 @@ def printed(
     monkeypatch.setattr(reach, "reach", lambda *_: found)
 
     def run(instant: str, form: str = "--json", status: int = 0) -> Any:
+        capsys.readouterr()  # what the world's own functions have logged
         assert main([instant, form]) == status
         said = capsys.readouterr()
         assert status or "error" not in said.err
@@ -117,6 +118,12 @@ def test_a_past_instant_knows_nothing_of_what_came_later(shop: World, printed: P
     assert printed("2026-02-10T12:00:00Z")["paid"] == {"EUR": 600, "JPY": 100}
     assert printed("2026-02-11T12:00:00Z")["paid"] == {"EUR": 150, "JPY": 100}
     assert printed("2026-01-31T24:00Z")["credits"] == 600
+    shop.now = at("2026-02-20T12:00:00Z")
+    shop.subscribe("3", eligible_from="2026-02-01")
+    shop.allocate_at(MIDNIGHT)
+    assert shop.history("3")[-1].effective_at < at("2026-02-02T00:00:00Z")
+    for day, users in ((19, 2), (20, 3)):  # by when it was posted, not since when it counts
+        assert printed(f"2026-02-{day}T12:00Z")["users"] == users
     assert printed("2026-01-31T22:59Z") == {
         "at": "2026-01-31T22:59:00Z",
         "users": 0,
@@ -187,12 +194,13 @@ def test_who_was_erased_or_cannot_be_read_still_has_their_credits_without_a_plan
 def test_a_ledger_that_cannot_be_read_is_named_and_the_others_are_counted(
     shop: World, printed: Printed
 ) -> None:
-    shop.subscribe("0")
     damage_entry(having("body", {"S": "{"}), "1", 1)
-    shop.grant("0", 5, "z")
-    damage_entry(having("body", {"S": "{"}), "0", 1)
+    for user_id in ("0", *(others := list("abcde"))):
+        shop.subscribe(user_id)
+        shop.grant(user_id, 5, f"key-{user_id}")
+        damage_entry(having("body", {"S": "{"}), user_id, 1)
     found = printed("2026-02-10T12:00:00Z", status=1)
-    assert (found["unreadable"], found["credits"]) == (["0", "1"], 517)
+    assert (found["unreadable"], found["credits"]) == (["0", "1", *others], 517)
 
 
 def test_more_users_than_are_read_at_once_are_all_counted(world: World, printed: Printed) -> None:
@@ -316,6 +324,7 @@ def test_the_end_of_a_day_is_the_beginning_of_the_next() -> None:
     for text in ("2026-10-31T24:00Z", "2026-10-31T24:00:00Z", "2026-11-01T00:00Z"):
         assert parse_at("AT", text) == midnight
     assert parse_at("AT", "2026-10-31T24:00+01:00") == midnight - timedelta(hours=1)
+    assert parse_at("AT", "2026-10-31T12:24:00Z") == at("2026-10-31T12:24:00Z")
     for text in ("2026-10-31T24:01Z", "2026-10-31T25:00Z", "2026-10-31"):
         with pytest.raises(InvalidInput):
             parse_at("AT", text)

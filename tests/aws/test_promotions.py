@@ -121,6 +121,8 @@ def test_grants_on_the_same_terms_are_one_line(grant: Grant) -> None:
     said = grant(rows=rows).said
     assert re.search(r"2 │ +3,000 │ 1,000 to 2,000 │ after 30 days │ Autumn \[/b\] │", said)
     assert re.search(r"1 │ +9 │ +9 │ after 1 days +│ x +│ promotion │ +0 │ yes", said)
+    said = grant(rows=("1,5,as much,1,,,", "2,5,a gift,1,,,")).said
+    assert said.index("a gift") < said.index("as much")
 
 
 def test_of_many_kinds_of_grants_the_largest_are_shown(
@@ -130,6 +132,8 @@ def test_of_many_kinds_of_grants_the_largest_are_shown(
     said = grant().said
     assert "... and 2 more kinds of grants" in said
     assert "A word of thanks" not in said
+    monkeypatch.setattr("infra.commands.grant.MOST_SHOWN", 3)
+    assert "more kinds" not in grant().said
 
 
 def test_who_has_lately_been_given_as_much_is_warned_of(three: World, grant: Grant) -> None:
@@ -156,7 +160,10 @@ def test_what_grants_nothing_is_refused(grant: Grant) -> None:
 
 
 def test_what_was_approved_is_granted_on_its_terms(three: World, grant: Grant) -> None:
-    ran = grant(*digest_of(grant()))
+    option, digest = digest_of(grant())
+    assert grant(option, f"{digest[:-1]}{int(digest[-1], 16) ^ 1:x}").status == 1
+    assert stored(three) == []
+    ran = grant(option, digest)
     assert (ran.status, ran.printed) == (0, "")
     assert "3 granted, 0 granted before." in ran.said
     assert granted(three) == ONCE
@@ -220,9 +227,13 @@ def test_a_bad_row_that_was_added_to_what_was_approved_stops_it(three: World, gr
         ran = grant(*approved, rows=(*ROWS, "4,0,Autumn,30,,,"))
         assert (ran.status, "1 of 4 rows are wrong. Nothing was granted." in ran.said) == (1, True)
         assert stored(three) == []
+    approved = digest_of(grant())
+    assert grant(*approved).status == 0
+    ran = grant(*approved, rows=(*ROWS, "4,0,Autumn,30,,,"))
+    assert "1 of 4 rows are wrong. Nothing was granted." in ran.said, "it has no more to grant"
 
 
-@pytest.mark.parametrize("digest", ["", "3f", "g" * 64, "A" * 64])
+@pytest.mark.parametrize("digest", ["", "3f", "0" * 65, "g" * 64, "A" * 64])
 def test_what_is_no_digest_is_refused(three: World, grant: Grant, digest: str) -> None:
     ran = grant("--digest", digest)
     assert (ran.status, "must be the 64 digits that the command printed" in ran.said) == (1, True)
@@ -300,6 +311,7 @@ def test_a_digest_is_good_for_one_person_in_one_place(
     on_aws.account, on_aws.caller = account, caller
     ran = grant("--stage", stage, *approved)
     assert (ran.status, "is not what was approved" in ran.said) == (1, True)
+    assert f"as {caller}. Nothing was granted. Look" in ran.said
     assert stored(three) == []
     on_aws.account, on_aws.caller = "123456789012", ADA
     assert grant("--stage", "dev", *approved).status == 0
@@ -529,6 +541,7 @@ def test_a_row_that_fails_is_named_and_the_same_command_grants_it(
     assert "the ledger of user 1 is written too often" in ran.said
     assert "the ledger of user 3 is written too often" in ran.said
     assert "These were not granted. Run the same command again" in ran.said
+    assert "\n1 of them have been granted this already" in grant().said
     assert grant(*approved).status == 0
     assert granted(three) == ONCE
 
@@ -547,9 +560,12 @@ def test_who_is_gone_before_a_run_begins_stops_it_and_in_its_midst_stops_nobody_
         patched.setattr(three.services.ledger, "perform", only_for("1", three))
         assert grant(*approved).status == 1
     three.services.subscriptions.remove("2")
+    tried = grant()
+    assert (tried.status, tried.printed) == (1, "")
     ran = grant(*approved)
     assert (ran.status, "1 granted, 1 granted before." in ran.said) == (1, True)
     assert "there is no user 2" in ran.said
+    assert "These were not granted" not in ran.said, "the wrong row was tried"
     assert granted(three) == {**ONCE, "2": []}
 
 

@@ -296,9 +296,10 @@ def test_what_is_wrong_with_the_file_or_the_words_is_named_and_nothing_is_compar
     ask: Ask, months: World
 ) -> None:
     header = "reference,user_id,at,kind,amount\n"
-    _, said = ask(header + "a,1,2026-04-01T00:00:00Z,usage,5\n", status=1)
+    rows = ("a,1,2026-04-01T00:00:00Z,usage,5\n", "b,1,2026-04-01T00:00:00Z,usage,-5\n")
+    printed, said = ask(f"{header}{''.join(rows)}", status=1)
     assert "must be negative: this kind, usage, takes; is 5" in said
-    assert "Nothing was compared." in said
+    assert (printed, "1 of 2 rows are wrong. Nothing was compared.\n" in said) == ("", True)
     _, said = ask(header, status=1)
     assert "has no rows: there is nothing to compare with" in said
     for words, problem in (

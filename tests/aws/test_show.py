@@ -140,6 +140,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(
     damage_subscription(without("plan"), "1")
     said = shown(capsys, "1")
     assert "Subscription  CANNOT BE READ: " in said
+    assert said.count("CANNOT BE READ") == 1
     assert "Balance  120 available" in said
     world.subscribe("2")
     world.grant("2", 5, "b")
@@ -151,6 +152,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(
     said = shown(capsys, "2")
     assert "  plan          pro, yearly, active" in said
     assert "make verify USER_ID=2" in said
+    assert "  next credits  unknown\n" in said
+    assert said.count("CANNOT BE READ") == 2, "the emails are about the lines"
     found = json.loads(shown(capsys, "2", "--json"))
     assert all(found[part]["error"] for part in ("balance", "history", "emails"))
     world.subscribe("3")
@@ -191,6 +194,7 @@ def test_long_lists_are_cut_and_large_amounts_grouped(world: World) -> None:
         "holds": [hold | {"amount": 8000}] * 1021,
     }
     found["history"][0] |= {"amount": -1500, "balance_after": 1_000_000}
+    found["history"][0]["effective_at"] = "2020-01-01T00:00:00Z"  # posted late
     found["emails"][0] |= {"sent_at": None, "state": "waiting", "subject": None, "type": "granted"}
     found["as_of"] = "2026-02-01T17:05:00Z"
     lines = [line.rstrip() for line in page(found)]

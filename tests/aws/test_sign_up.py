@@ -161,6 +161,9 @@ def test_an_import_says_how_many_new_starters_get_how_much_at_once_and_grants_it
         "2 of the new users started in the month that is running, and are granted 775 credits at "
         "once (on_signup in the plans)"
     )
+    in_tokyo = "5,,Asia/Tokyo,pro,yearly,active,2027-01-01T00:00:00Z"
+    midnight, again = SUBSCRIPTIONS.check(world.services, f"{FILE}{in_tokyo}\n").warnings
+    assert ("Asia/Tokyo, 1 row: started_at" in midnight, again) == (True, warning)
     for _ in range(2):
         assert import_rows(SUBSCRIPTIONS, world.services, checked.good).failures == []
     assert [world.balance(number) for number in "1234"] == [275, 0, 0, 500]

@@ -242,6 +242,10 @@ def test_a_ledger_that_is_gone_is_found_even_when_its_user_is_gone(
     ]
     assert main(["--all", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["gone"] == [user_digest("3")]
+    cut_off(world, "2", 1)
+    world.services.subscriptions.remove("2")
+    assert main(["--all", "--json"]) == 1
+    assert set(json.loads(capsys.readouterr().out)["gone"]) == {user_digest("2"), user_digest("3")}
 
 
 @pytest.mark.usefixtures("anchored")

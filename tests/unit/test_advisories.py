@@ -38,7 +38,7 @@ def document(*said: dict[str, Any], id: str = "GHSA-1", **more: Any) -> dict[str
 
 def archive(folder: Path, *documents: Any) -> Path:
     file = folder / "all.zip"
-    with zipfile.ZipFile(file, "w") as made:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
         made.writestr("README.txt", "no advisory")
         # In another order than that of their names.
         for number, each in reversed([*enumerate(documents)]):
@@ -58,6 +58,7 @@ def found(folder: Path, *documents: Any, packages: dict[str, str] | None = None)
     ("version", "events", "expected"),
     [
         ("1.16", [{"introduced": "0"}], True),
+        ("0.dev1", [{"introduced": "0"}], True),
         ("1.16", [{"introduced": "1.16"}], True),
         ("1.15.9", [{"introduced": "1.16"}], False),
         ("1.16", [{"introduced": "0"}, {"fixed": "1.17"}], True),
@@ -132,6 +133,7 @@ def test_an_advisory_about_another_package_is_not_about_ours(
     said: dict[str, Any], tmp_path: Path
 ) -> None:
     assert found(tmp_path, document(said)) == []
+    assert len(found(tmp_path, document(said, affected([{"introduced": "0"}])))) == 1
 
 
 def test_a_package_is_known_however_its_name_is_spelled(tmp_path: Path) -> None:
@@ -144,7 +146,9 @@ def test_a_package_is_known_however_its_name_is_spelled(tmp_path: Path) -> None:
 
 def test_what_was_withdrawn_says_nothing(tmp_path: Path) -> None:
     said = document(affected([{"introduced": "0"}]), withdrawn="2026-11-01T00:00:00Z")
-    assert found(tmp_path, said) == []
+    assert [each.id for each in found(tmp_path, said, document(affected(), id="GHSA-2"))] == [
+        "GHSA-2"
+    ]
 
 
 def test_one_weakness_is_told_once_for_all_its_advisories(tmp_path: Path) -> None:
@@ -168,9 +172,10 @@ def test_one_weakness_is_told_once_for_all_its_advisories(tmp_path: Path) -> Non
 
 def test_what_mends_it_is_named_and_only_what_comes_later(tmp_path: Path) -> None:
     ranges = ([{"introduced": "0"}, {"fixed": "1.5"}], [{"introduced": "1.6"}, {"fixed": "1.17.2"}])
-    more = ([{"introduced": "3"}, {"fixed": "3.1"}], [{"introduced": "0"}, {"fixed": "1.17.0"}])
-    (one,) = found(tmp_path, document(affected(*ranges, *more)))
-    assert str(one) == "six 1.17.0: GHSA-1, mended in 1.17.2, 3.1"
+    more = [[{"introduced": "3"}, {"fixed": each}] for each in ("10.2", "3.1", "9.1", "3.0.2")]
+    own = [{"introduced": "0"}, {"fixed": "1.17.0"}]
+    (one,) = found(tmp_path, document(affected(*ranges, *more, own)))
+    assert str(one) == "six 1.17.0: GHSA-1, mended in 1.17.2, 3.0.2, 3.1, 9.1, 10.2"
 
 
 def test_the_packages_are_those_of_the_list() -> None:
@@ -184,7 +189,8 @@ def test_the_packages_are_those_of_the_list() -> None:
 def test_how_much_was_looked_at_and_of_when_is_told(tmp_path: Path) -> None:
     old = document(id="GHSA-0") | {"modified": "2020-01-01T00:00:00.123456789Z"}
     nowhere = document(id="GHSA-2") | {"modified": "2026-11-01T00:00:00"}
-    looked = look(archive(tmp_path, old, document(), nowhere), SIX, NOW)
+    newest = document() | {"modified": "2026-11-28T13:00:00+01:00"}
+    looked = look(archive(tmp_path, old, newest, nowhere), SIX, NOW)
     assert looked == ([], 3, datetime(2026, 11, 28, 12, tzinfo=UTC))
 
 
@@ -288,7 +294,7 @@ def test_whatever_stands_in_a_document_it_is_told_or_refused(
 
 
 def test_a_program_is_installed_once_from_its_list_with_every_hash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run: list[list[str]] = []
 
@@ -324,3 +330,5 @@ def test_a_program_is_installed_once_from_its_list_with_every_hash(
         with pytest.raises(programs.ProgramError, match=r"^linter could not be installed"):
             programs.program("linter")
     assert len(run) == 22
+    said = capsys.readouterr()
+    assert said == ("", "Installing linter (once, about half a minute) ...\n" * 22)

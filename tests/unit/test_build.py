@@ -180,6 +180,13 @@ def test_what_cannot_be_packaged_for_elsewhere_is_said(
         main(["--stage", "local", "--out", str(tmp_path)])
     assert "invalid choice: 'local'" in capsys.readouterr().err
 
+    def refuse() -> None:
+        raise packaging.PackagingError("Python 3.11 is needed")
+
+    monkeypatch.setattr(packaging, "check_python", refuse)
+    assert main(["--stage", "dev", "--region", REGION, "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr() == ("", "error: Python 3.11 is needed\n")
+
 
 def deploying(
     monkeypatch: pytest.MonkeyPatch, *words: str

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from chalicelib.domain.errors import InvalidInput
+from chalicelib.store.wire.errors import NoAnswer
 from infra import reach, session, terminal
 from infra.commands import (
     clock,
@@ -50,6 +51,7 @@ from infra.doctor.finding import Finding, bad, fine, unknown, warning
 from infra.doctor.report import summary
 from infra.doctor.site import Site
 from infra.imports import importing
+from infra.imports.csv_file import UnreadableFileError
 from infra.local import events as local_events
 from infra.local import outbox, stacks, turn
 from infra.local.console import server
@@ -127,6 +129,8 @@ def test_a_clock_that_cannot_be_moved_is_an_error(
     status, printed, said = ran(clock.main, "--to", "+1 day")
     assert (status, printed) == (1, "")
     assert said.endswith("error: tick: failed\n")
+    moving.error = NoAnswer("nobody")
+    assert "error: AWS cannot be reached: nobody\n" in ran(clock.main, "--to", "+1 day")[2]
     monkeypatch.setattr(stacks, "running_stack", raising(stacks.NotRunningError("make up")))
     assert ran(clock.main) == (1, "", "error: make up\n")
     assert "error: to: must be 'next" in ran(clock.main, "--to", "soon")[2], "found without a stack"
@@ -291,13 +295,13 @@ def test_what_a_deployment_needs_is_printed_or_written_a_file_for_each(
     status, printed, said = ran(deploy_policy.main, "--stage", "dev", *words, str(folder))
     assert (status, said) == (0, "")
     assert printed.splitlines() == [f"{folder / name}.json" for name in made]
+    assert ran(deploy_policy.main, "--stage", "dev", *words, str(folder)) == (0, printed, "")
     for name, document in made.items():
         assert json.loads((folder / f"{name}.json").read_text("utf-8")) == document
     assert asked == [
         ("prod", "eu-west-3"),
         ("prod", "123456789012", "eu-west-3", {"of": "prod"}),
-        ("dev", "eu-west-1"),
-        ("dev", "210987654321", "eu-west-1", EXAMPLE),
+        *(("dev", "eu-west-1"), ("dev", "210987654321", "eu-west-1", EXAMPLE)) * 2,
     ]
     ran(deploy_policy.main, "--stage", "dev", "--account", "210987654321")
     assert asked[-1][:3] == ("dev", "210987654321", "eu-west-3")
@@ -412,6 +416,13 @@ def test_lists_of_packages_are_written_until_one_fails(
     assert not any("--upgrade" in command for command in commands)
     (dev,) = [command for command in commands if "--constraints" in command]
     assert dev[dev.index("--constraints") + 1] == "requirements.txt"
+    assert commands[0][1:6] == ["pip", "compile", "--quiet", "--universal", "--python-version"]
+    assert commands[0][6:10] == [
+        "3.11",
+        "--generate-hashes",
+        "--custom-compile-command",
+        "make lock",
+    ]
     assert dev[-4:] == ["--group", "pyproject.toml:dev", "--output-file", "requirements-dev.txt"]
     failing.add("requirements-dev.txt")
     status, printed, said = ran(lock.main, "--upgrade")
@@ -498,6 +509,11 @@ def test_a_time_that_is_none_is_named_without_a_stage(
     ):
         status, _, said = ran(shadow.main, str(file), *words)
         assert (status, said.startswith(f"error: {problem or 'make up'}")) == (1, True), said
+    file.write_text("reference,user_id,at,kind,amount\nm-1,1,2026-05-01T00:00:00Z,usage,5\n")
+    for main in (shadow.main, usages.main):
+        status, _, said = ran(main, str(file))
+        assert "must be negative" in said, "the mistakes of a file are shown without a stage, too"
+        assert (status, said.endswith("\nerror: make up\n")) == (1, True)
 
 
 # --- The stage ------------------------------------------------------------------------------------
@@ -630,8 +646,9 @@ def test_the_events_of_the_local_stack_are_followed_until_ctrl_c(
     monkeypatch.setattr(local_events, "following", following)
     start = "Following the events of the local stack; Ctrl-C ends it.\n"
     assert ran(events.main) == (0, f"{local_events.line_of(told)}\n", start)
-    assert ran(events.main, "--json") == (0, f"{json.dumps(told)}\n", start)
-    assert followed == [("the stack", None)] * 2
+    words = ("--json", "--region", "eu-west-3")
+    assert ran(events.main, *words) == (0, f"{json.dumps(told)}\n", start)
+    assert followed == [("the stack", None), ("the stack", "eu-west-3")]
     monkeypatch.setattr(reach, "running_stack", raising(stacks.NotRunningError("make up")))
     assert ran(events.main) == (1, "", "error: make up\n")
 
@@ -788,6 +805,9 @@ def test_a_story_is_told_to_its_end_unless_its_users_could_not_be_imported(
     assert run.story(stack, run.SAMPLE, Console(quiet=True), ["UTC"]) is (not fails)
     whole = [(["ada", "b"], ["UTC"]), "allocated", "expired"]
     assert happened == ([] if fails == "import" else whole)
+    checked.problems, checked.bad = ["a row", "a row"], [good[0]]
+    with pytest.raises(UnreadableFileError, match="1 rows are wrong"):
+        run.story(stack, run.SAMPLE, Console(quiet=True))
 
 
 def test_how_to_call_the_stack_is_said_for_one_of_its_users(

@@ -3,6 +3,7 @@
 import errno
 import importlib.util
 import json
+import os
 import re
 import runpy
 import shlex
@@ -22,8 +23,8 @@ from infra.pages import reference
 from infra.session import AwsError
 
 ROOT = Path(__file__).parents[2]
-PLANS = ROOT / packaging.PLANS
-PICTURE = ROOT / "infra" / "pages" / "lighthouse.png"
+PLANS = packaging.PLANS
+PICTURE = "infra/pages/lighthouse.png"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
@@ -141,6 +142,18 @@ def test_a_reader_that_has_seen_enough_is_no_failure_to_talk_about() -> None:
     assert (ended.returncode, ended.stderr) == (1, "")
 
 
+def test_what_is_left_to_write_for_a_reader_that_has_gone_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(runpy, "run_module", lambda *_, **__: sys.stdout.write("a line\n"))
+    monkeypatch.setattr(sys, "argv", ["infra", "units"])
+    with os.fdopen(writer, "w") as pipe:  # writes what is left when it is closed
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main() == 1
+
+
 @pytest.mark.parametrize("words", [[], [""], ["-h"], ["--help"], ["help"]])
 def test_without_a_command_all_of_them_are_listed_and_nothing_has_failed(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -185,6 +198,7 @@ def test_help_is_there_even_with_a_mistake_in_the_plans(
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device", "build/x"),
+        OSError(errno.ENOENT, "No such file or directory", "build/x"),
         OSError(errno.EACCES, "Permission denied"),
         ValueError("a bug"),
     ],
@@ -296,11 +310,15 @@ def test_a_mistake_in_the_plans_is_told_by_every_command_before_it_does_anything
         ("deploy --stage prood", "invalid choice: 'prood' (choose from 'dev', 'prod')"),
         ("allocate --period 2026-13 --user-id 42", "--period: must be a month written like 2026-"),
         ("void --user-id 42 --batch x --reason a --actor b", "--batch"),
+        ("void --user-id 42 --batch 7 --reason a --actor b --key=", "--key: "),
         ("replay --from x --kind allocation", "--from: must be a date and time written like"),
+        ("replay --from 2026-07-01T00:00Z --kind expiry --to=", "--to: must be a date and time"),
+        ("replay --from 2026-07-01T00:00Z --kind expiry --zones=", "--zones[0]: unknown timezone"),
         ("erase --user-id=a/b", "--user-id: "),
         ("verify --zone Mars/Base", "ZONE: unknown timezone"),
         ("verify --sample 0", "SAMPLE: must be a whole number"),
         ("verify a/b", "USER_ID: "),
+        ("verify --anchors= 42", "ANCHORS: must be a date and time written like"),
         ("verify", "needs one of USER_ID=42"),
         ("show", "needs one of USER_ID=42, EMAIL=ada@example.com"),
         ("show --email ada@example.com 42", "needs one of USER_ID=42, EMAIL=ada@example.com"),
@@ -324,7 +342,10 @@ def test_a_mistake_in_the_plans_is_told_by_every_command_before_it_does_anything
             "exports come together: EXPORT= of the ledger, SUBSCRIPTIONS= and EDITS=",
         ),
         ("whatif --plans Makefile --from 2026-01 --to 2026-12", "is not valid TOML"),
-        ("shadow x.csv --export x", "exports come together: EXPORT= of the ledger, SUBSCRIPTIONS="),
+        (
+            "shadow x.csv --export x --edits x",
+            "exports come together: EXPORT= of the ledger, SUBSCRIPTIONS=",
+        ),
         ("shadow --stage prood x.csv", "There is no stage 'prood'"),
         ("shadow x.csv", "x.csv: cannot be read"),
         ("shadow Makefile", "the columns must be reference,user_id,at,kind,amount,description"),

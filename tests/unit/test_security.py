@@ -12,6 +12,7 @@ import pytest
 
 from infra.commands import security
 from infra.commands.security import SecurityError, reported
+from infra.deployment.packaging import PackagingError
 from infra.packages import advisories
 
 CLEAN: dict[str, Any] = {"name": "six", "version": "1.17.0", "vulns": []}
@@ -37,9 +38,11 @@ def test_nothing_found_is_nothing_said() -> None:
 
 
 def test_a_package_nobody_told_anything_about_is_no_clean_package() -> None:
-    skipped = {"name": "cffi", "skip_reason": "Dependency not found on PyPI"}
-    with pytest.raises(SecurityError, match=r"1 of 2 packages \(cffi .*offline"):
-        list(reported([CLEAN, skipped]))
+    skipped = [{"name": name, "skip_reason": "Dependency not found on PyPI"} for name in "abcd"]
+    with pytest.raises(SecurityError, match=r"1 of 2 packages \(d .*offline"):
+        list(reported([CLEAN, skipped[3]]))
+    with pytest.raises(SecurityError, match=r"4 of 5 packages \(a, b, c \.\.\.\): "):
+        list(reported([CLEAN, *skipped]))
 
 
 # --- The command ----------------------------------------------------------------------------------
@@ -65,6 +68,8 @@ def test_what_is_left_out_is_not_passed_off_as_clean(capsys: pytest.CaptureFixtu
     said = capsys.readouterr().err
     assert "The packages were NOT looked at." in said
     assert f"curl -O {advisories.SOURCE}, and make security ADVISORIES=all.zip" in said
+    with pytest.raises(SystemExit):
+        security.main(["--offline", "--advisories", "all.zip"])
 
 
 def test_what_is_found_counts_for_more_than_what_is_left_out(
@@ -82,8 +87,9 @@ def test_a_file_of_advisories_serves_where_there_is_no_network(
     assert security.main(["--advisories", str(written(tmp_path, "flask"))]) == 0
     said = capsys.readouterr().out
     assert f"None of 1 advisories, the newest of {datetime.now(UTC):%Y-%m-%d}, is about" in said
-    assert security.main(["--advisories", str(written(tmp_path, "PyNamoDB"))]) == 1
-    assert "pynamodb 6.1.0: GHSA-1, no version mends it yet" in capsys.readouterr().out
+    assert security.main(["--advisories", str(written(tmp_path, "PyNamoDB", "six"))]) == 1
+    told = capsys.readouterr().out
+    assert "pynamodb 6.1.0: GHSA-1, no version mends it yet\nsix 1.17.0: GHSA-1, no v" in told
     assert security.main(["--advisories", str(tmp_path / "none.zip")]) == 1
     assert "none.zip cannot be read" in capsys.readouterr().err
 
@@ -93,7 +99,7 @@ def test_where_pypi_cannot_be_asked_it_is_no_success_and_the_file_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def offline(*_: object, **__: object) -> Any:
-        return SimpleNamespace(stdout="", stderr="Failed to establish a new connection")
+        return SimpleNamespace(stdout="", stderr="a warning\nFailed to establish it\n")
 
     monkeypatch.setattr(security, "program", lambda _: Path("pip-audit"))
     monkeypatch.setattr(subprocess, "run", offline)
@@ -104,11 +110,15 @@ def test_where_pypi_cannot_be_asked_it_is_no_success_and_the_file_is_named(
 
 
 @pytest.mark.usefixtures("clean_template")
+@pytest.mark.parametrize("error", [SecurityError, PackagingError])
 def test_every_check_is_made_whatever_the_others_find(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: type[Exception],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def unreadable() -> bool:
-        raise SecurityError("checkov fails")
+        raise error("checkov fails")
 
     monkeypatch.setattr(security, "is_template_clean", unreadable)
     assert security.main(["--advisories", str(written(tmp_path, "six"))]) == 1

@@ -63,11 +63,11 @@ def test_a_bar_shows_the_days_that_are_done_and_in_the_end_all_of_them(
     bar = terminal.progress_bar(console)
     monkeypatch.setattr(terminal, "progress_bar", lambda on: bar if on is console else None)
     began = datetime(2026, 1, 1, 12, tzinfo=UTC)
-    with moving_bar(console, "The month turns", began, began + timedelta(days=9, hours=1)) as show:
+    with moving_bar(console, "The month turns", began, began + timedelta(days=11, hours=1)) as show:
         show(began + timedelta(days=4, hours=23))
         (task,) = bar.tasks
-        assert (task.description, task.completed, task.total) == ("The month turns", 4, 10)
-    assert task.completed == 10
+        assert (task.description, task.completed, task.total) == ("The month turns", 4, 12)
+    assert task.completed == 12
     assert "The month turns" in screen.getvalue()
 
 

@@ -209,8 +209,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     monkeypatch.setattr(token_check, "settings_of", lambda *_: settings())
     monkeypatch.setattr(token_check, "fetch_keys", keys)
 
-    def ran(given: str, *words: str) -> tuple[int, str, str]:
-        monkeypatch.delenv("TOKEN", raising=False)
+    def ran(given: str, *words: str, variable: str = "") -> tuple[int, str, str]:
+        monkeypatch.setenv("TOKEN", variable)
         monkeypatch.setattr(sys, "stdin", io.StringIO(given))
         try:
             status = token_check.main([*words])
@@ -226,6 +226,7 @@ def test_an_accepted_token_is_status_0_and_a_refused_one_1(run: Run) -> None:
     status, said, _ = run(token(), "--stage", "prod")
     assert status == 0
     assert said.endswith("Accepted.\n")
+    assert run("", "--stage", "prod", variable=token())[0] == 0
     status, said, _ = run(token(aud="another"), "--stage", "prod")
     assert status == 1
     assert "FAILED  audience   wrong audience: aud is 'another', and TokenAudience is" in said
