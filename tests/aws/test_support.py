@@ -527,9 +527,12 @@ def test_alarms_that_ring_are_named_without_the_stage_and_stand_in_the_order_of_
         }
         for name, since in (("ticks-missing", world.now), ("api-5xx", at("2026-01-15T12:30:00Z")))
     ]
+    ringing.append({"AlarmName": "credits-dev-by-hand", "StateUpdatedTimestamp": world.now})
     cloudwatch = Mock(**{"describe_alarms.return_value": {"MetricAlarms": ringing}})
     world.services.upkeep = Upkeep(world.settings, client("sqs"), cloudwatch)
-    assert api.get("/api/operations", ADMIN).json["alarms"] == [
+    described, by_hand, also_described = api.get("/api/operations", ADMIN).json["alarms"]
+    assert (by_hand["name"], by_hand["meaning"], by_hand["runbook"]) == ("by-hand", "", "")
+    assert [described, also_described] == [
         {
             "name": name,
             "meaning": "It rings.",
