@@ -164,7 +164,9 @@ def test_an_expiration_of_more_batches_than_one_read_takes_is_told_with_all_of_t
     assert mail.text.count("Granted on 15 January: 1 credit\n") == 101
 
 
-def test_the_mail_of_a_grant_that_is_gone_is_a_failure_that_stops_no_other(world: World) -> None:
+def test_the_mail_of_a_grant_that_is_gone_is_a_failure_that_stops_no_other(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.subscribe()
     world.grant("1", 5, "a", expires_in_days=10, notify=False)
     world.grant("1", 7, "b")
@@ -175,6 +177,8 @@ def test_the_mail_of_a_grant_that_is_gone_is_a_failure_that_stops_no_other(world
     (dead,) = world.send_mails()
     assert json.loads(dead)["number"] == 3
     assert world.outbox.subjects() == ["7 credits added to your account"]
+    lines = [vars(record) for record in caplog.records if record.msg == "mail not sent"]
+    assert {line["error"] for line in lines} == {"NotFound: user 1 has no transaction 1-1"}
 
 
 def remind(world: World, time: str) -> list[str]:
