@@ -59,7 +59,9 @@ def test_what_waiting_does_not_mend_comes_back_at_once_as_the_stage_has_it(world
 
 
 def test_of_many_users_who_failed_ten_are_named_and_all_are_counted() -> None:
-    torn = {f"u{number:02}": LedgerCorrupt(f"u{number:02}", 1, "torn") for number in range(12)}
+    torn = {
+        f"u{number:02}": LedgerCorrupt(f"u{number:02}", 1, "torn") for number in range(11, -1, -1)
+    }
     said = str(errors.SomeUsersFailed({**torn, "u03": KeyError("ada@example.com")}))
     assert said.startswith("12 users failed, such as {'u00': 'LedgerCorrupt: ")
     assert ("'u03': 'KeyError'" in said, "@" in said) == (True, False), "words of others quote"
