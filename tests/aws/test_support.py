@@ -280,11 +280,13 @@ def test_a_reminder_is_listed_once_it_is_recorded(world: World, api: Api) -> Non
     assert entry.granted_batch.expires_at
     identity = notifications.of_expiring_soon("1", entry.granted_batch.expires_at)
     world.services.mail_records.once(identity, lambda: {"kind": "expiring_soon"})
+    world.grant("1", 5, "at the same instant", expires_in_days=29, notify=False)
     found = api.get(f"{SUBSCRIPTIONS}/1/emails", ADMIN).json["items"]
-    assert [(each["type"], each["state"], each["subject"]) for each in found] == [
+    assert [tuple(each[name] for name in ("type", "state", "subject")) for each in found] == [
         ("allocation", "unrecorded", "Your February credits are here"),
         ("expiring_soon", "sent", None),
     ]
+    assert {each["transaction_id"] for each in found} == {"1-1"}
 
 
 def test_of_an_email_about_credits_whose_grant_cannot_be_read_the_subject_is_unknown(
@@ -346,6 +348,24 @@ def test_what_calls_for_no_email_has_no_preview(world: World, api: Api) -> None:
         assert (reply.status, reply.json["code"]) == (404, "not_found")
     reply = api.get("/api/credits/transactions/1-1/email", ADMIN)
     assert reply.json["detail"] == "transaction 1-1 calls for no email"
+
+
+def test_an_email_that_two_usages_call_for_is_listed_with_the_one_that_it_told(
+    world: World, api: Api
+) -> None:
+    """Credits given back arm no second email about a low balance."""
+    world.with_plans("pro", low_balance_threshold=50)
+    world.subscribe("1")
+    world.grant("1", 500, "gift", notify=False)
+    use(world, 460)
+    on_request.reverse_usage(world.services, "1", "1-2", 20, "Oops", caller="shop", key="r")
+    on_request.use_credits(world.services, "1", 30, "Export", caller="shop", key="again")
+    world.queue_mails()
+    assert world.send_mails() == []
+    (sent,) = world.outbox.sent
+    (listed,) = api.get(f"{SUBSCRIPTIONS}/1/emails", ADMIN).json["items"]
+    assert (listed["state"], listed["transaction_id"]) == ("sent", "1-2")
+    assert listed["subject"] == sent.subject == "40 credits left"
 
 
 @pytest.mark.parametrize("amount", [485, 100])
