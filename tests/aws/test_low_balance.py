@@ -78,7 +78,6 @@ def test_a_young_ledger_has_no_pace_and_an_older_one_that_of_a_month(world: Worl
         world.grant(user_id, 45 + 6 * days, f"a{user_id}")
         spend(world, days, user_id)
         world.queue_mails()
-        world.now += DAY  # The days are those before the usage, not before the email.
         assert world.send_mails() == []
         spoken = world.outbox.sent[-1].text
         assert ("30 days before that" in spoken) is (days == 40)

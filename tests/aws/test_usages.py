@@ -300,9 +300,6 @@ def test_nothing_is_posted_ahead_of_the_clock(month: World, spend: Spend) -> Non
     month.now = at("2026-03-06T12:00:00Z")
     assert spend("u-7,1,2026-03-06T12:05:00Z,usage,-1,").status == 0
     assert lines(month)[-1][3:] == ("03-06T12:00", "03-06T12:00")
-    finer = at("2026-03-06T12:00:00.000900Z")  # than a ledger keeps
-    done = spend_past(month.services, PastUsage("1", 1, finer, "Click", "app", "u-8"))
-    assert done.entry == month.history()[-1]
 
 
 def test_movements_are_read_in_the_order_of_their_instants_then_of_the_file(
