@@ -162,18 +162,24 @@ def _language_of(subscription: Subscription | None) -> Language:
 def emails_about(
     services: Services, entries: Sequence[LedgerEntry], subscription: Subscription | None
 ) -> list[Email]:
-    """The emails about some entries of a user, in the order of the entries.
+    """The emails about some entries of a user, in the order of the entries, newest first.
 
     The emails that entries need are all included, sent or not; reminders only if recorded.
     """
     wanted: dict[str, tuple[MailKind, LedgerEntry]] = {}
+
+    def want(identity: str, kind: MailKind, entry: LedgerEntry) -> None:
+        # If several entries need one email, it tells of the oldest of them.
+        wanted.pop(identity, None)
+        wanted[identity] = kind, entry
+
     for entry in entries:
         if kind := called_for(services, entry, subscription):
-            wanted.setdefault(identity_of(kind, entry), (kind, entry))
+            want(identity_of(kind, entry), kind, entry)
         batch = entry.granted_batch
         if batch and batch.expires_at:
             reminder = notifications.of_expiring_soon(entry.user_id, batch.expires_at)
-            wanted.setdefault(reminder, (MailKind.EXPIRING_SOON, entry))
+            want(reminder, MailKind.EXPIRING_SOON, entry)
     records = services.mail_records.find(wanted)
     return [
         _email(services, kind, entry, subscription, identity, records.get(identity))

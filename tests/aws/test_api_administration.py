@@ -13,6 +13,7 @@ from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import format_instant
 from chalicelib.operations import allocations
 from tests.aws.api import ADMIN, Api
+from tests.aws.damage import damage_subscription, having
 from tests.aws.world import World, at, client
 
 RUNS = "/api/credits/allocation-runs"
@@ -165,11 +166,13 @@ def test_a_run_of_a_month_that_has_lapsed_grants_nothing_and_its_dry_run_says_so
 def test_a_dry_run_names_whom_nobody_can_judge_and_goes_on_with_the_others(
     world: World, api: Api
 ) -> None:
-    for user_id in ("1", "2", "3", "4"):
+    for user_id in ("1", "2", "3", "4", "5", "6"):
         world.subscribe(user_id)
     table = {"TableName": world.settings.subscriptions_table}
     item = client("dynamodb").get_item(**table, Key={"user_id": {"S": "2"}})["Item"]
     client("dynamodb").put_item(**table, Item={**item, "plan": {"S": "gone"}})
+    damage_subscription(having("timezone", {"S": "Mars/Olympus"}), "5")
+    damage_subscription(having("status", {"S": "frozen"}), "6")
     world.grant("3", 5, "a")
     (line,) = world.lines()[:1]
     ledger_table = world.settings.ledger_table
@@ -182,6 +185,8 @@ def test_a_dry_run_names_whom_nobody_can_judge_and_goes_on_with_the_others(
     assert [(user["user_id"], user["code"]) for user in reply.json["not_judged"]] == [
         ("3", "ledger_corrupt"),
         ("2", "plan_unknown"),
+        ("6", "unreadable"),
+        ("5", "timezone_unknown"),
     ]
     assert reply.json["not_judged"][1]["words"].startswith("The plan is no longer in the catalogue")
 
@@ -205,6 +210,11 @@ def test_a_dry_run_comes_in_pages_and_every_user_is_on_one_of_them(
     # Seven of one zone, and three of the next.
     some = api.post(RUNS, ADMIN, {**asked, "limit": 10, "zones": list(zones)}).json
     assert len(some["items"]) == 10
+    api.post(RUNS, ADMIN, {"period": "2026-02", "zones": [zones[0]]})
+    world.drain()
+    # The seven count who have their month already.
+    some = api.post(RUNS, ADMIN, {**asked, "limit": 10, "zones": list(zones)}).json
+    assert len(some["items"]) == 3
 
 
 def test_a_dry_run_that_was_begun_under_the_release_before_goes_on(world: World, api: Api) -> None:

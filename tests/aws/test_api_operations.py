@@ -106,6 +106,14 @@ def test_keys_belong_to_their_caller_and_their_operation(hundred: World, api: Ap
     assert api.post(REVERSE, BACKEND, reverse, key="a").json["transaction_id"] == "1-4"
 
 
+def test_a_usage_of_a_user_with_a_hyphen_in_their_id_is_given_back(world: World, api: Api) -> None:
+    world.subscribe("ada-9")
+    world.grant("ada-9", 100, "hundred")
+    used = api.post(USE, BACKEND, {"user_id": "ada-9", **EXPORT}, key="a").json["transaction_id"]
+    back = {"user_id": "ada-9", "transaction_id": used, "description": "Oops"}
+    assert api.post(REVERSE, BACKEND, back, key="b").json["transaction_id"] == "ada-9-3"
+
+
 def test_too_few_credits_are_refused_whole_with_what_is_available(hundred: World, api: Api) -> None:
     reply = api.post(USE, user(), {"amount": 101, "description": "Too much"}, key="a")
     assert reply.status == 402

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.aws.api import ADMIN, BACKEND, Api, Caller, Reply
+from tests.aws.api import ADMIN, BACKEND, Api, Caller, Reply, user
 from tests.aws.world import World
 
 Json = dict[str, Any]
@@ -128,11 +128,15 @@ def test_a_batch_of_which_nothing_is_left_is_refused_and_nothing_changes(
     assert amounts(two_batches) == [30, 50, -30]
 
 
-@pytest.mark.parametrize("name", ["1-9", "2-1", "1", "-1", "1-", "1-x", "a%20b-1"])
+@pytest.mark.parametrize("name", ["1-9", "1-3", "1-4", "2-1", "1", "-1", "1-", "1-x", "a%20b-1"])
 def test_a_batch_that_is_not_there_is_not_found(two_batches: World, api: Api, name: str) -> None:
+    used = {"amount": 9, "description": "Export"}
+    assert api.post("/api/credits/use", user(), used, key="u").status == 200
+    back = {"user_id": "1", "transaction_id": "1-3", "description": "Oops"}
+    assert api.post("/api/credits/reverse", BACKEND, back, key="r").status == 200
     reply = api.post(f"/api/credits/batches/{name}/void", ADMIN, WHY, key="k")
     assert (reply.status, reply.json["code"]) == (404, "not_found")
-    assert amounts(two_batches) == [30, 50]
+    assert amounts(two_batches) == [30, 50, -9, 9]
 
 
 def test_a_void_needs_a_key_and_a_reason_and_knows_no_other_field(

@@ -18,6 +18,7 @@ from chalicelib.domain.ledger import Account
 from chalicelib.domain.verification import Anchor
 from chalicelib.jobs.audits import audit_ledgers
 from chalicelib.jobs.errors import SomeUsersFailed
+from chalicelib.jobs.sweeps import TIME_TO_HAND_OVER
 from chalicelib.operations.on_request import reverse_usage, use_credits
 from tests.aws.world import Context, World, at, client
 
@@ -50,7 +51,7 @@ def test_a_user_a_zone_and_a_sample_are_audited(audit: Audit) -> None:
     assert audit(timezone="Asia/Tokyo") == {**right, "verified": 0}
     assert audit(sample=3) == {**right, "verified": 3}
     # All of them once, wherever in the table it began.
-    assert audit(sample=50) == {**right, "verified": 5}
+    assert audit(sample=10_000) == {**right, "verified": 5}
 
 
 def test_the_days_sample_names_an_altered_line_and_counts_it(
@@ -84,11 +85,29 @@ def test_an_audit_that_finds_nothing_says_so_in_its_metrics(
 
 
 def test_a_zone_that_takes_too_long_goes_on_after_the_last_user(world: World, audit: Audit) -> None:
-    world.context = Context(remaining_milliseconds=1)
+    world.context = Context(remaining_milliseconds=TIME_TO_HAND_OVER)
+    assert audit(timezone="Europe/Paris")["verified"] == 5, "there was time left"
+    world.context = Context(remaining_milliseconds=TIME_TO_HAND_OVER - 1)
     first = audit(timezone="Europe/Paris")
-    assert first["verified"] == 1
+    assert (first["verified"], first["next"]) == (1, "4"), "the first of the index"
+    sampled = audit(sample=3)
+    assert (sampled["verified"], sampled["next"]) == (1, None), "a sample has no order"
     world.context = Context()
     assert audit(timezone="Europe/Paris", after=first["next"])["verified"] == 4
+
+
+def test_a_user_who_is_removed_while_their_zone_is_audited_stops_nothing(
+    world: World, audit: Audit
+) -> None:
+    class Removing(Context):
+        def get_remaining_time_in_millis(self) -> int:
+            world.services.subscriptions.remove("3-without-a-ledger")
+            return super().get_remaining_time_in_millis()
+
+    world.subscribe("3-without-a-ledger")
+    alter(world, "5", 1, "Monthly", "Weekly")
+    world.context = Removing()
+    assert [user_id for user_id, *_ in problems(audit(timezone="Europe/Paris"))] == ["5"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +117,9 @@ def test_a_zone_that_takes_too_long_goes_on_after_the_last_user(world: World, au
         ({"user_id": "1", "sample": 2}, "event"),
         ({"user_id": "1", "after": "1"}, "after"),
         ({"timezone": "Europe/Pari"}, "timezone"),
+        ({"sample": 2, "after": "1"}, "after"),
         ({"sample": 0}, "sample"),
+        ({"sample": 10_001}, "sample"),
         ({"sample": True}, "sample"),
         ({"user": "1"}, "user"),
     ],
@@ -277,9 +298,11 @@ def test_an_answer_names_some_of_the_wrong_ledgers_and_the_log_all(
     monkeypatch.setattr("chalicelib.jobs.audits.MOST_NAMED", 2)
     for user_id in ("1", "2", "4"):
         alter(world, user_id, 1, "Monthly", "Weekly")
-    assert len(audit(timezone="Europe/Paris")["corrupt"]) == 2
+    named = [user_id for user_id, *_ in problems(audit(timezone="Europe/Paris"))]
     lines = [vars(record) for record in caplog.records if record.msg == "ledger corrupt"]
-    assert sorted(line["user_id"] for line in lines) == ["1", "2", "4"]
+    logged = [line["user_id"] for line in lines]
+    assert sorted(logged) == ["1", "2", "4"]
+    assert named == logged[:2]
 
 
 @pytest.mark.usefixtures("broken")
@@ -571,31 +594,52 @@ def test_an_end_that_was_cut_off_is_found_by_the_day_and_so_is_a_missing_ledger(
     ]
 
 
-def test_a_head_that_was_anchored_otherwise_before_is_found_by_its_digest(
+def anchor_otherwise(world: World, *user_ids: str) -> set[tuple[str, int, str]]:
+    """Keeps other heads of users than before; returns the problems to find."""
+    records = [it for it in world.stream() if it["dynamodb"]["Keys"]["user_id"]["S"] in user_ids]
+    for record in records:
+        record["dynamodb"]["NewImage"]["hash"] = {"S": "f" * 64}
+    world.now -= timedelta(hours=5)
+    world.watch(records)
+    world.now += timedelta(hours=5)
+    problem = "it was anchored before, with another hash"
+    return {(user_digest(user_id), 1, problem) for user_id in user_ids}
+
+
+def test_heads_that_were_anchored_otherwise_before_are_found_by_their_digest(
     world: World, anchored: Audit
 ) -> None:
-    record = next(
-        record for record in world.stream() if record["dynamodb"]["Keys"]["user_id"]["S"] == "2"
-    )
-    record["dynamodb"]["NewImage"]["hash"] = {"S": "f" * 64}
-    world.now -= timedelta(hours=5)
-    world.watch([record])
-    world.now += timedelta(hours=5)
-    assert problems(anchored(**DAY_EVENT)) == [
-        (user_digest("2"), 1, "it was anchored before, with another hash")
-    ]
+    wrong = anchor_otherwise(world, "2", "4")
+    found = problems(anchored(**DAY_EVENT))
+    assert (len(found), {*found}) == (2, wrong)
 
 
 def test_anchors_that_nobody_can_read_fail_the_audit_once_all_else_is_done(
-    world: World, anchored: Audit
+    world: World, anchored: Audit, caplog: pytest.LogCaptureFixture
 ) -> None:
+    ((digest, *_),) = anchor_otherwise(world, "2")
     client("s3").put_object(
         Bucket=world.settings.anchors_bucket, Key="heads/2026-02-02T13:00:00Z-0.gz", Body=b"none"
     )
     with pytest.raises(SomeUsersFailed, match=r"new anchors.*AnchorUnreadable"):
         anchored(**DAY_EVENT)
     assert world.services.anchors.find([])[0] == at("2026-02-03T12:00:00Z")
+    (wrong,) = [vars(line) for line in caplog.records if line.msg == "ledger corrupt"]
+    assert (wrong["user_id"], wrong["number"]) == (digest, 1)
     assert problems(anchored(**DAY_EVENT)) == [], "it is reported once"
+
+
+def test_ledgers_are_audited_though_the_digest_before_cannot_be_read(
+    world: World, anchored: Audit, caplog: pytest.LogCaptureFixture
+) -> None:
+    client("s3").put_object(
+        Bucket=world.settings.anchors_bucket, Key="digests/2026-02-03T12:00:00Z.gz", Body=b"none"
+    )
+    alter(world, "4", 1, "Monthly", "Weekly")
+    with pytest.raises(SomeUsersFailed, match=r"^1 users failed, .*'anchors': 'AnchorUnreadable"):
+        anchored(**DAY_EVENT)
+    (wrong,) = [vars(line) for line in caplog.records if line.msg == "ledger corrupt"]
+    assert (wrong["user_id"], wrong["number"]) == ("4", 1)
 
 
 def test_an_audit_that_comes_again_within_the_hour_makes_no_second_digest(

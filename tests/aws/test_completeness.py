@@ -143,6 +143,8 @@ def test_a_forged_second_allocation_is_found(three: World) -> None:
     found = summary(three)
     assert counts(found) == (4, 4, 0, 1)
     assert found["duplicate_users"] == ["3"]
+    table = three.services.reports.get("completeness/2026-02/r1/summary.txt")
+    assert table.splitlines()[-2:] == ["duplicate: 3", "NOT complete"]
 
 
 def test_a_user_whose_ledger_cannot_be_read_is_named_and_the_others_are_counted(
@@ -156,6 +158,9 @@ def test_a_user_whose_ledger_cannot_be_read_is_named_and_the_others_are_counted(
     assert counts(found) == (3, 3, 0, 0)
     assert found["unchecked_users"] == ["1"]
     assert not found["complete"]
+    table = three.services.reports.get("completeness/2026-02/r1/summary.txt")
+    # Nothing is said of timezones: theirs is known.
+    assert table.splitlines()[-2:] == ["unchecked: 1", "NOT complete"]
 
 
 def test_allocations_are_found_behind_many_other_entries(three: World) -> None:
@@ -446,10 +451,11 @@ def test_the_summary_says_of_each_zone_what_is_wrong_there_and_the_alarms_hear_i
     for user_id in ("1", "3"):
         forge_a_second_allocation(three, user_id)
     counted(capsys)
-    assert counts(summary(three)) == (4, 3, 1, 2)
+    zones = ["Africa/Lagos", *sorted(three.zones)]
+    assert counts(summary(three, zones=zones)) == (4, 3, 1, 2)
     assert counted(capsys) == {"Due": [4], "Missing": [1], "Duplicate": [2]}
     assert three.services.reports.get("completeness/2026-02/r1/summary.txt") == (
-        "Allocations of 2026-02, 2 zones\n"
+        "Allocations of 2026-02, 3 zones\n"
         "\n"
         "zone                                    due  allocated    missing  duplicate  unchecked\n"
         "Asia/Tokyo                                1          1          0          0          0\n"
@@ -465,7 +471,7 @@ def test_the_summary_says_of_each_zone_what_is_wrong_there_and_the_alarms_hear_i
 
 
 def test_of_many_who_are_missing_twenty_are_named_and_the_others_counted(
-    three: World, monkeypatch: pytest.MonkeyPatch
+    three: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The report of the other zone is there already, as a check of the release before wrote it."""
     three.drain()
@@ -484,8 +490,10 @@ def test_of_many_who_are_missing_twenty_are_named_and_the_others_counted(
         "unchecked_users": [],
     }
     three.services.reports.put("completeness/2026-02/r1/zones/Asia/Tokyo.json", json.dumps(report))
+    counted(capsys)
     assert three.deliver("checks", [json.dumps(json.loads(check) | {"zones": 2})]) == []
     assert counts(reported(three)) == (36, 5, 31, 0)
+    assert counted(capsys) == {"Due": [36], "Missing": [31], "Duplicate": [0]}
     table = three.services.reports.get("completeness/2026-02/r1/summary.txt")
     assert f"missing: {', '.join(names)} and 11 more\n" in table
 

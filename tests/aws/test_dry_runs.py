@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.aws.api import ADMIN, BACKEND, BILLING, Api, Reply, user
+from tests.aws.damage import damage_subscription, having
 from tests.aws.world import World, at, client
 
 Json = dict[str, Any]
@@ -182,6 +183,16 @@ def test_an_edit_that_allocates_shows_each_allocation(
     assert [str(entry.allocated_through) for entry in world.history()] == ["2025-12", "2026-01"]
 
 
+def test_a_tried_edit_of_a_plan_that_has_left_the_catalogue_allocates_nothing(
+    world: World, tried: Callable[..., Reply]
+) -> None:
+    world.subscribe("1", email="old@example.com")
+    damage_subscription(having("plan", {"S": "gone"}))
+    world.now = at("2026-02-20T12:00:00Z")
+    dry = tried(SUBSCRIPTION, {"email": "new@example.com"}, method="PATCH")
+    assert (dry.status, dry.json["email"], dry.json["due"]) == (200, "new@example.com", [])
+
+
 @pytest.mark.parametrize(
     ("change", "headers", "status"),
     [
@@ -217,13 +228,14 @@ def test_what_is_due_to_one_user_is_shown_and_then_allocated_at_once(
     world.subscribe("1", eligible_from="2025-11-01", started_at="2025-11-01T00:00:00Z")
     world.subscribe("2", eligible_from="2025-11-01")
     world.now = at("2026-02-20T12:00:00Z")
-    body = {"period": "2026-02", "user_id": "1"}
     before = world.summary("2")
-    dry = tried(RUNS, body).json
-    real = api.post(RUNS, ADMIN, body)
-    assert real.status == 200
-    assert {**dry, "dry_run": False} == real.json
-    assert [item["allocation_period"] for item in dry["items"]] == ["2025-12", "2026-01", "2026-02"]
+    for period, due in (("2026-01", ["2025-12", "2026-01"]), ("2026-02", ["2026-02"])):
+        body = {"period": period, "user_id": "1"}
+        dry = tried(RUNS, body).json
+        real = api.post(RUNS, ADMIN, body)
+        assert real.status == 200
+        assert {**dry, "dry_run": False} == real.json
+        assert [item["allocation_period"] for item in dry["items"]] == due
     assert world.summary("1")[-1][:2] == ("allocation", 500)
     assert world.summary("2") == before
     assert api.post(RUNS, ADMIN, body).json["items"] == []

@@ -318,6 +318,9 @@ def test_an_own_amount_from_before_the_cap_is_kept_and_paid_as_far_as_the_cap(
     world.zones.add("Europe/Berlin")
     world.allocate_at("2026-01-31T23:00:00Z")
     assert world.balance("42") == 10_000
+    assert api.patch(PATH, BACKEND, {"allocation_amount": 10_000}).status == 200
+    world.allocate_at("2026-02-28T23:00:00Z")  # as much as the cap, so nobody is told
+    assert world.balance("42") == 20_000
     (line,) = [vars(each) for each in caplog.records if each.msg.startswith("own amount above")]
     names = ("user_id", "allocation_amount", "allocated")
     assert tuple(line[name] for name in names) == ("42", 1_000_000_000, 10_000)

@@ -258,8 +258,9 @@ def test_a_record_that_cannot_be_read_becomes_a_dead_letter_that_names_it(
     world.grant("1", 50, "a")
     use(world, 1, "b")
     first, second = world.stream()
-    world.queue_mails([damaged(first, **damage), second])
-    (dead,) = world.publish()
+    world.queue_mails([{"eventID": "e-0"}, damaged(first, **damage), second])
+    of_nothing, dead = world.publish()
+    assert json.loads(of_nothing)["event_id"] == "e-0"
     assert json.loads(dead)["keys"] == {"user_id": {"S": "1"}, "entry": {"S": "entry#000000000001"}}
     assert world.bus.names() == ["credits.used"]
 

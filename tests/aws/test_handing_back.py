@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -17,7 +18,7 @@ from chalicelib.store.errors import OutOfTime
 from chalicelib.store.throttling import wait_for_room
 from chalicelib.store.wire.errors import ServiceError
 from tests.aws.test_mail_events import bounce
-from tests.aws.world import World, client, resources_document
+from tests.aws.world import Context, World, client, resources_document
 from tests.wire import refused
 
 MIDNIGHT = "2026-01-31T23:00:00Z"
@@ -59,11 +60,24 @@ def test_what_waiting_does_not_mend_comes_back_at_once_as_the_stage_has_it(world
 
 
 def test_of_many_users_who_failed_ten_are_named_and_all_are_counted() -> None:
-    torn = {f"u{number:02}": LedgerCorrupt(f"u{number:02}", 1, "torn") for number in range(12)}
+    torn = {
+        f"u{number:02}": LedgerCorrupt(f"u{number:02}", 1, "torn") for number in range(11, -1, -1)
+    }
     said = str(errors.SomeUsersFailed({**torn, "u03": KeyError("ada@example.com")}))
     assert said.startswith("12 users failed, such as {'u00': 'LedgerCorrupt: ")
     assert ("'u03': 'KeyError'" in said, "@" in said) == (True, False), "words of others quote"
     assert ("u09" in said, "u10" in said) == (True, False)
+
+
+def test_everybody_of_a_part_that_fails_or_finds_no_room_has_failed() -> None:
+    def fail(_: list[str]) -> None:
+        raise LedgerCorrupt("ada", 1, "torn")
+
+    users = records.Users(ThreadPoolExecutor(1), 1)
+    users.each([["ada", "bob"]], fail, list)
+    with records.waiting(Context(1)):
+        assert users.once_there_is_room(1, ["cyd", "dot"], lambda user: [user]) == []
+    assert {*users.failures} == {"ada", "bob", "cyd", "dot"}
 
 
 @pytest.mark.parametrize("stage", ["dev", "prod"])

@@ -113,7 +113,7 @@ def test_a_plan_that_left_the_catalogue_says_no_lifetime_so_the_request_must(
 def test_a_claw_back_has_no_lifetime_no_priority_and_no_source(world: World, grant: Grant) -> None:
     world.subscribe("1")
     grant("a")
-    for name, value in (("expires_in_days", 5), ("priority", 50), ("source", "adjustment")):
+    for name, value in (("expires_in_days", 5), ("priority", 0), ("source", "adjustment")):
         assert wrong(grant("b", amount=-1, **{name: value})) == [name]
     assert grant("b", amount=-1, expires_in_days=None)["success"]
     assert world.summary() == [("manual", 5, 5), ("manual", -1, 4)]

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
+from chalicelib import metrics
 from chalicelib.domain.languages import Language
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import SuppressedBecause
 from chalicelib.messages.notifications import EntryPosted, ExpiringSoon
 from chalicelib.operations import on_request
+from chalicelib.operations.holds import hold_credits
 from chalicelib.product import Product
 from chalicelib.store.database import Item
 from tests.aws.outbox import THROTTLED, ses_error
@@ -164,7 +166,9 @@ def test_an_expiration_of_more_batches_than_one_read_takes_is_told_with_all_of_t
     assert mail.text.count("Granted on 15 January: 1 credit\n") == 101
 
 
-def test_the_mail_of_a_grant_that_is_gone_is_a_failure_that_stops_no_other(world: World) -> None:
+def test_the_mail_of_a_grant_that_is_gone_is_a_failure_that_stops_no_other(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.subscribe()
     world.grant("1", 5, "a", expires_in_days=10, notify=False)
     world.grant("1", 7, "b")
@@ -175,6 +179,8 @@ def test_the_mail_of_a_grant_that_is_gone_is_a_failure_that_stops_no_other(world
     (dead,) = world.send_mails()
     assert json.loads(dead)["number"] == 3
     assert world.outbox.subjects() == ["7 credits added to your account"]
+    lines = [vars(record) for record in caplog.records if record.msg == "mail not sent"]
+    assert {line["error"] for line in lines} == {"NotFound: user 1 has no transaction 1-1"}
 
 
 def remind(world: World, time: str) -> list[str]:
@@ -323,12 +329,21 @@ def test_most_usages_do_not_even_get_into_the_queue(world: World) -> None:
 # --- Wishes -------------------------------------------------------------------------------------
 
 
-def test_a_user_who_does_not_want_a_kind_gets_all_the_others(world: World) -> None:
+def test_a_user_who_does_not_want_a_kind_gets_all_the_others(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     world.subscribe(notifications=["manual"])
     world.allocate_at(MIDNIGHT)
     world.grant("1", 5, "a")
     assert tell(world) == []
     assert [mail.kind for mail in world.outbox.sent] == ["manual"]
+    use(world, 1, "b")
+    for number in (3, 2):
+        assert world.deliver_mails([(EntryPosted("1", number).body(), 1)]) == []
+    outcomes = [vars(record)["outcomes"] for record in caplog.records if record.msg == "mails"]
+    expected = ("not wanted", "sent", "not called for", "sent before")
+    assert outcomes == [{outcome: 1} for outcome in expected]
 
 
 def test_wishes_outlive_a_backend_that_does_not_know_of_them(world: World) -> None:
@@ -656,7 +671,7 @@ def test_a_mail_that_ses_certainly_has_not_taken_is_sent_later(
 
 
 def test_without_the_table_of_records_nothing_is_sent_and_all_is_reported(
-    untouched: World,
+    untouched: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = untouched.settings.mails_table
     dynamodb = client("dynamodb")
@@ -666,7 +681,11 @@ def test_without_the_table_of_records_nothing_is_sent_and_all_is_reported(
     assert sorted(untouched.send_mails(bodies)) == sorted(bodies)
     # Waiting helps, so they come back ever later, as throttled ones do, and not at once.
     unit = untouched.settings.mail_retry_seconds
+    metrics.flush()
+    capsys.readouterr()
     untouched.deliver_mails([(body, 5) for body in bodies])
+    metrics.flush()
+    assert f'"MailsFailed":[{len(bodies)}.0]' in capsys.readouterr().out
     assert (
         16 * unit <= min(untouched.delays.values()) <= max(untouched.delays.values()) <= 32 * unit
     )
@@ -797,16 +816,21 @@ def test_a_reminder_that_comes_after_the_credits_have_expired_is_not_sent(world:
     assert world.outbox.recipients() == ["user2@example.com"]
 
 
-def test_a_reminder_adds_up_what_expires_at_the_same_midnight(world: World) -> None:
+def test_a_reminder_adds_up_what_expires_at_the_same_midnight_and_is_not_held_beyond_it(
+    world: World,
+) -> None:
     world.subscribe(plan="starter")
     world.allocate_at(MIDNIGHT)
     world.now = at("2026-02-01T00:30:00Z")
-    for key, amount, days in (("a", 30, 29), ("b", 4, 29), ("c", 500, 200)):
+    for key, amount, days in (("a", 30, 29), ("b", 4, 29), ("c", 500, 200), ("d", 9, 27)):
         world.grant("1", amount, key, expires_in_days=days, notify=False)
+    world.now = at("2026-02-27T20:00:00Z")
+    seconds = 5 * 24 * 3_600
+    hold_credits(world.services, "1", 14, "Crawl", seconds=seconds, caller="shop", key="h")
     assert remind(world, "2026-02-27T23:00:00Z") == []
     (mail,) = world.outbox.sent
-    assert mail.subject == "134 credits expire on 2 March"
-    assert "Available now, these included: 634 credits" in mail.text
+    assert mail.subject == "120 credits expire on 2 March"
+    assert "Available now, these included: 629 credits" in mail.text
 
 
 def test_old_connections_are_dropped_before_the_first_mail_of_every_event(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib import metrics
 from chalicelib.operations import on_request
 from chalicelib.settings import STILL_A_SHADOW
 from infra.commands import events
@@ -73,6 +74,18 @@ def test_what_any_other_stage_sends_a_shadow_does_not_even_queue(
     assert what_waits(world) == ({"notifications": 0, "events": 0} if is_shadow else what)
 
 
+def test_a_shadow_counts_what_comes_behind_a_record_that_cannot_be_read(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    becomes_a_shadow(world)
+    world.grant("1", 50, "a")
+    metrics.flush()
+    capsys.readouterr()
+    world.queue_mails([{"eventID": "e"}, *world.stream()])
+    metrics.flush()
+    assert '"CreditsGranted":[50.0]' in capsys.readouterr().out
+
+
 def test_a_shadow_allocates_and_expires_in_ledgers_of_its_own(world: World) -> None:
     becomes_a_shadow(world)
     posts(world)
@@ -112,6 +125,12 @@ def test_an_entry_of_the_very_instant_of_the_switch_is_told_of(world: World) -> 
     world.now = at("2026-02-10T00:00:00Z")
     world.grant("1", 50, "b")
     world.queue_mails()
+    assert what_waits(world) == {"notifications": 1, "events": 1}
+    world.allocation_tick(MIDNIGHT)
+    world.now = at("2026-02-10T00:00:00.001Z")
+    world.drain()
+    assert world.history()[-1].effective_at == at(MIDNIGHT)
+    world.queue_mails(world.stream()[-1:])
     assert what_waits(world) == {"notifications": 1, "events": 1}
 
 

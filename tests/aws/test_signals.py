@@ -206,6 +206,14 @@ def test_an_invocation_writes_what_it_counted_also_when_it_fails(
     assert json.loads(capsys.readouterr().out)["MailsFailed"] == [2]
 
 
+def test_an_invocation_is_an_operation_under_the_id_that_lambda_gave_it() -> None:
+    for context, known in (
+        (SimpleNamespace(aws_request_id="request-7"), "request-7"),
+        (None, None),
+    ):
+        assert observe(SimpleNamespace(context=context), lambda _: correlation_id()) == known
+
+
 def test_metrics_that_cannot_be_written_cost_a_line_and_not_the_work_that_is_done(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

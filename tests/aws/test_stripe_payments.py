@@ -15,6 +15,7 @@ from chalicelib.api import stripe as webhook
 from chalicelib.api.stripe import LARGEST_BODY
 from chalicelib.aws import KeptSecret
 from chalicelib.domain import ledger
+from chalicelib.domain.ledger import Account
 from chalicelib.domain.price_list import CreditPrice
 from chalicelib.domain.prices import Price
 from chalicelib.metrics import Metric
@@ -264,6 +265,23 @@ def test_a_refund_takes_its_part_and_a_full_one_takes_all(sold: Stripe) -> None:
     assert sold.world.history()[-1].description == "Refunded or disputed"
 
 
+def test_a_refund_that_is_overtaken_by_a_later_one_does_not_give_it_back(
+    sold: Stripe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sold.sends(PAID, payment())
+    store = sold.world.services.ledger
+    known, overtaking = store.account, iter([True])
+
+    def account(user_id: str) -> Account:
+        if next(overtaking, False):
+            assert sold.sends(REFUNDED, charge(4_900)) == TAKEN
+        return known(user_id)
+
+    monkeypatch.setattr(store, "account", account)
+    assert sold.sends(REFUNDED, charge(2_450)) == TAKEN
+    assert moved(sold) == [("purchase", 500), ("refund", -500)]
+
+
 def test_a_refund_that_fails_is_given_back_once(sold: Stripe) -> None:
     sold.sends(PAID, payment())
     sold.sends(REFUNDED, charge(1_470))
@@ -281,7 +299,8 @@ def test_a_refund_that_fails_is_given_back_once(sold: Stripe) -> None:
 def test_a_refund_by_itself_is_no_news_until_it_fails(sold: Stripe, status: str) -> None:
     sold.sends(PAID, payment())
     assert sold.sends("refund.updated", refund(status, 490)) == IGNORED
-    assert moved(sold) == [("purchase", 500)]
+    assert sold.sends("refund.failed", refund("failed", 490)) == TAKEN
+    assert moved(sold) == [("purchase", 500)], "nothing was taken that could be given back"
 
 
 def test_what_is_taken_back_of_other_payments_is_noted_and_moves_nothing(sold: Stripe) -> None:
@@ -379,6 +398,11 @@ def test_a_purchase_of_the_api_is_refunded_by_stripe_in_proportion_to_the_charge
     api.post("/api/credits/purchases", BILLING, body)
     assert sold.sends(REFUNDED, charge(2_450)) == TAKEN
     assert moved(sold) == [("purchase", 40), ("refund", -20)]
+    # If the purchase has a price, that is what was paid for its credits.
+    priced = {**body, "payment_id": "pi_2", "price": {"amount": 9_800, "currency": "EUR"}}
+    api.post("/api/credits/purchases", BILLING, priced)
+    assert sold.sends(REFUNDED, charge(2_450, payment_intent="pi_2")) == TAKEN
+    assert moved(sold)[2:] == [("purchase", 40), ("refund", -10)]
 
 
 def test_what_was_refunded_before_the_api_told_of_a_purchase_is_taken_once_its_payment_is_told_of(

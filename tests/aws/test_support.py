@@ -24,6 +24,7 @@ from infra.deployment.alarm_resources import Alarm
 from infra.deployment.alarms import SYMPTOMS
 from infra.deployment.symptoms import Part
 from tests.aws.api import ADMIN, BACKEND, Api, user
+from tests.aws.damage import damage_entry, newer
 from tests.aws.world import World, at, client
 
 Json = dict[str, Any]
@@ -241,7 +242,7 @@ def emails(api: Api, user_id: str = "1", query: str = "") -> list[tuple[str, str
 def test_a_users_emails_are_listed_newest_first_with_what_became_of_them(
     world: World, api: Api
 ) -> None:
-    world.subscribe("1")
+    world.subscribe("1", language="de")
     world.grant("1", 100, "gift", expires_in_days=2)
     world.queue_mails()
     world.send_mails()
@@ -250,7 +251,8 @@ def test_a_users_emails_are_listed_newest_first_with_what_became_of_them(
     assert emails(api) == [("manual", "1-2", "unrecorded"), ("manual", "1-1", "sent")]
     first = api.get(f"{SUBSCRIPTIONS}/1/emails", ADMIN).json["items"][1]
     assert first["sent_at"] == "2026-01-15T12:00:00.250Z"
-    assert first["subject"] == world.outbox.sent[0].subject == "100 credits added to your account"
+    assert first["subject"] == world.outbox.sent[0].subject
+    assert "100 Credits" in first["subject"]
 
 
 def test_a_page_of_emails_looks_at_some_entries_and_the_cursor_leads_to_the_others(
@@ -279,12 +281,25 @@ def test_a_reminder_is_listed_once_it_is_recorded(world: World, api: Api) -> Non
     assert entry.granted_batch.expires_at
     identity = notifications.of_expiring_soon("1", entry.granted_batch.expires_at)
     world.services.mail_records.once(identity, lambda: {"kind": "expiring_soon"})
+    world.grant("1", 5, "at the same instant", expires_in_days=29, notify=False)
     found = api.get(f"{SUBSCRIPTIONS}/1/emails", ADMIN).json["items"]
-    assert [(each["type"], each["state"], each["subject"]) for each in found] == [
+    assert [tuple(each[name] for name in ("type", "state", "subject")) for each in found] == [
         ("allocation", "unrecorded", "Your February credits are here"),
         ("expiring_soon", "sent", None),
     ]
     assert {each["posted_at"] for each in found} == {"2026-02-01T08:00:00.250Z"}
+    assert {each["transaction_id"] for each in found} == {"1-1"}
+
+
+def test_of_an_email_about_credits_whose_grant_cannot_be_read_the_subject_is_unknown(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1", plan="starter")
+    world.allocate_at("2026-01-31T23:00:00Z")
+    world.expire_at("2026-03-02T23:00:00Z")
+    damage_entry(newer, number=1)
+    (found,) = api.get(f"{SUBSCRIPTIONS}/1/emails?limit=1", ADMIN).json["items"]
+    assert (found["type"], found["subject"]) == ("expiration", None)
 
 
 def test_an_email_in_doubt_and_one_whose_record_is_damaged_are_named_so(
@@ -335,6 +350,24 @@ def test_what_calls_for_no_email_has_no_preview(world: World, api: Api) -> None:
         assert (reply.status, reply.json["code"]) == (404, "not_found")
     reply = api.get("/api/credits/transactions/1-1/email", ADMIN)
     assert reply.json["detail"] == "transaction 1-1 calls for no email"
+
+
+def test_an_email_that_two_usages_call_for_is_listed_with_the_one_that_it_told(
+    world: World, api: Api
+) -> None:
+    """Credits given back arm no second email about a low balance."""
+    world.with_plans("pro", low_balance_threshold=50)
+    world.subscribe("1")
+    world.grant("1", 500, "gift", notify=False)
+    use(world, 460)
+    on_request.reverse_usage(world.services, "1", "1-2", 20, "Oops", caller="shop", key="r")
+    on_request.use_credits(world.services, "1", 30, "Export", caller="shop", key="again")
+    world.queue_mails()
+    assert world.send_mails() == []
+    (sent,) = world.outbox.sent
+    (listed,) = api.get(f"{SUBSCRIPTIONS}/1/emails", ADMIN).json["items"]
+    assert (listed["state"], listed["transaction_id"]) == ("sent", "1-2")
+    assert listed["subject"] == sent.subject == "40 credits left"
 
 
 @pytest.mark.parametrize("amount", [485, 100])
@@ -529,9 +562,12 @@ def test_alarms_that_ring_are_named_without_the_stage_and_stand_in_the_order_of_
         }
         for name, since in (("ticks-missing", world.now), ("api-5xx", at("2026-01-15T12:30:00Z")))
     ]
+    ringing.append({"AlarmName": "credits-dev-by-hand", "StateUpdatedTimestamp": world.now})
     cloudwatch = Mock(**{"describe_alarms.return_value": {"MetricAlarms": ringing}})
     world.services.upkeep = Upkeep(world.settings, client("sqs"), cloudwatch)
-    assert api.get("/api/operations", ADMIN).json["alarms"] == [
+    described, by_hand, also_described = api.get("/api/operations", ADMIN).json["alarms"]
+    assert (by_hand["name"], by_hand["meaning"], by_hand["runbook"]) == ("by-hand", "", "")
+    assert [described, also_described] == [
         {
             "name": name,
             "meaning": "It rings.",

@@ -1,5 +1,6 @@
 """Several usages at once: each key is charged once, by whichever route it comes."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -63,8 +64,9 @@ def test_the_same_again_charges_nothing_and_says_who_did(api: Api) -> None:
 
 def test_only_what_is_new_is_charged(rich: World, api: Api) -> None:
     charge(api, lead(1))
-    reply = charge(api, lead(1), lead(2), lead(3))
-    assert (reply.json["amount"], reply.json["charged"]) == (4, ["lead-2", "lead-3"])
+    reply = charge(api, lead(1), lead(3), lead(2))
+    assert (reply.json["amount"], reply.json["charged"]) == (4, ["lead-3", "lead-2"])
+    assert rich.history()[-1].description == "Lead 3 and 1 more"
     assert reply.json["already_charged"] == [{"key": "lead-1", "transaction_id": "1-2"}]
     assert rich.balance() == 94
     assert "idempotency-replayed" not in reply.headers
@@ -93,6 +95,7 @@ def test_the_same_key_for_another_usage_is_refused_and_charges_nothing(
     assert (reply.status, reply.json["code"]) == (422, "idempotency_key_reused")
     assert "'lead-1'" in reply.json["detail"]
     assert rich.balance() == 98
+    assert charge(api, {**lead(1), "metadata": {"campaign": "42"}}).status == 422
     charge(api, {**lead(2), "key": "a#b"})
     assert "'a#b'" in charge(api, {**lead(3), "key": "a#b"}).json["detail"]
 
@@ -102,6 +105,19 @@ def test_what_is_not_covered_together_charges_nothing(rich: World, api: Api) -> 
     assert (reply.status, reply.json["available_balance"]) == (402, 100)
     assert rich.balance() == 100
     assert charge(api, lead(1, 60)).status == 200
+    stranger = api.post(MANY, BACKEND, {"user_id": "2", "items": [lead(9)]})
+    assert (stranger.status, stranger.json["code"]) == (404, "not_found")
+
+
+def test_on_a_clock_that_is_late_a_repetition_shows_what_was_left_after_the_last_entry(
+    rich: World, api: Api
+) -> None:
+    rich.grant("1", 50, "soon", expires_in_days=1)
+    before = rich.now
+    rich.now += timedelta(days=3)
+    assert charge(api, lead(1)).json["new_balance"] == 98
+    rich.now = before
+    assert charge(api, lead(1)).json["new_balance"] == 98
 
 
 @pytest.mark.usefixtures("rich")
