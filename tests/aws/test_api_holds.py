@@ -621,7 +621,7 @@ def test_a_capture_beyond_a_hold_whose_batch_is_dead_frees_nothing_of_it(
     assert has(api) == (10, 0, 10)
 
 
-def test_the_mail_before_an_expiry_does_not_speak_of_credits_that_are_held(
+def test_the_email_before_an_expiry_does_not_speak_of_credits_that_are_held(
     starter: World, api: Api
 ) -> None:
     starter.now = at("2026-05-20T12:00:00Z")

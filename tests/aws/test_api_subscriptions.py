@@ -706,7 +706,7 @@ def test_users_do_not_see_subscriptions_not_even_their_own(api: Api) -> None:
             assert (reply.status, reply.json["code"]) == (403, "forbidden")
 
 
-def test_the_log_says_that_mails_are_resumed_once_they_are(
+def test_the_log_says_that_emails_are_resumed_once_they_are(
     world: World, api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.put(PATH, BACKEND, ADA)

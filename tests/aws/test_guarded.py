@@ -630,14 +630,14 @@ def test_what_sqs_never_takes_is_a_failure(world: World) -> None:
 # --- Emails ---------------------------------------------------------------------------------------
 
 
-def test_a_mail_is_put_off_no_longer_than_sqs_and_the_message_last(world: World) -> None:
+def test_an_email_is_put_off_no_longer_than_sqs_and_the_message_last(world: World) -> None:
     unit = world.settings.mail_retry_seconds
     delays = [notifications._delay(world.services, MailPostponed("busy"), 50) for _ in range(500)]
     assert unit < max(delays) <= 360 * unit
     assert min(delays) >= 180 * unit
 
 
-def test_a_mail_that_ses_postpones_is_tried_for_longer_than_its_rolling_day(world: World) -> None:
+def test_an_email_that_ses_postpones_is_tried_for_longer_than_its_rolling_day(world: World) -> None:
     """The shortest that the retries of a message can take, until its receives are used up."""
     resources = (packaging.ROOT / "infra" / "resources.yaml").read_text(encoding="utf-8")
     (receives,) = re.findall(r"maxReceiveCount: (\d+)\n", resources)
@@ -664,7 +664,7 @@ class Ses:
         return {"MessageId": "m"}
 
 
-def test_a_mail_waits_for_its_turn_and_a_connection_that_was_idle_is_dropped(
+def test_an_email_waits_for_its_turn_and_a_connection_that_was_idle_is_dropped(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[str] = []

@@ -158,7 +158,7 @@ def test_every_recipient_of_an_event_is_looked_at(world: World) -> None:
     assert (suppressed(world, "1"), suppressed(world, "2")) == (None, "bounce")
 
 
-def test_an_event_belongs_to_the_operation_of_its_mail(
+def test_an_event_belongs_to_the_operation_of_its_email(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")

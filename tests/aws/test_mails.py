@@ -78,7 +78,7 @@ def test_an_allocation_is_told_with_its_amount_its_period_and_its_expiry(world: 
     assert mail.tags == {"user": b"1".hex(), "kind": "allocation", "correlation": CORRELATION_ID}
 
 
-def test_what_one_entry_expires_is_told_in_one_mail_with_all_batches_in_it(world: World) -> None:
+def test_what_one_entry_expires_is_told_in_one_email_with_all_batches_in_it(world: World) -> None:
     world.subscribe(plan="starter")
     world.allocate_at(MIDNIGHT)
     world.now = at("2026-02-01T00:30:00Z")
@@ -113,7 +113,7 @@ def test_each_expiration_is_told_once_though_the_user_moves_before_the_message_c
     ]
 
 
-def test_a_mail_says_what_its_entry_says_whatever_the_subscription_says_by_then(
+def test_an_email_says_what_its_entry_says_whatever_the_subscription_says_by_then(
     world: World,
 ) -> None:
     for user_id in ("1", "2"):
@@ -166,7 +166,7 @@ def test_an_expiration_of_more_batches_than_one_read_takes_is_told_with_all_of_t
     assert mail.text.count("Granted on 15 January: 1 credit\n") == 101
 
 
-def test_the_mail_of_a_grant_that_is_gone_is_a_failure_that_stops_no_other(
+def test_the_email_of_a_grant_that_is_gone_is_a_failure_that_stops_no_other(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.subscribe()
@@ -304,7 +304,7 @@ def test_a_low_balance_is_told_once_per_crossing_and_again_after_a_grant(world: 
     assert world.outbox.subjects() == ["49 credits left", "8 credits left"]
 
 
-def test_credits_given_back_do_not_arm_the_low_balance_mail_again(world: World) -> None:
+def test_credits_given_back_do_not_arm_the_low_balance_email_again(world: World) -> None:
     world.subscribe()
     world.grant("1", 100, "a", notify=False)
     use(world, 60, "b")
@@ -410,7 +410,7 @@ def test_a_language_stays_until_somebody_names_another_and_one_we_lack_is_englis
     assert client("dynamodb").get_item(TableName=table, Key=key)["Item"]["language"] == {"S": "fr"}
 
 
-def test_a_subscription_from_before_there_were_mails_wants_all_of_them(world: World) -> None:
+def test_a_subscription_from_before_there_were_emails_wants_all_of_them(world: World) -> None:
     world.subscribe()
     subscription = world.services.subscriptions.get("1")
     assert (subscription.notifications, subscription.suppressed) == (ALL_KINDS, None)
@@ -425,7 +425,7 @@ def test_an_unknown_kind_is_refused_by_name(world: World) -> None:
         world.subscribe(notifications=["manual", "carrier_pigeon"])
 
 
-def test_every_mail_can_be_ended_with_one_click(world: World) -> None:
+def test_every_email_can_be_ended_with_one_click(world: World) -> None:
     world.subscribe()
     world.grant("1", 5, "a")
     tell(world)
@@ -455,13 +455,13 @@ def everybody_but(*numbers: int) -> list[str]:
     return [f"user{number}@example.com" for number in range(10) if number not in numbers]
 
 
-def test_a_user_without_an_address_gets_no_mail_and_the_others_are_told(untouched: World) -> None:
+def test_a_user_without_an_address_gets_no_email_and_the_others_are_told(untouched: World) -> None:
     forget_address(untouched, "3")
     assert untouched.send_mails() == []
     assert untouched.outbox.recipients() == everybody_but(3)
 
 
-def test_a_mail_that_found_no_address_is_not_recorded_and_is_sent_when_there_is_one(
+def test_an_email_that_found_no_address_is_not_recorded_and_is_sent_when_there_is_one(
     world: World,
 ) -> None:
     world.subscribe(email=None)
@@ -473,7 +473,7 @@ def test_a_mail_that_found_no_address_is_not_recorded_and_is_sent_when_there_is_
     assert world.outbox.recipients() == ["user1@example.com"]
 
 
-def test_the_mails_of_a_plan_that_has_left_the_catalogue_are_sent(
+def test_the_emails_of_a_plan_that_has_left_the_catalogue_are_sent(
     untouched: World,
 ) -> None:
     plans = tuple(plan for plan in untouched.services.catalogue.plans if plan.id != "pro")
@@ -482,7 +482,7 @@ def test_the_mails_of_a_plan_that_has_left_the_catalogue_are_sent(
     assert untouched.outbox.recipients() == everybody_but()
 
 
-def test_nine_of_ten_calls_throttled_and_still_every_mail_is_sent_once(untouched: World) -> None:
+def test_nine_of_ten_calls_throttled_and_still_every_email_is_sent_once(untouched: World) -> None:
     calls = count(1)
 
     def throttle(_: str) -> None:
@@ -495,7 +495,7 @@ def test_nine_of_ten_calls_throttled_and_still_every_mail_is_sent_once(untouched
     assert untouched.outbox.calls == 100
 
 
-def test_a_throttled_mail_comes_back_after_delays_that_grow(untouched: World) -> None:
+def test_a_throttled_email_comes_back_after_delays_that_grow(untouched: World) -> None:
     def throttle(_: str) -> None:
         raise ses_error(*THROTTLED)
 
@@ -517,7 +517,7 @@ def test_a_throttled_mail_comes_back_after_delays_that_grow(untouched: World) ->
 
 
 @pytest.mark.parametrize("number", [1, 2], ids=["a subscription", "an entry"])
-def test_mails_of_which_dynamodb_says_nothing_come_back_after_delays_that_grow(
+def test_emails_of_which_dynamodb_says_nothing_come_back_after_delays_that_grow(
     untouched: World, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Waiting helps: a dead letter after three attempts would be for people to move back."""
@@ -557,7 +557,7 @@ def test_an_address_that_ses_refuses_for_good_is_reported_and_the_others_are_tol
     assert "@" not in logged(caplog)
 
 
-def test_a_mail_in_the_sandbox_waits_for_people_to_mend_that_and_is_then_sent(
+def test_an_email_in_the_sandbox_waits_for_people_to_mend_that_and_is_then_sent(
     untouched: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(address: str) -> None:
@@ -575,14 +575,14 @@ def test_a_mail_in_the_sandbox_waits_for_people_to_mend_that_and_is_then_sent(
     assert untouched.outbox.recipients() == ["user1@example.com"]
 
 
-def test_the_same_stream_record_five_times_is_one_mail(untouched: World) -> None:
+def test_the_same_stream_record_five_times_is_one_email(untouched: World) -> None:
     for _ in range(4):
         untouched.queue_mails()
     assert untouched.send_mails() == []
     assert untouched.outbox.recipients() == everybody_but()
 
 
-def test_records_out_of_order_are_the_same_mails(world: World) -> None:
+def test_records_out_of_order_are_the_same_emails(world: World) -> None:
     world.subscribe(plan="starter")
     world.allocate_at(MIDNIGHT)
     for number in range(5):
@@ -605,7 +605,7 @@ def die(_: str) -> None:
     raise Killed
 
 
-def test_a_sender_killed_after_ses_took_the_mail_does_not_send_it_again(untouched: World) -> None:
+def test_a_sender_killed_after_ses_took_the_email_does_not_send_it_again(untouched: World) -> None:
     bodies = untouched.take("notifications")
     untouched.outbox.after = die
     with pytest.raises(Killed):
@@ -617,7 +617,7 @@ def test_a_sender_killed_after_ses_took_the_mail_does_not_send_it_again(untouche
     assert untouched.outbox.recipients() == everybody_but()
 
 
-def test_a_sender_killed_before_ses_took_the_mail_reports_it(untouched: World) -> None:
+def test_a_sender_killed_before_ses_took_the_email_reports_it(untouched: World) -> None:
     bodies = untouched.take("notifications")
     untouched.outbox.before = die
     with pytest.raises(Killed):
@@ -636,7 +636,7 @@ def test_a_sender_killed_before_ses_took_the_mail_reports_it(untouched: World) -
         ses_error("InternalFailure", 500),
     ],
 )
-def test_a_mail_that_ses_may_have_taken_is_not_sent_again_but_reported(
+def test_an_email_that_ses_may_have_taken_is_not_sent_again_but_reported(
     untouched: World, lost: Exception
 ) -> None:
     def lose(address: str) -> None:
@@ -656,7 +656,7 @@ def test_a_mail_that_ses_may_have_taken_is_not_sent_again_but_reported(
         ses_error("SendingPausedException", 400),
     ],
 )
-def test_a_mail_that_ses_certainly_has_not_taken_is_sent_later(
+def test_an_email_that_ses_certainly_has_not_taken_is_sent_later(
     untouched: World, fault: Exception
 ) -> None:
     failures = iter([fault] * 3)
@@ -833,7 +833,7 @@ def test_a_reminder_adds_up_what_expires_at_the_same_midnight_and_is_not_held_be
     assert "Available now, these included: 629 credits" in mail.text
 
 
-def test_old_connections_are_dropped_before_the_first_mail_of_every_event(
+def test_old_connections_are_dropped_before_the_first_email_of_every_event(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An email sent into a connection that died between two events would be one in doubt."""
@@ -861,7 +861,7 @@ def test_every_character_of_a_reason_arrives(world: World) -> None:
     assert reason in mail.html
 
 
-def test_each_mail_that_failed_comes_back_by_its_own_receipt_after_its_own_delay(
+def test_each_email_that_failed_comes_back_by_its_own_receipt_after_its_own_delay(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     refusal = ses_error("MessageRejected", 400, "user2@example.com is no address")

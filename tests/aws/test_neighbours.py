@@ -273,7 +273,7 @@ def recipients() -> set[str]:
 
 
 @Damaged
-def test_the_mail_of_a_subscription_that_cannot_be_read_stops_no_other(
+def test_the_email_of_a_subscription_that_cannot_be_read_stops_no_other(
     told: World, change: Change, unexpected: Callable[[], list[dict[str, Any]]]
 ) -> None:
     damage_subscription(change)
@@ -282,13 +282,13 @@ def test_the_mail_of_a_subscription_that_cannot_be_read_stops_no_other(
     assert {failure["kind"] for failure in unexpected()} == {"Unreadable"}
 
 
-def test_the_mail_of_an_entry_that_cannot_be_read_stops_no_other(told: World) -> None:
+def test_the_email_of_an_entry_that_cannot_be_read_stops_no_other(told: World) -> None:
     damage_entry(without("body"))
     assert told.send_mails() == [EntryPosted("1", 1, "tick").body()]
     assert set(told.outbox.recipients()) == recipients()
 
 
-def test_the_mail_whose_record_cannot_be_read_is_not_sent_and_stops_no_other(told: World) -> None:
+def test_the_email_whose_record_cannot_be_read_is_not_sent_and_stops_no_other(told: World) -> None:
     told.services.mail_records.once("allocation 1-1", dict)
     damage("mails", {"id": {"S": record_id("allocation 1-1")}}, without("status"))
     assert told.send_mails() == [EntryPosted("1", 1, "tick").body()]
@@ -305,7 +305,7 @@ def test_the_reminder_of_a_ledger_that_cannot_be_read_stops_no_other(told: World
     assert set(told.outbox.recipients()) == recipients()
 
 
-def test_a_bug_that_one_mail_meets_is_its_own(
+def test_a_bug_that_one_email_meets_is_its_own(
     told: World,
     monkeypatch: pytest.MonkeyPatch,
     unexpected: Callable[[], list[dict[str, Any]]],

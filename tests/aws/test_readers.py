@@ -107,7 +107,7 @@ def test_a_subscription_with_an_invalid_value_is_named(
     assert reason(subscribed) == why
 
 
-def test_a_kind_of_mail_of_another_release_is_nothing_to_this_one(subscribed: World) -> None:
+def test_a_kind_of_email_of_another_release_is_nothing_to_this_one(subscribed: World) -> None:
     key = {"user_id": {"S": "1"}}
     damage("subscriptions", key, having("unwanted_mails", {"S": "manual postcards"}))
     store = subscribed.services.subscriptions
@@ -283,7 +283,7 @@ IDENTITY = "manual 1-1"
         (having("in_progress_expiration", {"S": "1"}), "in_progress_expiration is not of type N"),
     ],
 )
-def test_a_record_of_a_mail_that_cannot_be_read_is_named_and_no_mail_is_sent(
+def test_a_record_of_an_email_that_cannot_be_read_is_named_and_no_email_is_sent(
     world: World, change: Callable[[Item], object], why: str
 ) -> None:
     mails = world.services.mail_records
@@ -313,7 +313,7 @@ def test_a_record_whose_end_is_of_another_type_is_named(world: World) -> None:
         read_mail(IDENTITY, item)
 
 
-def test_a_mail_in_doubt_is_no_record_that_cannot_be_read(world: World) -> None:
+def test_an_email_in_doubt_is_no_record_that_cannot_be_read(world: World) -> None:
     mails = world.services.mail_records
 
     def lose() -> dict[str, Any]:

@@ -1640,7 +1640,7 @@ def test_the_name_under_which_a_batch_is_voided_never_changes(
     assert void_batch(world.services, by_name).replayed
 
 
-def test_an_export_has_all_mails_however_many_and_says_what_it_cannot_read(
+def test_an_export_has_all_emails_however_many_and_says_what_it_cannot_read(
     world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "MAILS_A_REQUEST", 2)

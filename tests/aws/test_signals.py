@@ -162,7 +162,7 @@ def test_a_lost_race_is_counted(world: World, emitted: Callable[[], Emitted]) ->
     assert emitted() == {"ConflictsRetried": [1]}
 
 
-def test_a_mail_that_fails_is_counted(world: World, emitted: Callable[[], Emitted]) -> None:
+def test_an_email_that_fails_is_counted(world: World, emitted: Callable[[], Emitted]) -> None:
     unknown = '{"user_id":"nobody","number":1}'
     assert world.deliver_mails([(unknown, 1)]) == [(unknown, 1)]
     assert emitted() == {"MailsFailed": [1]}
@@ -252,7 +252,7 @@ def test_a_line_says_when_in_utc_and_of_which_operation(caplog: pytest.LogCaptur
         assert re.fullmatch(r"[-0-9]{10}T[:0-9]{8}\.[0-9]{3}\+00:00", line["timestamp"])
 
 
-def test_one_id_goes_from_the_tick_to_the_mail_in_every_line(
+def test_one_id_goes_from_the_tick_to_the_email_in_every_line(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -372,7 +372,7 @@ def test_a_tick_is_counted_once_sqs_has_its_sweeps_and_not_before(
     assert list(emitted().values()) == [[1]]
 
 
-def test_movements_and_mails_are_told_of_once_sqs_has_the_messages_and_not_before(
+def test_movements_and_emails_are_told_of_once_sqs_has_the_messages_and_not_before(
     world: World, emitted: Callable[[], Emitted], caplog: pytest.LogCaptureFixture
 ) -> None:
     world.subscribe("1", plan="starter")
@@ -459,7 +459,7 @@ def test_what_was_posted_is_counted_though_another_user_of_the_message_failed(
     assert found["AllocationLateness"] == [3_600]
 
 
-def test_mails_of_several_operations_are_counted_and_a_postponed_one_has_not_failed(
+def test_emails_of_several_operations_are_counted_and_a_postponed_one_has_not_failed(
     world: World, emitted: Callable[[], Emitted]
 ) -> None:
     fates = {
@@ -483,7 +483,7 @@ def test_mails_of_several_operations_are_counted_and_a_postponed_one_has_not_fai
     assert emitted() == {"MailsSent": [2], "MailsFailed": [1]}
 
 
-def test_a_mail_belongs_to_the_operation_of_its_entry_whatever_queues_it(
+def test_an_email_belongs_to_the_operation_of_its_entry_whatever_queues_it(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     for user_id in ("1", "2", "3"):

@@ -172,7 +172,7 @@ def test_what_was_sent_is_answered_and_not_sent_again(mails: MailRecords) -> Non
     assert len(sent) == 2
 
 
-def test_a_mail_that_certainly_failed_can_be_sent_and_one_in_doubt_never_again(
+def test_an_email_that_certainly_failed_can_be_sent_and_one_in_doubt_never_again(
     mails: MailRecords,
 ) -> None:
     def refuse() -> dict[str, Any]:
@@ -212,7 +212,7 @@ def test_a_record_is_kept_for_ninety_days_and_is_in_progress_for_as_long(
         assert record.kept_until.timestamp() == pytest.approx(until, abs=60)
 
 
-def test_a_record_that_cannot_be_read_is_named_and_its_mail_not_sent(mails: MailRecords) -> None:
+def test_a_record_that_cannot_be_read_is_named_and_its_email_not_sent(mails: MailRecords) -> None:
     mails.once("manual 42-1", dict)
     client("dynamodb").update_item(
         TableName="credits-dev-mails",
@@ -260,13 +260,13 @@ def test_records_that_are_always_left_out_are_reported(
     assert pauses == list(range(1, MOST_ATTEMPTS))
 
 
-def test_a_table_of_mails_that_does_not_answer_is_reported(world: World) -> None:
+def test_a_table_of_emails_that_does_not_answer_is_reported(world: World) -> None:
     mails = MailRecords(world.services.dynamodb, "no-such-table")
     with pytest.raises(MailsUnrecorded, match=r"^the table of emails failed: \S"):
         mails.once("manual 42-1", dict)
 
 
-def test_a_record_that_is_refused_and_then_not_there_is_reported_and_no_mail_is_sent(
+def test_a_record_that_is_refused_and_then_not_there_is_reported_and_no_email_is_sent(
     world: World, mails: MailRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dynamodb = world.services.dynamodb

@@ -82,7 +82,7 @@ def test_a_customer_is_learned_in_parts(stripe: Stripe) -> None:
 
 
 @pytest.mark.parametrize("email", [None, "", "ada", "ada@exa mple.com", "ada@example.com,b@c.de"])
-def test_an_address_that_no_mail_reaches_is_none(stripe: Stripe, email: str | None) -> None:
+def test_what_no_email_reaches_is_no_address(stripe: Stripe, email: str | None) -> None:
     said = customer(user_id="1") | {"email": email}
     assert stripe.sends("customer.created", said) == (200, "customer")
     assert known(stripe) == Customer("1", None)
@@ -184,7 +184,7 @@ def test_an_address_that_was_taken_away_or_changed_since_stays_so(
     assert stripe.user().email == email
 
 
-def test_who_wants_no_mails_gets_none_though_they_are_given_an_address(stripe: Stripe) -> None:
+def test_who_wants_no_emails_gets_none_though_they_are_given_an_address(stripe: Stripe) -> None:
     stripe.sends(CREATED, subscription())
     stripe.world.subscribe(notifications=[])
     stripe.sends("customer.updated", customer(user_id="1"))

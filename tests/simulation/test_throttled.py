@@ -182,7 +182,7 @@ def test_a_count_waits_for_the_ledgers_it_reads_in_its_threads_too() -> None:
         assert 20 <= month.clock.now <= 30
 
 
-def test_a_mail_whose_record_is_throttled_is_not_in_doubt_afterwards() -> None:
+def test_an_email_whose_record_is_throttled_is_not_in_doubt_afterwards() -> None:
     """It was sent: a record that still says "in progress" would make a dead letter of it."""
     with turn(1, mail_updates=no_room_for(20)) as month:
         world = month.world

@@ -829,7 +829,7 @@ def test_what_makes_no_sense_is_refused_by_name(
     assert ask(stage, "GET", "/local/turn?period=2026-13")[0] == 400
 
 
-def test_a_mail_can_do_nothing_in_the_page(stage: Stage) -> None:
+def test_an_email_can_do_nothing_in_the_page(stage: Stage) -> None:
     # Granted by hand, so that there is one.
     stage.api.subscribe("reader", email="reader@example.com")
     stage.api.grant("reader", 3, key="mail")

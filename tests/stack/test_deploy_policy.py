@@ -246,7 +246,7 @@ def test_the_domain_name_leads_to_the_api_and_its_authorizer(
     assert ask("plans", Authorization=f"Bearer {stack.token('1')}") == 200
 
 
-def test_the_links_in_mails_lead_to_the_domain_name(
+def test_the_links_in_emails_lead_to_the_domain_name(
     stack: LocalStack, deployed: Deployment
 ) -> None:
     function = stack.client("lambda").get_function_configuration(

@@ -92,7 +92,7 @@ def test_one_lane_and_the_backends_leave_something_of_a_methods_rate(template: T
         assert of_api == {"ApiId": {"Ref": "RestAPI"}, "Stage": {"Ref": "RestAPI.Stage"}}
 
 
-def test_mails_are_signed_and_what_comes_back_is_heard(template: Template) -> None:
+def test_emails_are_signed_and_what_comes_back_is_heard(template: Template) -> None:
     identity = properties(template, "MailIdentity")
     assert identity["DkimAttributes"] == {"SigningEnabled": True}
     assert identity["DkimSigningAttributes"] == {"NextSigningKeyLength": "RSA_2048_BIT"}
@@ -101,7 +101,7 @@ def test_mails_are_signed_and_what_comes_back_is_heard(template: Template) -> No
     assert reputation == {"ReputationMetricsEnabled": True}
 
 
-def test_mails_wait_before_they_are_tried_again(template: Template) -> None:
+def test_emails_wait_before_they_are_tried_again(template: Template) -> None:
     assert template["Mappings"]["Stages"]["prod"]["MailRetrySeconds"] == 10
 
 

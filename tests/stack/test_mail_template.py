@@ -31,7 +31,7 @@ def test_what_the_stream_cannot_hand_over_is_reported_before_it_is_forgotten(
     }
 
 
-def test_records_of_mails_are_forgotten_in_the_end(template: Template) -> None:
+def test_records_of_emails_are_forgotten_in_the_end(template: Template) -> None:
     table = properties(template, "MailsTable")
     assert table["TimeToLiveSpecification"] == {"AttributeName": "expiration", "Enabled": True}
 

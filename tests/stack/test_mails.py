@@ -64,7 +64,7 @@ def mails_to(stack: LocalStack, user_id: str) -> list[dict[str, Any]]:
     return [mail for mail in sent_mails(stack) if mail["To"] == [f"{user_id}@example.com"]]
 
 
-def test_a_grant_is_mailed_and_its_link_ends_such_mails(
+def test_a_grant_is_mailed_and_its_link_ends_such_emails(
     stack: LocalStack, invoke: Invoke, subscribe: Subscribe
 ) -> None:
     subscribe("mail-1")

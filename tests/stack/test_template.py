@@ -295,7 +295,7 @@ def test_there_is_a_dead_letter_queue_behind_every_queue(template: Template) -> 
     assert queues == {*QUEUES, *QUEUES.values(), *alone}
 
 
-def test_a_mail_event_that_keeps_failing_is_kept(template: Template) -> None:
+def test_an_email_event_that_keeps_failing_is_kept(template: Template) -> None:
     assert properties(template, "MailEvents")["DeadLetterQueue"] == {
         "Type": "SQS",
         "TargetArn": {"Fn::GetAtt": ["MailEventsDlq", "Arn"]},
@@ -755,7 +755,7 @@ def test_a_role_allows_what_its_function_does_and_nothing_else(
     assert rights(template, function) == expected
 
 
-def test_mails_are_sent_from_one_address_whatever_identity_ses_checks(template: Template) -> None:
+def test_emails_are_sent_from_one_address_whatever_identity_ses_checks(template: Template) -> None:
     """In the sandbox it can be the recipient's: the condition, and not the identity, binds us."""
     (statement,) = [s for s in statements(template, "SendNotifications") if s["Sid"] == "SendMails"]
     address = {"Fn::Sub": "credits@${MailDomain}"}
@@ -1300,7 +1300,7 @@ def test_what_fails_is_tried_for_half_an_hour_and_longer_than_its_function_runs(
 CERTIFICATE = "arn:aws:acm:eu-west-1:123456789012:certificate/1"
 
 
-def test_the_links_in_mails_lead_to_the_api_whatever_it_is_called(template: Template) -> None:
+def test_the_links_in_emails_lead_to_the_api_whatever_it_is_called(template: Template) -> None:
     for parameters, wanted in (
         ({}, "amazonaws.com/v1/api/unsubscribe"),
         (
@@ -1326,7 +1326,7 @@ def test_the_links_in_mails_lead_to_the_api_whatever_it_is_called(template: Temp
     assert link["Fn::Sub"] == f"{given['Fn::Sub']}/api/unsubscribe"
 
 
-def test_mails_come_from_the_address_that_the_role_may_send_from(template: Template) -> None:
+def test_emails_come_from_the_address_that_the_role_may_send_from(template: Template) -> None:
     variables = properties(template, "SendNotifications")["Environment"]["Variables"]
     assert variables["MAIL_FROM"] == {"Fn::Sub": "credits@${MailDomain}"}
 

@@ -221,7 +221,7 @@ def told(entry: LedgerEntry) -> tuple[str, str, str]:
     return mail.subject, mail.text, mail.html
 
 
-def test_the_mail_says_how_much_was_left_out_and_why() -> None:
+def test_the_email_says_how_much_was_left_out_and_why() -> None:
     book = Book()
     book.grant(400)
     subject, text, html = told(allocated(book, 498))
@@ -247,7 +247,7 @@ def test_a_month_that_brought_nothing_is_told_and_says_nothing_of_an_expiry() ->
     assert "do not expire" not in html
 
 
-def test_a_mail_of_a_whole_allocation_says_nothing_of_a_cap() -> None:
+def test_an_email_of_a_whole_allocation_says_nothing_of_a_cap() -> None:
     for text in told(allocated(Book(), None)):
         assert "left out" not in text.lower()
 

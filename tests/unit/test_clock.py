@@ -313,7 +313,7 @@ def clocked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return moment
 
 
-def test_a_mail_that_waits_again_and_again_is_not_taken_for_one_that_is_held_back(
+def test_an_email_that_waits_again_and_again_is_not_taken_for_one_that_is_held_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The three seconds count from when one last waited; and all ends after three minutes."""
@@ -327,7 +327,7 @@ def test_a_mail_that_waits_again_and_again_is_not_taken_for_one_that_is_held_bac
         assert now == [180.0]
 
 
-def test_the_clock_waits_until_each_mail_has_been_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_waits_until_each_email_has_been_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ticks, "_POLL_SECONDS", 0.0)
     queue = Mails((2, 0), (1, 1), (0, 1), (0, 0))
     ticks.Ticks(cast("LocalStack", queue)).wait_for_mails()
@@ -335,7 +335,7 @@ def test_the_clock_waits_until_each_mail_has_been_tried(monkeypatch: pytest.Monk
     assert ticks.Ticks(cast("LocalStack", Mails((2, 3)))).messages_in("notifications") == 5
 
 
-def test_the_clock_does_not_wait_for_a_mail_that_is_held_back(
+def test_the_clock_does_not_wait_for_an_email_that_is_held_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ticks, "_POLL_SECONDS", 0.0)

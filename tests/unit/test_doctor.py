@@ -696,7 +696,7 @@ SIGN = (
         ),
     ],
 )
-def test_a_domain_that_ses_does_not_take_mails_from_is_said(
+def test_a_domain_that_ses_does_not_take_emails_from_is_said(
     known: dict[str, Any] | None, says: str, fix: str
 ) -> None:
     found = mail.judge_identity(SITE, DOMAIN, known)

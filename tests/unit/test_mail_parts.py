@@ -210,7 +210,7 @@ def test_a_name_of_a_product_is_text_in_the_page_and_in_the_email() -> None:
         assert "&lt;b&gt;&amp;" in html
 
 
-def test_every_mail_has_both_forms_and_both_links_in_both() -> None:
+def test_every_email_has_both_forms_and_both_links_in_both() -> None:
     for mail in examples():
         for text in (mail.text, mail.html):
             assert text.count("https://api.example.com/v1/api/unsubscribe?token=") >= 2
@@ -272,7 +272,7 @@ def test_one_credit_is_a_credit() -> None:
 
 
 @pytest.mark.parametrize("kind", [*MailKind, None])
-def test_a_link_says_whose_mails_of_which_kind_end(kind: MailKind | None) -> None:
+def test_a_link_says_whose_emails_of_which_kind_end(kind: MailKind | None) -> None:
     for user_id in ("42", "a.b_c:d@e|f+g=h-i", "x" * 128):
         token = LINKS.link(user_id, kind).partition("?token=")[2]
         assert LINKS.read(token) == (user_id, kind)
@@ -290,7 +290,7 @@ def test_a_link_says_whose_mails_of_which_kind_end(kind: MailKind | None) -> Non
         ),
     ],
 )
-def test_a_link_in_a_mail_that_was_sent_long_ago_still_works(
+def test_a_link_in_an_email_that_was_sent_long_ago_still_works(
     user_id: str, kind: MailKind | None, token: str
 ) -> None:
     link = f"https://api.example.com/v1/api/unsubscribe?token={token}"
@@ -421,7 +421,7 @@ def test_a_connection_that_was_idle_is_dropped_and_one_that_was_used_just_now_is
         assert ses.close.call_count == closed
 
 
-def test_a_mail_waits_for_its_turn_at_the_rate_of_the_settings_before_it_is_sent() -> None:
+def test_an_email_waits_for_its_turn_at_the_rate_of_the_settings_before_it_is_sent() -> None:
     happened: list[str] = []
 
     def send_email(**_: object) -> dict[str, str]:
@@ -531,7 +531,7 @@ def test_what_ses_answers_is_told_apart_asked_once_and_never_quoted(
     ],
     ids=lambda value: getattr(value, "__name__", None) or type(value).__name__,
 )
-def test_a_fault_on_the_way_to_ses_postpones_a_mail_only_where_none_can_have_been_sent(
+def test_a_fault_on_the_way_to_ses_postpones_an_email_only_where_none_can_have_been_sent(
     error: Exception, expected: type[Exception]
 ) -> None:
     def send_email(**_: Any) -> None:

@@ -34,7 +34,7 @@ def used(amount: int, before: LedgerEntry | None = None) -> LedgerEntry:
     return ledger.use(Account("42", before or granted()), amount, WHY, NOW)
 
 
-def test_a_claw_back_that_found_nothing_left_calls_for_no_mail() -> None:
+def test_a_claw_back_that_found_nothing_left_calls_for_no_email() -> None:
     nothing = ledger.claw_back_what_is_left(Account("42"), 5, WHY, NOW)
     some = ledger.claw_back_what_is_left(Account("42", granted()), 5, WHY, NOW)
     assert kind_of(nothing, 50) is None
@@ -86,7 +86,7 @@ def test_each_type_of_entry_has_its_kind_and_a_reversal_none() -> None:
     assert kind_of(reversal, 20) is None
 
 
-def test_a_silent_entry_calls_for_no_mail_and_says_so_in_its_body() -> None:
+def test_a_silent_entry_calls_for_no_email_and_says_so_in_its_body() -> None:
     silent = granted(request=replace(WHY, silent=True))
     assert kind_of(silent, 20) is None
     assert not may_call_for_a_mail(silent, CATALOGUE)
@@ -117,7 +117,7 @@ def test_the_last_grant_is_known_from_the_batches_and_the_legs() -> None:
     assert last_grant(used(5, second)) == 2
 
 
-def test_what_mails_are_known_by_stays_as_it_is_for_else_all_would_be_sent_again() -> None:
+def test_what_emails_are_known_by_stays_as_it_is_for_else_all_would_be_sent_again() -> None:
     allocated = ledger.allocate(Account("42"), Period(2026, 7), 100, "Europe/Paris", Days(1), NOW)
     expires_at = allocated.batches[0].expires_at
     assert expires_at is not None

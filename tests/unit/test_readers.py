@@ -90,7 +90,7 @@ def test_an_account_whose_last_entry_has_no_hash_is_named() -> None:
 # --- Records of emails ----------------------------------------------------------------------------
 
 
-def test_a_record_of_a_mail_is_read_and_one_that_cannot_be_is_named_by_its_key() -> None:
+def test_a_record_of_an_email_is_read_and_one_that_cannot_be_is_named_by_its_key() -> None:
     item = {"id": {"S": "mail#1"}, "status": {"S": "COMPLETED"}, "expiration": {"N": "1768478400"}}
     read = read_mail("manual 1-1", item)
     assert read == ("manual 1-1", MailStatus.COMPLETED, at("2026-01-15T12:00:00Z"), {})

@@ -192,13 +192,13 @@ def test_a_number_is_within_its_bounds_and_these_are_allowed(
 
 
 @pytest.mark.parametrize("senders", ["0", "1001", "1.5"])
-def test_there_are_some_senders_of_mails(senders: str) -> None:
+def test_there_are_some_senders_of_emails(senders: str) -> None:
     assert Settings.read(NEEDED | {"MAILS_A_SECOND": "5", "MAIL_SENDERS": "1000"})
     with pytest.raises(ValueError, match=f"^MAIL_SENDERS must be .* from 1 to 1000; is {senders}$"):
         Settings.read(NEEDED | {"MAIL_SENDERS": senders})
 
 
-def test_on_the_emulator_links_in_mails_lead_to_it() -> None:
+def test_on_the_emulator_links_in_emails_lead_to_it() -> None:
     found = Settings.read(
         NEEDED
         | {

@@ -379,7 +379,7 @@ def test_only_an_allocation_can_say_that_it_is_the_first() -> None:
     assert forged(book, replace(usage, sign_up=True)) == "only an allocation is a first"
 
 
-def test_the_mail_says_that_they_are_the_first() -> None:
+def test_the_email_says_that_they_are_the_first() -> None:
     book = Book()
     for entry, words in (
         (first(book), "Your first credits are here"),

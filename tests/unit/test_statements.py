@@ -595,7 +595,7 @@ def test_a_last_line_that_counts_other_entries_than_there_are_is_found(
 @pytest.mark.parametrize(
     "foot", [{"lines": len(LINES)}, {"lines": str(len(LINES)), "is_end": True}]
 )
-def test_a_last_line_of_another_form_is_none(verify: Verify, foot: dict[str, Any]) -> None:
+def test_a_last_line_of_another_form_is_refused(verify: Verify, foot: dict[str, Any]) -> None:
     *rest, _ = page(USER, LINES)
     place = len(LINES) + 2
     problem = f"line {place} of the file is not one of a statement"

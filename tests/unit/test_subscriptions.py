@@ -1226,7 +1226,7 @@ def test_what_is_no_mapping_is_no_subscription() -> None:
 # --- Wishes about emails, and addresses that are not written to -----------------------------------
 
 
-def test_a_user_without_a_wish_gets_all_mails_and_a_wish_stays_through_edits() -> None:
+def test_a_user_without_a_wish_gets_all_emails_and_a_wish_stays_through_edits() -> None:
     assert registered().notifications == ALL_KINDS
     wish = frozenset({MailKind.ALLOCATION})
     chosen = registered(notifications=["allocation"])
@@ -1262,7 +1262,7 @@ def test_an_address_that_comes_back_is_suppressed_as_it_was_left(meanwhile: str 
     assert registered(gone).suppressed is None
 
 
-def test_a_kind_of_mail_can_be_declined_or_all_of_them_once() -> None:
+def test_a_kind_of_email_can_be_declined_or_all_of_them_once() -> None:
     without_one = without_mails(ADA, MailKind.MANUAL)
     assert without_one == replace(ADA, notifications=ALL_KINDS - {MailKind.MANUAL}, version=2)
     assert without_mails(without_one, MailKind.MANUAL) is without_one
@@ -1303,7 +1303,7 @@ def test_the_address_that_bounced_is_suppressed_and_no_other() -> None:
         ),
     ],
 )
-def test_what_is_no_list_of_kinds_of_mails_is_refused_with_the_kinds(
+def test_what_is_no_list_of_kinds_of_emails_is_refused_with_the_kinds(
     wishes: object, field: str, message: str
 ) -> None:
     with pytest.raises(InvalidInput) as refused:

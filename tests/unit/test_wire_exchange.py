@@ -99,7 +99,7 @@ def test_an_answer_is_read_as_python_reads_it_in_whatever_pieces_it_comes(seed: 
 
 
 @pytest.mark.parametrize("said", [PLAIN, CHUNKED], ids=["with a length", "in chunks"])
-def test_an_answer_that_breaks_off_anywhere_is_none(said: bytes) -> None:
+def test_an_answer_that_breaks_off_anywhere_is_no_answer(said: bytes) -> None:
     for end in range(len(said)):
         with pytest.raises(Malformed):
             read(said[:end])
