@@ -218,5 +218,5 @@ def test_only_a_shadow_is_switched(shadow: str | None) -> None:
     assert is_fine([judge_mode("prod", "on")])
     found = judge_mode("prod", shadow)
     assert not is_fine([found])
-    assert found.says == "prod is none, and its ledgers count already"
+    assert found.says == "prod is no shadow: its ledgers count already"
     assert "docs/migrating.md" in found.fix
