@@ -195,10 +195,13 @@ def test_a_file_with_somebody_unknown_is_refused_as_a_whole(
         assert words in said
     assert opened.services.ledger.history("1") == []
 
+    wrong = GIFT.replace("b-1,1", "b-3,a b")
+    file.write_text(f"{HEADER}\n{GIFT}\n{stranger}\n{wrong}\n")
     status, said = run(opened, monkeypatch, file, "--skip-invalid")
     assert (status, "1 new, 0 unchanged" in said) == (0, True)
     assert opened.services.ledger.account("1").ledger_balance == 40
-    assert (tmp_path / "balances.invalid.csv").read_text() == f"{HEADER}\n{stranger}\n"
+    assert opened.services.ledger.history("9") == [], "a wrong row beside it hides no other"
+    assert (tmp_path / "balances.invalid.csv").read_text() == f"{HEADER}\n{stranger}\n{wrong}\n"
 
 
 def rows_of(user_id: str, count: int) -> list[str]:

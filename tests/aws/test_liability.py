@@ -261,6 +261,9 @@ def test_people_are_shown_what_is_none_in_words_and_the_sums(
     assert rows_of(capsys.readouterr().out)[0][1] == "not read"
     _show(replace(FOUND, paid=defaultdict(Fraction, {GONE: Fraction(1, 3)})), at(MIDNIGHT))
     assert [paid for *_, paid, _ in rows_of(capsys.readouterr().out)] == ["", "0", "0"]
+    thirds = dict.fromkeys((GONE, GONE._replace(expires="2026-11")), Fraction(2, 3))
+    _show(replace(FOUND, paid=defaultdict(Fraction, thirds)), at(MIDNIGHT))
+    assert "; paid for, in minor units: 1 EUR, 0 JPY;" in capsys.readouterr().out
     _show(Liability(), at(MIDNIGHT))
     assert "paid for, in minor units: none;" in capsys.readouterr().out
 

@@ -582,6 +582,10 @@ def lose_a_line(listed: bytes) -> bytes:
         (lose_a_line, "manifest-files.json is not whole, or of another export"),
         (lambda listed: listed[:-20], "has a manifest-files.json that cannot be read: it is no JS"),
         (lambda listed: listed + listed, "cannot be read: names a file twice"),
+        (
+            lambda listed: listed + listed.replace(b'"itemCount": ', b'"itemCount": 1'),
+            "cannot be read: names a file twice",
+        ),
         (lambda listed: listed.replace(b"md5Checksum", b"md5"), "read: md5Checksum is missing"),
         (lambda listed: listed.replace(b"/data/", b"/../"), "dataFileS3Key is no data/<name>.json"),
         (lambda listed: listed.replace(b"/data/", b"/metadata/"), "S3Key is no data/<name>.json"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib.domain.ledger import Request
-from chalicelib.operations import on_request
+from chalicelib.operations import holds, on_request
 from chalicelib.operations.adjustments import NEVER, Adjustment, adjust
 from chalicelib.services import Services
 from tests.aws.world import World, at
@@ -139,6 +139,13 @@ def test_a_claw_back_takes_the_oldest_credits_and_never_more_than_there_are(worl
         "detail": "21 credits were asked for, 20 are available",
     }
     assert [(batch.number, batch.remaining) for batch in world.history()[-1].batches] == [(2, 20)]
+
+
+def test_the_new_balance_is_what_can_be_spent(world: World) -> None:
+    world.subscribe("1")
+    world.grant("1", 50, "a")
+    holds.hold_credits(world.services, "1", 20, "Crawl", seconds=60, caller="shop", key="h")
+    assert [world.grant("1", amount, str(amount))["new_balance"] for amount in (5, -10)] == [35, 25]
 
 
 def test_a_claw_back_that_succeeded_is_replayed_even_when_the_credits_are_gone(

@@ -191,7 +191,8 @@ def test_long_lists_are_cut_and_large_amounts_grouped(world: World) -> None:
     balance = {"available_balance": 9000, "held_balance": 8000, "ledger_balance": 17000}
     found["balance"] |= balance | {
         "batches": [batch | large] * 20,
-        "holds": [hold | {"amount": 8000}] * 1021,
+        # The ids of users may have hyphens, too.
+        "holds": [hold | {"amount": 8000, "hold_id": "f81d4fae-7dec-3"}] * 1021,
     }
     found["history"][0] |= {"amount": -1500, "balance_after": 1_000_000}
     found["history"][0]["effective_at"] = "2020-01-01T00:00:00Z"  # posted late

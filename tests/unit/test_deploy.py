@@ -38,7 +38,7 @@ from infra.deployment import (
 )
 from infra.deployment.deployed import describe
 from infra.deployment.errors import DeployError, StackFailedError
-from infra.deployment.events import failure_in
+from infra.deployment.events import event_line, failure_in
 from infra.deployment.parameters import check_parameters, parameters_of
 from infra.deployment.stack import NETWORK_PATIENCE
 from infra.deployment.stack_facts import describe_stack
@@ -284,6 +284,13 @@ def test_an_update_is_over_only_when_what_it_replaced_is_removed() -> None:
     aws.events.append(event(2, "credits-prod", "UPDATE_COMPLETE"))
     aws.deploy()
     assert aws.has_changed
+
+
+@pytest.mark.parametrize("status", ["CREATE_FAILED", "UPDATE_ROLLBACK_IN_PROGRESS"])
+def test_an_event_is_a_line_with_its_reason_if_it_has_one(status: str) -> None:
+    line = f"00:00:00  {status:<28}  Sweeps (AWS::SQS::Queue)"
+    assert event_line(event(1, "Sweeps", status)) == line
+    assert event_line(event(1, "Sweeps", status, "[Mails] failed")) == f"{line}: [Mails] failed"
 
 
 def test_a_stack_that_failed_and_is_then_rolled_back_is_waited_for() -> None:

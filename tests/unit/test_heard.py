@@ -61,16 +61,19 @@ def test_the_latest_of_all_users_are_newest_first_and_no_more_than_of_one() -> N
     for number in range(1, MOST_HEARD):
         heard.take(event("credits.used", number, user_id=f"user {number % 3}"))
     last = MOST_HEARD
-    for name in ("credits.exhausted", "credits.used"):
-        heard.take(event(name, last, user_id="42"))
+    for names in ("exhausted", "used"), ("used", "exhausted"):
+        for name in names:
+            heard.take(event(f"credits.{name}", last, user_id=f"42 {names[0]} first"))
     late = event("credits.used", 1, user_id="late")
     late["detail"]["posted_at"] = "2026-07-02T00:00:00Z"
     heard.take(late)
     latest = [found["detail"]["id"] for found in heard.latest()]
-    assert latest[:4] == [
+    assert latest[:6] == [
         "credits.used late-1",
-        f"credits.exhausted 42-{last}",
-        f"credits.used 42-{last}",
+        f"credits.exhausted 42 exhausted first-{last}",
+        f"credits.exhausted 42 used first-{last}",
+        f"credits.used 42 exhausted first-{last}",
+        f"credits.used 42 used first-{last}",
         f"credits.used user {(last - 1) % 3}-{last - 1}",
     ]
     assert len(latest) == MOST_HEARD
