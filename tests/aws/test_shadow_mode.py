@@ -118,6 +118,17 @@ def test_after_the_switch_nothing_is_told_of_what_was_posted_before_it_and_all_o
     assert what_waits(world) == {"notifications": 1, "events": 0}
 
 
+def test_the_reminders_of_a_tick_before_the_switch_are_sent_once_it_has_happened(
+    world: World,
+) -> None:
+    becomes_a_shadow(world, until="2026-02-27T23:10:00Z")
+    world.allocate_at(MIDNIGHT)
+    world.expiry_tick(REMINDER)
+    world.now = at("2026-02-27T23:10:00Z")
+    world.drain()
+    assert what_waits(world) == {"notifications": 1, "events": 0}
+
+
 def test_an_entry_of_the_very_instant_of_the_switch_is_told_of(world: World) -> None:
     becomes_a_shadow(world, until="2026-02-10T00:00:00Z")
     world.now = at("2026-02-09T23:59:59.999Z")

@@ -436,6 +436,19 @@ def test_each_message_tells_how_late_its_latest_user_was_and_lateness_is_not_add
     assert told == [(5, 4, 2_000), (1, 1, 1_000)]
 
 
+def test_a_month_that_brought_nothing_because_of_the_cap_was_late_all_the_same(
+    world: World, emitted: Callable[[], Emitted]
+) -> None:
+    world.with_plans("pro", balance_cap=800)
+    world.subscribe("1")
+    world.grant("1", 1_000, "full")
+    world.now = at("2026-02-01T00:00:00Z")
+    emitted()
+    assert world.deliver("allocations", [UsersMessage(world.now, ("1",)).body()]) == []
+    assert world.history("1")[-1].amount == 0
+    assert emitted() == {"AllocationLateness": [3_600], "AllocationsRepaired": [1]}
+
+
 def test_what_was_posted_is_counted_though_another_user_of_the_message_failed(
     world: World, emitted: Callable[[], Emitted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
