@@ -10,7 +10,9 @@ import pytest
 from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import InsufficientCredits
 from chalicelib.domain.ledger import Request, use
+from chalicelib.domain.ranges import place_of
 from chalicelib.operations.on_request import CarryOver, carry_over
+from chalicelib.store.ledger_items import EXPIRY_SHARDS
 from tests.aws.world import CORRELATION_ID, World, at
 
 PARIS_MAY = "2026-04-30T22:00:00Z"
@@ -137,6 +139,28 @@ def test_a_shard_of_very_many_is_divided_among_sweeps_that_each_hand_on_their_pa
     assert set(reminded) == users
     assert len(reminded) < 2 * len(users)
     assert depth in (9, 13)
+
+
+def test_a_sweep_through_many_pages_without_its_users_goes_on_to_the_last_of_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_shard = SimpleNamespace(crc32=lambda _: 0)
+    monkeypatch.setattr("chalicelib.store.ledger_items.zlib", one_shard)
+    monkeypatch.setattr("chalicelib.jobs.sweeps.USERS_A_PAGE", 1)
+    users = [f"user-{number:03}" for number in range(EXPIRY_SHARDS + 2)]
+    for user_id in users:
+        world.subscribe(user_id, plan="starter")
+    world.allocate_at(PARIS_MAY)
+    world.take("notifications")
+    world.expiry_tick("2026-05-27T22:00:00Z")
+    _, whole = map(json.loads, world.take("sweeps"))
+    for user_id in (users[0], users[-1]):
+        # The first shard, and of its users this one.
+        part = f"{'0' * (EXPIRY_SHARDS.bit_length() - 1)}{place_of(user_id):032b}"[:16]
+        assert world.deliver("sweeps", [json.dumps({**whole, "range": part})]) == []
+        (reminder,) = world.take("notifications")
+        assert json.loads(reminder)["user_id"] == user_id
+        assert world.take("sweeps") == []
 
 
 @pytest.mark.parametrize(

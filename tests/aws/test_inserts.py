@@ -71,10 +71,14 @@ def test_the_entries_of_sixty_users_take_three_requests(
     ],
 )
 def test_a_user_refused_in_a_batch_is_allocated_alone_and_the_others_are_not_asked_again(
-    world: World, monkeypatch: pytest.MonkeyPatch, code: str
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    code: str,
 ) -> None:
-    for user_id in USERS[:10]:
-        world.subscribe(user_id)
+    caplog.set_level("INFO")
+    for user_id in USERS:
+        world.subscribe(user_id, eligible_from="2025-12-20T00:00:00Z")
 
     def refuse_every_third(perform: Any, statements: list[Any]) -> list[Any]:
         done = perform([each for place, each in enumerate(statements) if place % 3])
@@ -83,8 +87,30 @@ def test_a_user_refused_in_a_batch_is_allocated_alone_and_the_others_are_not_ask
 
     sizes = answering(world, monkeypatch, refuse_every_third)
     assert turn(world) == []
-    assert sizes == [10]
-    assert all(allocations(world, user_id) == [1] for user_id in USERS[:10])
+    assert sorted(sizes[:3]) == [10, 25, 25]
+    assert all(sorted(allocations(world, user_id)) == [1, 2] for user_id in USERS)
+    lines = [vars(record) for record in caplog.records if record.msg == "allocated"]
+    assert sum(line["credits"] for line in lines) == 60 * 2 * 500, "those posted alone, too"
+
+
+def test_users_throttled_in_any_of_several_batches_are_in_the_next_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    for user_id in USERS:
+        world.subscribe(user_id)
+    refused = {"Error": {"Code": "ThrottlingError", "Message": "No"}}
+    first = iter(range(3))
+
+    def throttle_one(perform: Any, statements: list[Any]) -> list[Any]:
+        if next(first, None) is None:
+            return list(perform(statements))
+        return [refused, *perform(statements[1:])]
+
+    sizes = answering(world, monkeypatch, throttle_one)
+    assert turn(world) == []
+    assert sorted(sizes) == [3, 10, 25, 25]
+    assert all(allocations(world, user_id) == [1] for user_id in USERS)
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,16 @@ def test_an_address_that_is_told_later_is_given_to_the_user(stripe: Stripe) -> N
     assert stripe.user().email == ADA
 
 
+def test_the_address_of_another_customer_is_given_once_it_is_known_whose_it_is(
+    stripe: Stripe,
+) -> None:
+    stripe.sends(CREATED, subscription())
+    stripe.sends("customer.created", customer(name="cus_2"))
+    assert stripe.user().email is None
+    stripe.sends("customer.updated", customer(user_id="1", name="cus_2"))
+    assert stripe.user().email == ADA
+
+
 @pytest.mark.parametrize("email", [None, BOB])
 def test_an_address_that_was_taken_away_or_changed_since_stays_so(
     stripe: Stripe, email: str | None

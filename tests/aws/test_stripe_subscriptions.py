@@ -191,12 +191,13 @@ def test_a_language_that_stripe_prefers_later_changes_nobody_s(stripe: Stripe) -
 # --- Credits ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("days", [1, 20])
 def test_a_month_that_began_between_an_event_and_its_arrival_is_granted_at_once(
-    stripe: Stripe,
+    stripe: Stripe, days: int
 ) -> None:
     begun = FEBRUARY - DAY
     event = stripe.event(CREATED, subscription(begun=begun), seen=begun)
-    stripe.world.now = FEBRUARY + DAY
+    stripe.world.now = FEBRUARY + days * DAY
     assert stripe.says(event) == DONE
     assert stripe.world.summary() == [("allocation", 500, 500)]
 

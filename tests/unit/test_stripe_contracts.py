@@ -183,6 +183,10 @@ def test_two_items_of_one_plan_are_one_plan() -> None:
         (["price_b", "price_a"], "stripe.toml does not have the price price_b, price_a"),
         (["price_pack_500"], "the price price_pack_500 buys credits, and is paid again and again"),
         (
+            ["price_poster", "price_pack_500"],
+            "the price price_pack_500 buys credits, and is paid again and again",
+        ),
+        (
             ["price_pro_yearly", "price_starter_yearly"],
             "the subscription has the prices of 2 plans: price_pro_yearly, price_starter_yearly",
         ),
