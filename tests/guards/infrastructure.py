@@ -295,7 +295,7 @@ def _settings() -> Iterator[Guard]:
     for function, sid, what, test in (
         (
             *("send-notifications", "SendMails", "a function that sends in anybody's name"),
-            f"{_TEMPLATE}mails_are_sent_from_one_address_whatever_identity_ses_checks",
+            f"{_TEMPLATE}emails_are_sent_from_one_address_whatever_identity_ses_checks",
         ),
         ("check-zone", "ListReports", "reports of a bucket that is another's", reports),
         (
@@ -533,7 +533,7 @@ _SINGLE: Rows = {
         ),
     },
     f"{_MAILS}the_stream_wakes_its_reader_for_new_entries_only": {
-        f"{_STREAM}/StartingPosition": ("LATEST", "mails of a deployment that are lost"),
+        f"{_STREAM}/StartingPosition": ("LATEST", "emails of a deployment that are lost"),
         f"{_STREAM}/FilterCriteria": (_GONE, "an invocation for every marker"),
     },
     f"{_MAILS}what_the_stream_cannot_hand_over_is_reported_before_it_is_forgotten": {
@@ -550,7 +550,7 @@ _SINGLE: Rows = {
         f"{_WATCH}/MaximumRecordAgeInSeconds": (86_400, "entries that are forgotten unreported"),
         f"{_WATCH}/DestinationConfig": (_GONE, "entries without an anchor that nobody knows of"),
     },
-    f"{_TEMPLATE}a_mail_event_that_keeps_failing_is_kept": {
+    f"{_TEMPLATE}an_email_event_that_keeps_failing_is_kept": {
         "MailEvents/DeadLetterQueue": (_GONE, "a bounce that is lost"),
     },
     f"{_TEMPLATE}the_ledger_streams_its_new_entries": {
@@ -559,8 +559,8 @@ _SINGLE: Rows = {
             "an outbox that says nothing",
         ),
     },
-    f"{_MAILS}records_of_mails_are_forgotten_in_the_end": {
-        "MailsTable/TimeToLiveSpecification": (_GONE, "records of mails that are kept for ever"),
+    f"{_MAILS}records_of_emails_are_forgotten_in_the_end": {
+        "MailsTable/TimeToLiveSpecification": (_GONE, "records of emails that are kept for ever"),
     },
     f"{_TEMPLATE}what_waits_for_stripe_is_forgotten_in_the_end": {
         "StripeTable/TimeToLiveSpecification": (_GONE, "what waits for Stripe, kept for ever"),
@@ -626,11 +626,11 @@ _SINGLE: Rows = {
             (f"{_PRODUCTION}/BackendBurst", 1_000_000),
         )
     },
-    f"{_GUARDED}mails_are_signed_and_what_comes_back_is_heard": {
-        "MailIdentity/DkimAttributes/SigningEnabled": (False, "mails that anybody can forge"),
+    f"{_GUARDED}emails_are_signed_and_what_comes_back_is_heard": {
+        "MailIdentity/DkimAttributes/SigningEnabled": (False, "emails that anybody can forge"),
         "MailIdentity/DkimSigningAttributes/NextSigningKeyLength": (
             "RSA_1024_BIT",
-            "mails that anybody can forge",
+            "emails that anybody can forge",
         ),
         "MailConfigurationSet/ReputationOptions/ReputationMetricsEnabled": (
             False,
@@ -638,7 +638,7 @@ _SINGLE: Rows = {
         ),
     },
     f"{_MAILS}ses_keeps_addresses_that_came_back": {
-        "MailConfigurationSet/SuppressionOptions": (_GONE, "mails to addresses that came back"),
+        "MailConfigurationSet/SuppressionOptions": (_GONE, "emails to addresses that came back"),
     },
     f"{_MAILS}bounces_and_complaints_reach_their_function": {
         "MailEventDestination/EventDestination/MatchingEventTypes": (
@@ -697,7 +697,7 @@ _SINGLE: Rows = {
             1_000,
             "a turn of the month that takes all of the account's concurrency",
         ),
-        f"{_PRODUCTION}/MailSenders": (1_000, "mails over the rate of the account"),
+        f"{_PRODUCTION}/MailSenders": (1_000, "emails over the rate of the account"),
     },
     _RECEIVED_SOME_TIMES: {
         f"{_PRODUCTION}/MaximumReceives": (1_000, "a poison message that is tried for days"),
@@ -714,7 +714,7 @@ _SINGLE: Rows = {
             "a poison message that is a dead letter before anybody can mend its cause",
         ),
     },
-    f"{_GUARDED}mails_wait_before_they_are_tried_again": {
+    f"{_GUARDED}emails_wait_before_they_are_tried_again": {
         f"{_PRODUCTION}/MailRetrySeconds": (0, "an email that is tried again at once"),
     },
     _OUTLIVES: {
