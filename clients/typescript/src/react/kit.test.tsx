@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { problem } from "../api.test-double.js";
+import { problem, type Answer } from "../api.test-double.js";
 import type { CreditsClient, Transaction } from "../client.js";
 import { de } from "../texts/de.js";
 import { en } from "../texts/en.js";
@@ -327,6 +327,21 @@ test("an older page that could not be had is asked for again by itself", async (
   await press(history, "Try again");
   assert.equal(history.querySelectorAll("li").length, 2);
   assert.deepEqual(api.requests.map(({ query }) => query["cursor"]), [undefined, "next", "next"]);
+});
+
+test("while an older page comes, and when it fails, the pages before it stay", async () => {
+  const slow = later<Answer>();
+  const { client } = clientOf(({ query }) => {
+    if (query["cursor"] === "last") return slow.promise;
+    return { body: query["cursor"] ? { items: [line(2, "usage", -1)], next_cursor: "last" } : { items: [line(3, "usage", -1)], next_cursor: "next" } };
+  });
+  const history = await render(<CreditsHistory client={client} locale="en" />);
+  await press(history, "Show older");
+  await press(history, "Show older");
+  const seen = () => [history.querySelector("section")?.getAttribute("aria-busy"), ...descriptions(history)];
+  assert.deepEqual(seen(), ["true", "Line 3", "Line 2"]);
+  await settle(() => slow.keep({ status: 400, body: problem(400, "invalid_input") }));
+  assert.deepEqual(seen(), ["false", "Line 3", "Line 2"]);
 });
 
 test("of one type nothing else is shown, though the newest line is the same", async () => {
