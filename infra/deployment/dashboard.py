@@ -309,7 +309,7 @@ def _mails() -> Json:
         "Emails in 5 minutes",
         8,
         [_ours("MailsSent", "sent", GREEN), _ours("MailsFailed", "attempts failed", RED)],
-        unit="mails",
+        unit="emails",
     )
 
 
@@ -347,7 +347,7 @@ def _costs(template: Json) -> Iterable[Json]:
     counted = [
         *invocations,
         _math(calls, "Lambda invocations", PURPLE),
-        _ours("MailsSent", "mails", GREEN),
+        _ours("MailsSent", "emails", GREEN),
         # Events that the publisher has deleted from its queue are on the bus.
         _line(_EVENTS, "AWS/SQS", "NumberOfMessagesDeleted", "events", ORANGE),
     ]

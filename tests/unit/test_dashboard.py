@@ -108,7 +108,7 @@ API: latency: 8 23 8 6 in milliseconds
   one in a hundred takes longer, orange: AWS/ApiGateway Latency ApiName the API Stage v1, p99
   annotations {'horizontal': [{'label': 'rings', 'value': '<ApiLatency>', 'color': '#dc2626'}]}
 
-Emails in 5 minutes: 16 23 8 6 in mails
+Emails in 5 minutes: 16 23 8 6 in emails
   sent, green: Credits MailsSent service credits-${Stage}, Sum
   attempts failed, red: Credits MailsFailed service credits-${Stage}, Sum
 
@@ -129,7 +129,7 @@ Cost: invocations, emails and events: 18 29 6 6 in times
   without label, unseen: AWS/Lambda Invocations FunctionName ${Audit}, Sum, id i0, visible False
   without label, unseen: AWS/Lambda Invocations FunctionName ${Reader}, Sum, id i1, visible False
   Lambda invocations, purple: FILL(i0, 0) + FILL(i1, 0)
-  mails, green: Credits MailsSent service credits-${Stage}, Sum
+  emails, green: Credits MailsSent service credits-${Stage}, Sum
   events, orange: AWS/SQS NumberOfMessagesDeleted QueueName ${EventsQueue.QueueName}, Sum
 """  # noqa: E501 - a table
 """Of each widget its place, width and height; of each line its label, color, metric, statistic."""
