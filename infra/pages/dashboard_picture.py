@@ -163,7 +163,7 @@ class Day:
                 return self._wave(46, 6, 0.08)
             case "API", "one in a hundred takes longer":
                 return self._wave(390, 70, 0.3)
-            case "Emails in 5 minutes" | "Cost", "sent" | "mails":
+            case "Emails in 5 minutes" | "Cost", "sent" | "emails":
                 return self._mails()
             case "Emails in 5 minutes", "attempts failed":
                 return self._rarely(0.04, 5)

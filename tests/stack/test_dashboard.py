@@ -103,6 +103,29 @@ def test_the_picture_shows_every_widget_and_every_line(template: Template) -> No
     assert f"Alarms ({len(alarm_resources.alarms_of(template))})" in texts
 
 
+def test_only_what_is_quiet_on_a_good_day_is_a_flat_line_in_the_picture(
+    template: Template,
+) -> None:
+    day = dashboard_picture.Day()
+    flat: dict[str, list[str]] = {}
+    for widget in dashboard_picture.filled_in(template)["widgets"]:
+        properties = widget["properties"]
+        is_graph, title = properties.get("view") == "timeSeries", properties.get("title", "")
+        for line in properties["metrics"] if is_graph else ():
+            is_shown = line[-1].get("visible", True)
+            if is_shown and not any(day.values(line[-1]["label"], title)):
+                flat.setdefault(title, []).append(line[-1]["label"])
+    assert "sweeps" in flat.pop("Dead letters")
+    assert flat == {
+        "Messages waiting": ["checks", "events", "expiries"],
+        "Age of the oldest message, without emails": ["checks", "events", "expiries"],
+        "Ledger movements": ["clawed back"],
+        "Cost: DynamoDB write units": ["edits", "stripe"],
+        "Cost: DynamoDB read units": ["edits", "mails", "stripe"],
+        "Cost: invocations, emails and events": ["events"],
+    }
+
+
 def test_there_is_a_picture_of_it_in_the_runbook() -> None:
     assert dashboard_picture.PICTURE.exists()
     runbook = packaging.ROOT / alarms.RUNBOOK
