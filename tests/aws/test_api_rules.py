@@ -528,6 +528,21 @@ def test_every_route_refuses_query_parameters_it_does_not_know(two_users: World,
     assert two_users.lines() == before
 
 
+@pytest.mark.parametrize("status", [400, 415, 500])
+def test_what_the_framework_refuses_otherwise_is_a_failure_of_ours(status: int) -> None:
+    answer = problems.of_framework(status, "r-1")
+    assert answer.status == 500
+    assert answer.body == {
+        "type": "urn:credits:problem:internal_error",
+        "title": "The request failed",
+        "status": 500,
+        "code": "internal_error",
+        "detail": "the request failed",
+        "errors": [],
+        "request_id": "r-1",
+    }
+
+
 def test_a_method_that_a_route_does_not_know_is_a_problem_too(api: Api) -> None:
     reply = api.send("DELETE", "/api/subscriptions/1", ADMIN)
     assert (reply.status, reply.json["code"]) == (405, "method_not_allowed")

@@ -75,7 +75,9 @@ def policy(reply: Reply) -> dict[str, str]:
 def test_without_a_client_id_there_is_no_console(api: Api) -> None:
     console_settings.cache_clear()
     for path in ("/console", "/console/main.js"):
-        assert api.get(path, NOBODY).status == 404
+        reply = api.get(path, NOBODY)
+        # The words of any unknown route: they do not tell a stranger that there could be one.
+        assert (reply.status, reply.json["detail"]) == (404, "there is no such route")
     assert api.get("/console/session", ADMIN).status == 404
 
 

@@ -478,6 +478,8 @@ def test_what_is_asked_of_ses_is_complete() -> None:
     assert {"Name": "correlation", "Value": "tick-1"} in asked["EmailTags"]
     with pytest.raises(ValueError, match="no user id"):
         user_of_tag(b"a b".hex())
+    with pytest.raises(ValueError, match="can't decode"):
+        user_of_tag("757365727cff31")
 
 
 @pytest.mark.parametrize(
