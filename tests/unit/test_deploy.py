@@ -530,10 +530,29 @@ def test_a_network_that_comes_and_goes_is_given_all_its_time_each_time() -> None
         aws.deploy()
 
 
-def test_a_login_that_expires_meanwhile_ends_the_watching_only(clock: Clock) -> None:
-    expired = ClientError({"Error": {"Code": "ExpiredToken", "Message": "so it says"}}, "Describe")
+EXPIRED = ClientError({"Error": {"Code": "ExpiredToken", "Message": "so it says"}}, "Describe")
+
+
+class Expiring(Aws):
+    """The login ends when a stack that has failed is looked at."""
+
+    def describe_stacks(self, **_: Any) -> dict[str, Any]:
+        if self.executed:
+            raise EXPIRED
+        return super().describe_stacks()
+
+
+@pytest.mark.parametrize(
+    "aws",
+    [
+        Aws(network=[EXPIRED]),
+        Expiring(events=[event(1, "credits-prod", "UPDATE_ROLLBACK_FAILED", "1 error")]),
+    ],
+    ids=["by its events", "by its state"],
+)
+def test_a_login_that_expires_meanwhile_ends_the_watching_only(aws: Aws, clock: Clock) -> None:
     with pytest.raises(DeployError) as ended:
-        Aws(network=[expired]).deploy()
+        aws.deploy()
     for words in ("your login has expired", "Log in: aws sso login", GOES_ON, LOOK):
         assert words in str(ended.value)
     assert clock.now < 1
