@@ -54,12 +54,12 @@ def bad(check: str, says: str, fix: str, *, stops: bool = False) -> Finding:
 
 
 def plural(number: int, what: str) -> str:
-    """``3 mails``, ``1 mail``."""
+    """``3 emails``, ``1 email``."""
     return f"{number:,} {what if number == 1 else many(what)}"
 
 
 def many(what: str) -> str:
-    """``mails``, ``event buses``, ``mail identities``."""
+    """``emails``, ``event buses``, ``mail identities``."""
     if what.endswith("ty"):
         return f"{what.removesuffix('y')}ies"
     return f"{what}es" if what.endswith("s") else f"{what}s"

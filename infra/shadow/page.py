@@ -7,6 +7,7 @@ from datetime import date
 from html import escape
 
 from chalicelib.domain.instants import format_instant
+from infra.doctor.finding import plural
 from infra.whatif.drawing import (
     LEFT,
     WIDTH,
@@ -74,24 +75,20 @@ def _figure(found: Tally, nights: Sequence[Night]) -> str:
     wanted = f"Before the switch it must be 0 for {NIGHTS_BEFORE_THE_SWITCH} nights in a row"
     if found.unexplained:
         return f"{figure} {wanted}."
-    so_far = _counted(clean_nights(nights, found.until.date()), "night")
+    so_far = plural(clean_nights(nights, found.until.date()), "night")
     return f"{figure} {wanted}; it has been for {so_far}."
 
 
 def _summary(found: Tally) -> str:
     differing = found.users - found.same
+    than_here = "more" if found.credits >= 0 else "less"
     return (
-        f"{_counted(found.users, 'user')} compared until {format_instant(found.until)}: "
+        f"{plural(found.users, 'user')} compared until {format_instant(found.until)}: "
         f"{found.same:,} {'is' if found.same == 1 else 'are'} the same, "
         f"{differing:,} {'differs' if differing == 1 else 'differ'}. The old system has "
-        f"{_counted(abs(found.credits), 'credit')} {'more' if found.credits >= 0 else 'less'} in "
-        "all. "
+        f"{plural(abs(found.credits), 'credit')} {than_here} in all. "
         "Faults of the old system that are explained to the credit do not count: they end with it."
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def columns(nights: Sequence[Night]) -> str:

@@ -57,13 +57,17 @@ def _not_told(movement: Movement, entries: Sequence[LedgerEntry], window: Window
 
     least = _least_available(entries, movement.at)
     is_covered = least is None or least >= -movement.amount
-    what = f"{movement.kind} {movement.reference}, {movement.amount:+,}"
+    what = _in_words(movement)
     if movement.kind is Kind.USAGE and not is_covered:
         words = f"{what}; {least:,} could be spent here"
         return Step(edit, Finding(Code.REFUSED, words, movement.at, movement.line))
     if window.is_pending(movement.at):
         return Step(edit)
     return Step(edit, Finding(Code.NOT_TOLD, what, movement.at, movement.line))
+
+
+def _in_words(movement: Movement) -> str:
+    return f"{movement.kind} {movement.reference}, {movement.amount:+,}"
 
 
 def _least_available(entries: Sequence[LedgerEntry], at: datetime) -> int | None:
@@ -97,7 +101,7 @@ def _moved(movement: Movement, told: Told, window: Window) -> Step:
 
     if told.entry.posted_at > window.until:
         return Step(edit)
-    what = f"{movement.kind} {movement.reference}, {movement.amount:+,}"
+    what = _in_words(movement)
     late = told.entry.posted_at - movement.at
     if late > timedelta(0):
         code, words = Code.TOLD_LATE, f"{what}, after {length(late)}"
